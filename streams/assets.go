@@ -1,0 +1,164 @@
+package streams
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Namespace is one isolated installation inside a NATS account: a prefix of
+// every asset's name and of every subject. It is one subject token.
+type Namespace string
+
+// DefaultNamespace is used where none is given.
+const DefaultNamespace Namespace = "default"
+
+// The buckets, by the name of their asset.
+const (
+	Jobs   = "jobs"   // the truth about every job: <queue>.<local>
+	Nodes  = "nodes"  // beat.<node>, info.<node>, dead.<node>
+	Leases = "leases" // owner, bootstrap
+	Config = "config" // trigger.<name>, settings: written by users only
+	Cursor = "cursor" // trigger.<name>: written by the engine only
+)
+
+// Class is the priority class of items that ask for none.
+const Class = "normal"
+
+// Version is the version of the assets below. It grows when a configuration
+// changes, so that the newest build that connects brings them up to date.
+const Version = 1
+
+// Bucket returns the name of the bucket of an asset.
+func (n Namespace) Bucket(asset string) string { return "mr_" + string(n) + "_" + asset }
+
+// bucketStream returns the name of the stream behind the bucket of an asset.
+func (n Namespace) bucketStream(asset string) string { return "KV_" + n.Bucket(asset) }
+
+// WorkStream is the name of the stream of what is ready to run.
+func (n Namespace) WorkStream() string { return "mr_" + string(n) + "_work" }
+
+// CaptureStream is the name of the stream that keeps what arrives on users'
+// plain subjects for the triggers on them.
+func (n Namespace) CaptureStream() string { return "mr_" + string(n) + "_capture" }
+
+// DeadStream is the name of the stream of events that could not be mapped.
+func (n Namespace) DeadStream() string { return "mr_" + string(n) + "_dead" }
+
+func (n Namespace) subject(tail string) string { return "mr." + string(n) + "." + tail }
+
+// WorkSubject is where the item of a job lies until a worker has it.
+func (n Namespace) WorkSubject(queue, class, local string) string {
+	return n.subject("work." + queue + "." + class + "." + local)
+}
+
+// EndedSubject is where the end of a job is announced, on core NATS.
+func (n Namespace) EndedSubject(id string) string { return n.subject("ended." + id) }
+
+// NodeFeed is the prefix under which the nodes bucket is republished: the key
+// follows it.
+func (n Namespace) NodeFeed() string { return n.subject("node.") }
+
+// CtlSubject is where a node answers requests.
+func (n Namespace) CtlSubject(node string) string { return n.subject("ctl." + node) }
+
+// DeadSubject is where an event lies that a trigger could not map. The time at
+// which the event's stream was created tells sequences of a re-created stream
+// apart.
+func (n Namespace) DeadSubject(trigger string, created time.Time, sequence uint64) string {
+	return n.subject("dead." + trigger + "." + strconv.FormatInt(created.Unix(), 10) + "-" + strconv.FormatUint(sequence, 10))
+}
+
+// DeadFilter matches the dead events of one trigger, or of all for "*".
+func (n Namespace) DeadFilter(trigger string) string { return n.subject("dead." + trigger + ".*") }
+
+const (
+	// markerTTL is how long the end of a lease or a node stays visible.
+	markerTTL = time.Minute
+	// duplicates is short because nothing that drives work has a message ID.
+	duplicates = 100 * time.Millisecond
+	// eventAge is how long captured events wait for their trigger.
+	eventAge = 7 * 24 * time.Hour
+	// deadAge is how long events that could not be mapped are kept.
+	deadAge = 14 * 24 * time.Hour
+)
+
+// bucket describes a stream that key-value clients can read.
+func (n Namespace) bucket(asset string, change func(*jetstream.StreamConfig)) jetstream.StreamConfig {
+	name := n.Bucket(asset)
+	config := jetstream.StreamConfig{
+		Name:              "KV_" + name,
+		Subjects:          []string{"$KV." + name + ".>"},
+		MaxMsgsPerSubject: 1,
+		Discard:           jetstream.DiscardNew,
+		AllowRollup:       true,
+		AllowDirect:       true,
+		AllowMsgTTL:       true,
+	}
+	if change != nil {
+		change(&config)
+	}
+	return config
+}
+
+// leases is the first asset: the lease under which the others are made lies
+// in it.
+func (n Namespace) leases() jetstream.StreamConfig {
+	return n.bucket(Leases, withMarkers)
+}
+
+// assets are all streams that every installation has, but for the leases.
+func (n Namespace) assets() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		n.bucket(Config, withMarkers),
+		n.bucket(Cursor, nil),
+		n.bucket(Nodes, func(c *jetstream.StreamConfig) {
+			withMarkers(c)
+			c.RePublish = &jetstream.RePublish{Source: c.Subjects[0], Destination: n.NodeFeed() + ">"}
+		}),
+		n.bucket(Jobs, nil),
+		{
+			Name:        n.WorkStream(),
+			Subjects:    []string{n.subject("work.>")},
+			Retention:   jetstream.WorkQueuePolicy,
+			AllowDirect: true,
+		},
+		{
+			Name:              n.DeadStream(),
+			Subjects:          []string{n.subject("dead.>")},
+			MaxMsgsPerSubject: 1,
+			MaxAge:            deadAge,
+			AllowDirect:       true,
+		},
+	}
+}
+
+// Capture is the stream of events on users' plain subjects, for the subjects
+// given. It never acknowledges, or JetStream would answer the requests that
+// are meant for a service on the same subject.
+func (n Namespace) Capture(subjects []string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        n.CaptureStream(),
+		Subjects:    subjects,
+		MaxAge:      eventAge,
+		NoAck:       true,
+		AllowDirect: true,
+	}
+}
+
+func withMarkers(c *jetstream.StreamConfig) { c.SubjectDeleteMarkerTTL = markerTTL }
+
+// complete fills in what all streams have in common.
+func complete(c jetstream.StreamConfig, replicas int) jetstream.StreamConfig {
+	c.Description = "Millrace"
+	c.Storage = jetstream.FileStorage
+	c.Replicas = replicas
+	c.MaxConsumers = -1 // the server's default would be 1,000, listings included
+	c.Duplicates = duplicates
+	c.Metadata = map[string]string{versionKey: strconv.Itoa(Version)}
+	return c
+}
+
+// versionKey names the version of the assets in a stream's metadata.
+const versionKey = "millrace.version"
