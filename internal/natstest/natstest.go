@@ -1,0 +1,90 @@
+package natstest
+
+import (
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats-server/v2/server/ats"
+	"github.com/nats-io/nats.go"
+)
+
+// patience is how long a server or a connection may take to come up. It is far
+// more than they need, for the sake of crowded machines.
+const patience = 20 * time.Second
+
+// The server's access-time ticker is shared by the whole process. Starting it
+// here keeps it out of every bubble; inside one it would hold time still.
+func init() { ats.Register() }
+
+// Bubble runs f in a synctest bubble with a JetStream server of its own. Time
+// in the bubble is virtual: it moves on when every goroutine waits, and what
+// still runs at the end fails the test. Tests that use Bubble must not call
+// t.Parallel, and clients must connect in process: sockets stop the clock.
+func Bubble(t *testing.T, f func(t *testing.T, srv *server.Server)) {
+	t.Helper()
+	dir := t.TempDir()
+	// The NATS client pools timers, and a timer must not change bubbles. It
+	// takes two collections to empty a sync.Pool.
+	runtime.GC()
+	runtime.GC()
+	synctest.Test(t, func(t *testing.T) { f(t, Start(t, dir)) })
+}
+
+// Start runs a JetStream server that keeps its data in dir until the test ends.
+// It has no port; clients come by [Connect].
+func Start(t testing.TB, dir string) *server.Server {
+	t.Helper()
+	return start(t, &server.Options{DontListen: true, StoreDir: dir})
+}
+
+// start runs a server until the test ends. It fills in what all servers share.
+func start(t testing.TB, opts *server.Options) *server.Server {
+	t.Helper()
+	opts.JetStream, opts.NoLog, opts.NoSigs = true, true, true
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		t.Fatalf("natstest: make server: %v", err)
+	}
+	srv.Start()
+	t.Cleanup(func() { stop(srv) })
+	if !srv.ReadyForConnections(patience) {
+		t.Fatalf("natstest: start server: not ready after %v", patience)
+	}
+	return srv
+}
+
+// stop ends a server and waits for it. Stopping twice does no harm.
+func stop(srv *server.Server) {
+	srv.Shutdown()
+	srv.WaitForShutdown()
+}
+
+// Connect returns a connection to srv in this process, with the options that
+// Millrace asks of every connection: it reconnects for ever and never buffers
+// writes while it is away. It is closed when the test ends. Further options
+// override these.
+func Connect(t testing.TB, srv *server.Server, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	return dial(t, "", append([]nats.Option{nats.InProcessServer(srv)}, opts...))
+}
+
+// dial connects to url, which is not used if opts name a server in this process.
+func dial(t testing.TB, url string, opts []nats.Option) *nats.Conn {
+	t.Helper()
+	all := append([]nats.Option{
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1),
+		nats.ReconnectWait(50 * time.Millisecond),
+		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
+		nats.Timeout(patience),
+	}, opts...)
+	nc, err := nats.Connect(url, all...)
+	if err != nil {
+		t.Fatalf("natstest: connect: %v", err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
