@@ -1,0 +1,170 @@
+// Package machine is the life of a job as a pure function.
+//
+// What happens to a job is an [Event]. [Job.Apply] is a pure function from a
+// job and an event to the next job; [Job.Owes] tells what must follow from a
+// job as it is stored; [Job.Deliver] and [Job.Judge] are the table of what a
+// delivered item means. Nothing here does I/O, reads a clock or draws a random
+// number: times, tokens and revisions arrive inside events.
+//
+//	delivery ──▶ Deliver ──▶ Apply ──▶ (stored) ──▶ Owes ──▶ (acknowledged)
+//
+// Start reading at the table in moves.go, then at [Job.Apply]. The stories in
+// testdata are the specification; the diagram of ARCHITECTURE.md is made of
+// the table by a test.
+package machine
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// DefaultMaxAttempts is how many failures end a job that says nothing else.
+const DefaultMaxAttempts = 5
+
+// Job is one unit of work: the record as it is stored. It is a value: Apply
+// returns a new one and never changes what the old one refers to.
+type Job struct {
+	// ID is <queue>.<local> and the key of the record.
+	ID string `json:"id"`
+	// Kind names the handler.
+	Kind  string `json:"kind"`
+	State State  `json:"state"`
+
+	// Attempt counts claims and never goes back.
+	Attempt int `json:"attempt,omitempty"`
+	// Failures counts errors, time-outs and deaths of the node. It is what
+	// is compared with MaxAttempts.
+	Failures int `json:"failures,omitempty"`
+	// MaxAttempts is how many failures end the job; 0 is DefaultMaxAttempts.
+	MaxAttempts int `json:"max_attempts,omitempty"`
+
+	// Lease says who runs the job, while it is running.
+	Lease *Lease `json:"lease,omitempty"`
+	// Fence is the revision that the last claim replaced. It grows from
+	// attempt to attempt and makes a late writer lose.
+	Fence uint64 `json:"fence,omitempty"`
+	// Cancel is set while somebody wants a running job to end.
+	Cancel *Cancel `json:"cancel,omitempty"`
+
+	Input  json.RawMessage `json:"input,omitempty"`
+	Result json.RawMessage `json:"result,omitempty"`
+	// Error is why the job failed last.
+	Error *Error `json:"error,omitempty"`
+
+	Created  time.Time `json:"created,omitzero"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+
+	// Attempts tells the claims: the first two and the last eight.
+	Attempts []Attempt `json:"attempts,omitempty"`
+	// Trace is the trace context of the submitter, by header name.
+	Trace map[string]string `json:"trace,omitempty"`
+}
+
+// Lease is the claim of one incarnation of one node on a running job. The
+// token leaves the job when it stops running, so that holding the token and
+// being the one who runs it are the same.
+type Lease struct {
+	Node        string `json:"node"`
+	Incarnation uint64 `json:"incarnation"`
+	Token       string `json:"token"`
+	// Driver is the item whose delivery led to the claim.
+	Driver Driver `json:"driver"`
+}
+
+// Driver names one stored message.
+type Driver struct {
+	Stream   string `json:"stream"`
+	Sequence uint64 `json:"seq"`
+}
+
+// Cancel is the wish that a running job ends.
+type Cancel struct {
+	Cause string    `json:"cause"`
+	At    time.Time `json:"at"`
+}
+
+// Error is why an attempt or a job failed.
+type Error struct {
+	Message string `json:"message"`
+	// Code classifies the error for programs; it may be empty.
+	Code string `json:"code,omitempty"`
+	// Stack is the stack of a handler that panicked.
+	Stack string `json:"stack,omitempty"`
+}
+
+// Outcome is how an attempt ended. It is empty while the attempt runs.
+type Outcome string
+
+// How an attempt can end.
+const (
+	AttemptSucceeded Outcome = "succeeded"
+	AttemptFailed    Outcome = "failed"
+	AttemptReturned  Outcome = "returned"  // handed back without a failure
+	AttemptCancelled Outcome = "cancelled" // ended because of Cancel
+	AttemptLost      Outcome = "lost"      // its node died, or its claim was lost
+)
+
+// Attempt is one claim of a job and how it ended.
+type Attempt struct {
+	Number  int       `json:"number"`
+	Node    string    `json:"node"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"`
+	Outcome Outcome   `json:"outcome,omitempty"`
+	Error   *Error    `json:"error,omitempty"`
+	// Token is the token that the attempt had, once it has ended: whoever
+	// wrote the outcome finds it again here.
+	Token string `json:"token,omitempty"`
+}
+
+// How many attempts a record keeps, from the first ones and from the last.
+const (
+	keepFirst = 2
+	keepLast  = 8
+)
+
+// Limit returns how many failures end j.
+func (j Job) Limit() int {
+	if j.MaxAttempts > 0 {
+		return j.MaxAttempts
+	}
+	return DefaultMaxAttempts
+}
+
+// Held reports whether token is the one under which j runs.
+func (j Job) Held(token string) bool {
+	return j.Lease != nil && j.Lease.Token == token
+}
+
+// Ended returns the attempt that ended under token.
+func (j Job) Ended(token string) (Attempt, bool) {
+	for _, a := range slices.Backward(j.Attempts) {
+		if a.Token == token {
+			return a, true
+		}
+	}
+	return Attempt{}, false
+}
+
+// begin returns attempts with one more, bounded.
+func begin(attempts []Attempt, a Attempt) []Attempt {
+	next := make([]Attempt, 0, len(attempts)+1)
+	if len(attempts) == keepFirst+keepLast {
+		next = append(next, attempts[:keepFirst]...)
+		attempts = attempts[keepFirst+1:]
+	}
+	return append(append(next, attempts...), a)
+}
+
+// end returns attempts with the last one ended.
+func end(attempts []Attempt, how Attempt) []Attempt {
+	next := slices.Clone(attempts)
+	if len(next) == 0 {
+		return next
+	}
+	last := &next[len(next)-1]
+	last.Ended, last.Outcome, last.Error, last.Token = how.Ended, how.Outcome, how.Error, how.Token
+	return next
+}
