@@ -1,0 +1,276 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+var (
+	// ErrHeld is returned when somebody else holds a lease. The error names
+	// the holder.
+	ErrHeld = errors.New("held")
+
+	// ErrLeaseLost is why a lease's context ends: it was not renewed in time,
+	// somebody else has it, or it was released.
+	ErrLeaseLost = errors.New("lease lost")
+)
+
+// Held is what is stored under the key of a lease while somebody holds it.
+type Held struct {
+	// Holder is who holds it.
+	Holder string `json:"holder"`
+
+	// Token is random and tells one holding from every other.
+	Token string `json:"token"`
+
+	// Epoch is the revision of the write that took the key. In that write
+	// itself it is 0: see [EpochOf].
+	Epoch uint64 `json:"epoch"`
+}
+
+// EpochOf returns the epoch of a lease as it is stored: the revision of the
+// write that took it. It grows with every holding.
+func EpochOf(e Entry[Held]) uint64 {
+	if e.Value.Epoch == 0 {
+		return e.Revision
+	}
+	return e.Value.Epoch
+}
+
+// LeaseOptions configures a [Lease]. The zero value of a field means its
+// default.
+type LeaseOptions struct {
+	// TTL is how long the lease lives after a renewal, in whole seconds. It is
+	// required.
+	TTL time.Duration
+
+	// Margin is how long before its end the holder stops. Default TTL/12.
+	Margin time.Duration
+
+	// TakeOver is the token of an earlier lease of this very process. A value
+	// with that token is replaced.
+	TakeOver string
+
+	// Logger hears of renewals that fail. Default slog.Default.
+	Logger *slog.Logger
+}
+
+func (o LeaseOptions) withDefaults() LeaseOptions {
+	if o.Margin == 0 {
+		o.Margin = o.TTL / 12
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func (o LeaseOptions) validate() error {
+	var errs []error
+	if o.TTL < time.Second || o.TTL%time.Second != 0 {
+		errs = append(errs, fmt.Errorf("time to live is %v; it must be whole seconds", o.TTL))
+	}
+	if o.Margin < 0 || o.Margin >= o.TTL {
+		errs = append(errs, fmt.Errorf("margin is %v of %v", o.Margin, o.TTL))
+	}
+	return errors.Join(errs...)
+}
+
+// Lease is a claim on a key that ends by itself unless it is renewed. Its
+// holder believes in it only up to the time at which others may take it, less a
+// margin, by its own monotonic clock. It is safe for concurrent use.
+type Lease struct {
+	bucket *Bucket[Held]
+	key    string
+	held   Held // with the epoch filled in
+	opts   LeaseOptions
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu struct {
+		sync.Mutex
+		revision uint64
+		renewed  time.Time   // when the last acknowledged renewal was sent
+		since    time.Time   // since when it has been renewed without a break
+		broken   bool        // the connection broke after the last renewal
+		timer    *time.Timer // ends ctx
+	}
+}
+
+// Take takes the lease of key for holder, in one try: over nothing, over a
+// marker, or over a value with the token of TakeOver. It returns [ErrHeld] if
+// somebody else's value is there. A write whose answer is lost is settled
+// before Take returns, or its error wraps what [Unknown] recognises.
+//
+// The lease starts when the write was sent. The caller runs [Lease.Keep] and, at
+// the end, [Lease.Release].
+func Take(ctx context.Context, b *Bucket[Held], key, holder string, opts LeaseOptions) (*Lease, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, b.failed("take", key, err)
+	}
+	held := Held{Holder: holder, Token: uuid.NewString()}
+	var began time.Time // when the first write was sent
+	var lost error      // a write whose answer did not come
+	for race := range maxRaces {
+		s, err := b.last(ctx, key)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, b.failed("take", key, unsettled(lost, err))
+		}
+		if err == nil && !s.marker() {
+			cur, err := b.entry(s)
+			switch {
+			case err != nil:
+				return nil, b.failed("take", key, err)
+			case cur.Value.Token == held.Token:
+				return newLease(ctx, b, cur, opts, began), nil
+			case cur.Value.Token != opts.TakeOver || opts.TakeOver == "":
+				return nil, b.failed("take", key, fmt.Errorf("%w by %s", ErrHeld, cur.Value.Holder))
+			}
+		}
+		sent := time.Now()
+		if began.IsZero() {
+			began = sent
+		}
+		rev, err := b.put(ctx, key, held, s.sequence, []WriteOptions{{TTL: opts.TTL}})
+		switch {
+		case err == nil:
+			return newLease(ctx, b, Entry[Held]{Key: key, Value: held, Revision: rev}, opts, sent), nil
+		case !Unknown(err):
+			return nil, b.failed("take", key, unsettled(lost, err))
+		case !conflict(err):
+			lost = err
+		}
+		if err := pause(ctx, race); err != nil {
+			return nil, b.failed("take", key, unsettled(lost, err))
+		}
+	}
+	return nil, b.failed("take", key, unsettled(lost, ErrContended))
+}
+
+// unsettled adds to err that an earlier write may have been stored, if lost is
+// the error of such a write.
+func unsettled(lost, err error) error {
+	if lost == nil {
+		return err
+	}
+	return fmt.Errorf("%w, after %w", err, lost)
+}
+
+// newLease returns the lease that is stored as e, by a write sent at the given
+// time or later.
+func newLease(ctx context.Context, b *Bucket[Held], e Entry[Held], opts LeaseOptions, sent time.Time) *Lease {
+	l := &Lease{bucket: b, key: e.Key, held: e.Value, opts: opts}
+	l.held.Epoch = EpochOf(e)
+	l.ctx, l.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	l.mu.revision, l.mu.renewed, l.mu.since = e.Revision, sent, sent
+	l.mu.timer = time.AfterFunc(time.Until(l.deadline()), func() { l.Valid() })
+	return l
+}
+
+// Epoch returns the number of this holding: the revision of the write that
+// took the key. It is greater than that of every holding before.
+func (l *Lease) Epoch() uint64 { return l.held.Epoch }
+
+// Token returns the random token of this holding, for TakeOver of a later one.
+func (l *Lease) Token() string { return l.held.Token }
+
+// Context returns a context that ends, with the cause [ErrLeaseLost], when the
+// lease is lost or released: at the latest TTL less margin after the last
+// acknowledged renewal was sent. Whoever must not act on a lease that ended
+// while this process was frozen asks [Lease.Valid].
+func (l *Lease) Context() context.Context { return l.ctx }
+
+// Valid reports whether the lease is held now. It looks at the clock, so it is
+// right also before the context has noticed.
+func (l *Lease) Valid() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.valid()
+}
+
+// Unbroken returns for how long the lease has been renewed without a break. A
+// break is a renewal that came later than two thirds of the TTL after the one
+// before, or a broken connection. It is 0 if the lease is not held now.
+func (l *Lease) Unbroken() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.valid() || l.mu.broken || time.Since(l.mu.renewed) > l.pulse() {
+		return 0
+	}
+	return time.Since(l.mu.since)
+}
+
+// Release gives the lease up, so that others hear of it at once. It may be
+// called for a lease that is lost already: what is stored of it is deleted. The
+// context ends first. [Lease.Keep] must have returned.
+func (l *Lease) Release(ctx context.Context) error {
+	l.lose()
+	l.mu.Lock()
+	rev := l.mu.revision
+	l.mu.Unlock()
+	for race := range maxRaces {
+		err := l.bucket.Delete(ctx, l.key, rev)
+		if err == nil || !Unknown(err) {
+			return err
+		}
+		s, mine, readErr := l.stored(ctx)
+		if readErr != nil {
+			return unsettled(err, readErr)
+		}
+		if !mine {
+			return nil
+		}
+		rev = s.sequence
+		if err := pause(ctx, race); err != nil {
+			return l.bucket.failed("release", l.key, err)
+		}
+	}
+	return l.bucket.failed("release", l.key, ErrContended)
+}
+
+// stored reads the key, and reports whether it is still this holding's.
+func (l *Lease) stored(ctx context.Context) (s stored, mine bool, err error) {
+	s, err = l.bucket.last(ctx, l.key)
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && s.marker():
+		return s, false, nil
+	case err != nil:
+		return s, false, l.bucket.failed("get", l.key, err)
+	}
+	e, err := l.bucket.entry(s)
+	return s, err == nil && e.Value.Token == l.held.Token, nil
+}
+
+// lose ends the lease.
+func (l *Lease) lose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end()
+}
+
+// end ends the lease. The caller holds the lock.
+func (l *Lease) end() {
+	l.mu.timer.Stop()
+	l.cancel(ErrLeaseLost)
+}
+
+// valid ends the lease if its time is over, and reports whether it is held. The
+// caller holds the lock.
+func (l *Lease) valid() bool {
+	if l.ctx.Err() == nil && !time.Now().Before(l.deadline()) {
+		l.end()
+	}
+	return l.ctx.Err() == nil
+}
+
+func (l *Lease) deadline() time.Time { return l.mu.renewed.Add(l.opts.TTL - l.opts.Margin) }
+
+// pulse is the longest time between two renewals that is no break.
+func (l *Lease) pulse() time.Duration { return l.opts.TTL * 2 / 3 }

@@ -1,0 +1,92 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// recentPage is how many messages Recent asks for at once.
+const recentPage = 256
+
+// Recent calls visit with the values of all keys that match filter, the most
+// recently changed first, until visit returns false. What changes during the
+// walk may be missed. Any replica answers.
+//
+// It walks the stream backwards by windows of sequences. A window that turns
+// out thin makes the next one wider, so that long gaps cost little.
+func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[T]) (more bool)) error {
+	first, last, err := b.span(ctx)
+	if err != nil {
+		return b.failed("list", filter, err)
+	}
+	get := directGet{Batch: recentPage}
+	if filter != ">" {
+		get.NextBySubject = b.prefix + filter
+	}
+	width := uint64(recentPage)
+	for end := last + 1; end > first; { // end is the first sequence that was seen
+		start := first
+		if end-first > width {
+			start = end - width
+		}
+		get.Seq = start
+		found, err := b.window(ctx, get, end)
+		if err != nil {
+			return b.failed("list", filter, err)
+		}
+		for i := len(found) - 1; i >= 0; i-- {
+			if e, ok := b.value(found[i]); ok && !visit(e) {
+				return nil
+			}
+		}
+		switch {
+		case len(found) < recentPage/4:
+			width *= 4
+		case len(found) > recentPage:
+			width = max(width/2, recentPage)
+		}
+		end = start
+	}
+	return nil
+}
+
+// window returns what get finds from its first sequence up to, and without,
+// end.
+func (b *Bucket[T]) window(ctx context.Context, get directGet, end uint64) ([]stored, error) {
+	var found []stored
+	for {
+		last, more, err := b.direct(ctx, get, func(s stored) {
+			if s.sequence < end {
+				found = append(found, s)
+			}
+		})
+		if err != nil || !more || last >= end-1 {
+			return found, err
+		}
+		get.Seq = last + 1
+	}
+}
+
+// span returns the first and last sequence of the bucket's stream.
+func (b *Bucket[T]) span(ctx context.Context) (first, last uint64, err error) {
+	msg, err := b.pub.Request(ctx, "$JS.API.STREAM.INFO.KV_"+b.name, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	var answer struct {
+		Error *jetstream.APIError `json:"error"`
+		State struct {
+			First uint64 `json:"first_seq"`
+			Last  uint64 `json:"last_seq"`
+		} `json:"state"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return 0, 0, err
+	}
+	if answer.Error != nil {
+		return 0, 0, answer.Error
+	}
+	return max(answer.State.First, 1), answer.State.Last, nil
+}
