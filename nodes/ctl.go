@@ -1,0 +1,120 @@
+package nodes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/streams"
+)
+
+// What travels on mr.<ns>.ctl.<node>. Each message is JSON in an envelope.
+
+// The type of requests to a node and of its replies.
+const (
+	ctlType    = "ctl"
+	ctlVersion = 1
+)
+
+// What a node can be asked to do.
+const (
+	doRuns  = "runs"  // say whether it runs a job under a token
+	doAlive = "alive" // say that it is there
+)
+
+// request asks a node for something.
+type request struct {
+	Do    string `json:"do"`
+	Job   string `json:"job,omitempty"`
+	Token string `json:"token,omitempty"`
+}
+
+// reply is a node's answer.
+type reply struct {
+	Incarnation uint64 `json:"incarnation"` // 0 between two registrations
+	Runs        bool   `json:"runs,omitempty"`
+	Error       string `json:"error,omitempty"` // why there is no answer
+}
+
+// The type of what is told to the owner.
+const (
+	suspectType    = "suspect"
+	suspectVersion = 1
+)
+
+// suspicion tells the owner of a node that did not answer for an incarnation
+// that no verdict covers.
+type suspicion struct {
+	Node        string `json:"node"`
+	Incarnation uint64 `json:"incarnation"`
+}
+
+// suspectSubject is where the owner hears of suspicions. An ID of a node has no
+// dot, so no node answers there.
+func suspectSubject(ns streams.Namespace) string { return ns.CtlSubject("owner.suspect") }
+
+// message puts body into an envelope, to be sent to subject.
+func message(subject, typ string, version int, body any) (*nats.Msg, error) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("nodes: encode %s: %w", typ, err)
+	}
+	e := streams.Envelope{Type: typ, Version: version, Body: data}
+	return &nats.Msg{Subject: subject, Header: e.Header(), Data: data}, nil
+}
+
+// decode reads a message of one type.
+func decode[T any](msg *nats.Msg, typ string, newest int) (T, error) {
+	var v T
+	e, err := streams.Decode(msg.Header, msg.Data, typ, newest)
+	if err != nil {
+		return v, err
+	}
+	if err := json.Unmarshal(e.Body, &v); err != nil {
+		return v, fmt.Errorf("nodes: decode %s: %w", typ, err)
+	}
+	return v, nil
+}
+
+// patience is how long a node may take to answer.
+const patience = time.Second
+
+var (
+	// errSilent says that nobody answers.
+	errSilent = errors.New("nobody answers")
+	// errLate says that somebody may listen, but does not answer.
+	errLate = fmt.Errorf("%w within %v", errSilent, patience)
+)
+
+// call makes a request to the node that answers on subject. It returns
+// errSilent if nobody does; any other error says nothing about the node.
+func call(ctx context.Context, nc *nats.Conn, subject string, req request) (reply, error) {
+	msg, err := message(subject, ctlType, ctlVersion, req)
+	if err != nil {
+		return reply{}, err
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, patience, errLate)
+	defer cancel()
+	answer, err := nc.RequestMsgWithContext(limited, msg)
+	switch {
+	case err == nil:
+		return readReply(answer)
+	case errors.Is(err, nats.ErrNoResponders):
+		return reply{}, errSilent
+	case limited.Err() != nil:
+		return reply{}, context.Cause(limited)
+	}
+	return reply{}, err
+}
+
+func readReply(msg *nats.Msg) (reply, error) {
+	r, err := decode[reply](msg, ctlType, ctlVersion)
+	if err == nil && r.Error != "" {
+		err = fmt.Errorf("it answered: %s", r.Error)
+	}
+	return r, err
+}

@@ -1,0 +1,69 @@
+package nodes
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/streams"
+)
+
+// State is how a node stands, for people. Nothing is decided by it.
+type State string
+
+// The states of a node.
+const (
+	Alive    State = "alive"    // it has a beat
+	Draining State = "draining" // it has a beat and takes nothing new
+	Offline  State = "offline"  // it has no beat; it is forgotten after a day
+)
+
+// Member is a node as others see it.
+type Member struct {
+	ID          string `json:"id"`
+	Incarnation uint64 `json:"incarnation"` // 0 if it is offline
+	State       State  `json:"state"`
+	Owner       bool   `json:"owner"` // it holds the owner's lease
+	Info
+}
+
+// List returns all nodes that are there or were within the last day, by ID. It
+// may be some milliseconds behind.
+func List(ctx context.Context, pub *publish.Publisher, ns streams.Namespace) ([]Member, error) {
+	beats, beatsErr := openBeats(pub, ns).ListStale(ctx, beatKey("*"))
+	infos, infosErr := openInfos(pub, ns).ListStale(ctx, infoKey("*"))
+	owner, ownerErr := openLeases(pub, ns).Get(ctx, ownerKey)
+	if errors.Is(ownerErr, kv.ErrNotFound) {
+		ownerErr = nil
+	}
+	if err := errors.Join(beatsErr, infosErr, ownerErr); err != nil {
+		return nil, fmt.Errorf("nodes: list: %w", err)
+	}
+	members := make(map[string]Member, len(infos))
+	for _, info := range infos {
+		id := strings.TrimPrefix(info.Key, infoKey(""))
+		members[id] = Member{ID: id, State: Offline, Info: info.Value}
+	}
+	for _, beat := range beats {
+		m := members[strings.TrimPrefix(beat.Key, beatKey(""))]
+		m.ID = strings.TrimPrefix(beat.Key, beatKey(""))
+		m.Incarnation = kv.EpochOf(beat)
+		m.State = Alive
+		if m.Info.Draining {
+			m.State = Draining
+		}
+		members[m.ID] = m
+	}
+	list := make([]Member, 0, len(members))
+	for _, m := range members {
+		m.Owner = m.ID == ownerNode(owner.Value)
+		list = append(list, m)
+	}
+	slices.SortFunc(list, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	return list, nil
+}

@@ -1,0 +1,206 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/kv"
+)
+
+// again is the pause before something that failed is tried once more.
+const again = 250 * time.Millisecond
+
+// enter registers for the first time.
+func (n *Node) enter(ctx context.Context) error {
+	for failures := 0; ; {
+		if n.opts.ID == "" {
+			n.id = defaultID(n.opts.Info.Host)
+		}
+		err := n.register(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, kv.ErrHeld):
+			if n.opts.ID == "" {
+				continue // with other random characters
+			}
+			if err = n.awaitFree(ctx); err == nil {
+				continue
+			}
+		}
+		if !passing(err) {
+			return err
+		}
+		if failures++; failures == 1 {
+			n.opts.Logger.WarnContext(ctx, "cannot register yet", "node", n.id, "err", err)
+		}
+		if err := pause(ctx, again); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitFree waits until nobody holds the ID. It returns ErrTaken as soon as it
+// sees the key renewed.
+func (n *Node) awaitFree(ctx context.Context) error {
+	var first kv.Entry[kv.Held]
+	for {
+		cur, err := n.beats.Get(ctx, beatKey(n.id))
+		switch {
+		case errors.Is(err, kv.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		case first.Revision == 0:
+			first = cur
+			n.opts.Logger.InfoContext(ctx, "waiting for the ID of the node to be free", "node", n.id, "holder", cur.Value.Holder)
+		case cur.Revision != first.Revision:
+			return fmt.Errorf("%w, %s, which is alive: stop that one or choose another ID", ErrTaken, cur.Value.Holder)
+		}
+		if err := pause(ctx, again); err != nil {
+			return err
+		}
+	}
+}
+
+// keepRegistered renews the lease, and registers again when it is lost, until
+// ctx ends.
+func (n *Node) keepRegistered(ctx context.Context) error {
+	for {
+		err := n.current().Keep(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		n.opts.Logger.WarnContext(ctx, "lease lost, registering again", "node", n.id, "incarnation", n.Incarnation(), "err", err)
+		for failures := 0; ; {
+			err := n.register(ctx)
+			switch {
+			case err == nil:
+			case ctx.Err() != nil:
+				return nil
+			case errors.Is(err, kv.ErrHeld):
+				return fmt.Errorf("nodes: register %s again: %w: stop one of the two (%w)", n.id, ErrTaken, err)
+			default:
+				if failures++; failures == 1 {
+					n.opts.Logger.WarnContext(ctx, "cannot register yet", "node", n.id, "err", err)
+				}
+				_ = pause(ctx, again) // register finds out that ctx has ended
+				continue
+			}
+			break
+		}
+	}
+}
+
+// register takes the lease and then stores the description, all of which has to
+// happen before anything is claimed: see the package comment. It returns
+// kv.ErrHeld if the ID belongs to another process.
+func (n *Node) register(ctx context.Context) error {
+	opts := kv.LeaseOptions{TTL: n.opts.Lease, Logger: n.opts.Logger}
+	lease, err := take(ctx, n.beats, beatKey(n.id), n.holder, opts)
+	if err != nil {
+		return err
+	}
+	for err = n.describe(ctx, lease); err != nil; err = n.describe(ctx, lease) {
+		if !lease.Valid() || !passing(err) {
+			return errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
+		}
+		if err := pause(ctx, again); err != nil {
+			return errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
+		}
+	}
+	n.mu.Lock()
+	n.mu.lease = lease
+	close(n.mu.next)
+	n.mu.next = make(chan struct{})
+	n.mu.Unlock()
+	n.opts.Logger.InfoContext(ctx, "node registered", "node", n.id, "incarnation", lease.Epoch())
+	return nil
+}
+
+// take is kv.Take for a holder whose name belongs to this process alone: what
+// that holder has already, because it was lost or its answer was, is taken over.
+func take(ctx context.Context, b *kv.Bucket[kv.Held], key, holder string, opts kv.LeaseOptions) (*kv.Lease, error) {
+	lease, err := kv.Take(ctx, b, key, holder, opts)
+	if !errors.Is(err, kv.ErrHeld) {
+		return lease, err
+	}
+	cur, getErr := b.Get(ctx, key)
+	if getErr != nil || cur.Value.Holder != holder {
+		return nil, err
+	}
+	opts.TakeOver = cur.Value.Token
+	return kv.Take(ctx, b, key, holder, opts)
+}
+
+// keepDescribed stores the description every few hours, and soon after storing
+// it has failed.
+func (n *Node) keepDescribed(ctx context.Context) {
+	due := time.NewTimer(refreshEvery)
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.stale:
+		case <-due.C:
+		}
+		wait := refreshEvery
+		lease := n.current()
+		if err := n.describe(ctx, lease); err != nil && lease.Valid() { // otherwise, register does it
+			wait = n.opts.Lease / 3
+		}
+		due.Reset(wait)
+	}
+}
+
+// describe stores the description, as long as lease is held: whoever does not
+// hold the beat does not describe the node.
+func (n *Node) describe(ctx context.Context, lease *kv.Lease) error {
+	if !lease.Valid() {
+		return kv.ErrLeaseLost
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(lease.Context(), func() { cancel(context.Cause(lease.Context())) })()
+
+	n.writing.Lock()
+	defer n.writing.Unlock()
+	cur, err := n.infos.Get(ctx, infoKey(n.id))
+	switch {
+	case errors.Is(err, kv.ErrNotFound):
+		_, err = n.infos.Create(ctx, infoKey(n.id), n.Info(), kv.WriteOptions{TTL: keepFor})
+	case err == nil:
+		_, err = n.infos.Update(ctx, infoKey(n.id), n.Info(), cur.Revision, kv.WriteOptions{TTL: keepFor})
+	}
+	return err
+}
+
+// passing reports whether err comes from a server that is away or busy, so that
+// it is worth trying again.
+func passing(err error) bool {
+	var api *jetstream.APIError
+	return kv.Unknown(err) ||
+		errors.Is(err, kv.ErrExists) ||
+		errors.Is(err, kv.ErrContended) ||
+		errors.Is(err, publish.ErrUnsent) ||
+		errors.Is(err, jetstream.ErrNoStreamResponse) ||
+		errors.As(err, &api) && api.Code == 503
+}
+
+// pause waits, unless ctx ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

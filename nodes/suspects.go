@@ -1,0 +1,129 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/internal/name"
+)
+
+// How the judge comes to suspect a node: it hears the end of a beat, it reads a
+// description without a beat, or it is told. A suspicion costs a look and no
+// more, so it may be wrong.
+
+// suspect notes that a node may be gone and that its verdict has to reach need.
+func (j *Judge) suspect(node string, need uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.mu.suspects[node] = max(j.mu.suspects[node], need)
+}
+
+func (j *Judge) suspected() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.mu.suspects) > 0
+}
+
+// takeSuspects returns all suspects, and forgets them.
+func (j *Judge) takeSuspects() map[string]uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	suspects := j.mu.suspects
+	j.mu.suspects = make(map[string]uint64)
+	return suspects
+}
+
+// hear begins to listen to the feed of beats and to suspicions. The function
+// that it returns ends that, and waits until it has ended.
+func (j *Judge) hear() (stop func(), err error) {
+	prefix := j.opts.Namespace.NodeFeed() + beatKey("")
+	beats, err := j.listen(prefix+"*", func(msg *nats.Msg) {
+		if node, sequence, ok := parseMarker(msg, prefix); ok {
+			j.hearOf(node, sequence)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	told, err := j.listen(suspectSubject(j.opts.Namespace), func(msg *nats.Msg) {
+		s, err := decode[suspicion](msg, suspectType, suspectVersion)
+		if err != nil || name.Check("node", s.Node) != nil {
+			j.opts.Logger.Debug("suspicion passed over", "err", err)
+			return
+		}
+		j.hearOf(s.Node, s.Incarnation)
+	})
+	if err != nil {
+		beats()
+		return nil, err
+	}
+	return func() { beats(); told() }, nil
+}
+
+// listen subscribes to a subject until stop is called, which waits for the last
+// call of f.
+func (j *Judge) listen(subject string, f func(*nats.Msg)) (stop func(), err error) {
+	sub, err := j.nc.Subscribe(subject, f)
+	if err != nil {
+		return nil, err
+	}
+	ended := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(ended) })
+	return func() {
+		if err := sub.Unsubscribe(); err == nil {
+			<-ended
+		}
+	}, nil
+}
+
+// hearOf suspects a node and wakes Run.
+func (j *Judge) hearOf(node string, need uint64) {
+	j.suspect(node, need)
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// parseMarker reads a message of the feed: the node whose beat has ended, and
+// the sequence of the marker. It is not ok for a beat, or for anything else.
+func parseMarker(msg *nats.Msg, prefix string) (node string, sequence uint64, ok bool) {
+	if msg.Header.Get("KV-Operation") == "" && msg.Header.Get(jetstream.MarkerReasonHeader) == "" {
+		return "", 0, false
+	}
+	node, ok = strings.CutPrefix(msg.Subject, prefix)
+	sequence, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
+	return node, sequence, ok && err == nil && name.Check("node", node) == nil
+}
+
+// read suspects every node that has a description and no beat, and whose verdict
+// does not cover the description: incarnations are smaller than that. What it
+// reads may be old, which judge finds out.
+func (j *Judge) read(ctx context.Context) error {
+	infos, infosErr := j.infos.ListStale(ctx, infoKey("*"))
+	beats, beatsErr := j.beats.ListStale(ctx, beatKey("*"))
+	verdicts, verdictsErr := j.verdicts.ListStale(ctx, deadKey("*"))
+	if err := errors.Join(infosErr, beatsErr, verdictsErr); err != nil {
+		return err
+	}
+	alive := make(map[string]bool, len(beats))
+	for _, b := range beats {
+		alive[strings.TrimPrefix(b.Key, beatKey(""))] = true
+	}
+	dead := make(map[string]uint64, len(verdicts))
+	for _, v := range verdicts {
+		dead[strings.TrimPrefix(v.Key, deadKey(""))] = v.Value
+	}
+	for _, info := range infos {
+		node := strings.TrimPrefix(info.Key, infoKey(""))
+		if !alive[node] && dead[node] < info.Revision {
+			j.suspect(node, info.Revision)
+		}
+	}
+	return nil
+}
