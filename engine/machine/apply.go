@@ -31,7 +31,9 @@ type Claimant struct {
 	// Fence is the revision that the write of the claim replaces.
 	Fence uint64
 	At    time.Time
-	// MaxAttempts is what the handler's definition says; 0 leaves it open.
+	// MaxAttempts is what the handler's definition says; 0 is
+	// DefaultMaxAttempts. The first claim of a job that was submitted without
+	// one settles it, so that it never falls below the failures.
 	MaxAttempts int
 }
 
@@ -136,8 +138,8 @@ func (j Job) Apply(ev Event) (Job, error) {
 func (e Claimed) apply(j *Job) { e.begin(j) }
 
 func (e Reclaimed) apply(j *Job) {
-	if j.State != Running {
-		j.stop(AttemptCancelled, e.At, cancelled(j))
+	if j.State == Cancelled {
+		j.stop(AttemptCancelled, e.At, nil)
 		return
 	}
 	lease := e.Lease
@@ -145,23 +147,29 @@ func (e Reclaimed) apply(j *Job) {
 }
 
 func (e TakenOver) apply(j *Job) {
-	why := Error{Code: "node_lost", Message: fmt.Sprintf("node %s died", j.Lease.Node)}
-	if e.LostClaim {
-		why = Error{Code: "claim_lost", Message: fmt.Sprintf("node %s does not know that it claimed the job", j.Lease.Node)}
-	} else {
-		j.Failures++
-	}
+	why := e.why(j.Lease.Node)
 	if j.State == Cancelled {
-		j.stop(AttemptLost, e.At, cancelled(j))
+		j.stop(AttemptLost, e.At, why)
 		return
 	}
-	j.Error = &why
-	j.end(AttemptLost, j.Lease.Token, e.At, &why)
+	if !e.LostClaim {
+		j.Failures++
+		j.Error = why
+	}
+	j.end(AttemptLost, j.Lease.Token, e.At, why)
 	if j.State == Failed {
 		j.Finished = e.At
 		return
 	}
 	e.begin(j)
+}
+
+// why says what became of the attempt that node had.
+func (e TakenOver) why(node string) *Error {
+	if e.LostClaim {
+		return &Error{Code: "claim_lost", Message: fmt.Sprintf("node %s does not know that it claimed the job", node)}
+	}
+	return &Error{Code: "node_lost", Message: fmt.Sprintf("node %s died or lost its lease", node)}
 }
 
 func (e Done) apply(j *Job) {
@@ -170,25 +178,26 @@ func (e Done) apply(j *Job) {
 }
 
 func (e Erred) apply(j *Job) {
-	j.Failures++
+	err := e.Error
 	if j.State == Cancelled {
-		j.stop(AttemptCancelled, e.At, cancelled(j))
+		j.stop(AttemptCancelled, e.At, &err)
 		return
 	}
-	err := e.Error
+	j.Failures++
 	j.Error = &err
 	j.end(AttemptFailed, e.Token, e.At, &err)
-	if j.State.Final() {
+	if j.State == Failed {
 		j.Finished = e.At
 	}
 }
 
 func (e Returned) apply(j *Job) {
+	reason := &Error{Message: e.Reason}
 	if j.State == Cancelled {
-		j.stop(AttemptCancelled, e.At, cancelled(j))
+		j.stop(AttemptCancelled, e.At, reason)
 		return
 	}
-	j.end(AttemptReturned, e.Token, e.At, &Error{Message: e.Reason})
+	j.end(AttemptReturned, e.Token, e.At, reason)
 }
 
 func (e Stopped) apply(j *Job) {
@@ -198,7 +207,7 @@ func (e Stopped) apply(j *Job) {
 		}
 		return
 	}
-	j.Error, j.Finished = &Error{Code: "cancelled", Message: e.Cause}, e.At
+	j.Error, j.Finished = cancelled(e.Cause), e.At
 }
 
 // begin starts the next attempt of j.
@@ -207,7 +216,7 @@ func (c Claimant) begin(j *Job) {
 	j.Lease, j.Fence = &lease, c.Fence
 	j.Attempt++
 	j.Started = c.At
-	if j.MaxAttempts == 0 {
+	if j.Attempt == 1 && j.MaxAttempts == 0 {
 		j.MaxAttempts = c.MaxAttempts
 	}
 	j.Attempts = begin(j.Attempts, Attempt{Number: j.Attempt, Node: lease.Node, Started: c.At})
@@ -219,10 +228,10 @@ func (j *Job) end(how Outcome, token string, at time.Time, err *Error) {
 	j.Lease = nil
 }
 
-// stop ends j for good, as somebody asked.
+// stop ends j for good, as somebody asked. The error is that of its attempt.
 func (j *Job) stop(how Outcome, at time.Time, err *Error) {
-	j.Error, j.Finished = err, at
+	j.Error, j.Finished = cancelled(j.Cancel.Cause), at
 	j.end(how, j.Lease.Token, at, err)
 }
 
-func cancelled(j *Job) *Error { return &Error{Code: "cancelled", Message: j.Cancel.Cause} }
+func cancelled(cause string) *Error { return &Error{Code: "cancelled", Message: cause} }

@@ -20,7 +20,7 @@ const (
 	Adopt     Action = "adopt"   // the delivery keeps the attempt alive from now on
 	Drop      Action = "drop"    // acknowledge: something else drives the job
 	Ask       Action = "ask"     // ask the node that has the job, then see Judge
-	Seize     Action = "seize"   // replace that revision by TakenOver
+	Seize     Action = "seize"   // replace that revision by TakenOver, then run it if it runs
 	Leave     Action = "leave"   // hand back, to be delivered again a little later
 )
 
@@ -58,8 +58,11 @@ const (
 )
 
 // Judge tells what d means for a job that another incarnation runs, now that
-// its node was asked.
+// its node was asked. Where there is nothing to ask, it is [Job.Deliver].
 func (j Job) Judge(d Delivery, a Answer) Action {
+	if plain := j.Deliver(d); plain != Ask {
+		return plain
+	}
 	switch a {
 	case Runs:
 		if j.Lease.Driver == d.Driver {

@@ -15,6 +15,7 @@ package machine
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -34,9 +35,11 @@ type Job struct {
 	// Attempt counts claims and never goes back.
 	Attempt int `json:"attempt,omitempty"`
 	// Failures counts errors, time-outs and deaths of the node. It is what
-	// is compared with MaxAttempts.
+	// is compared with MaxAttempts. An attempt that ends as cancelled is no
+	// failure.
 	Failures int `json:"failures,omitempty"`
 	// MaxAttempts is how many failures end the job; 0 is DefaultMaxAttempts.
+	// It is settled by the first claim at the latest.
 	MaxAttempts int `json:"max_attempts,omitempty"`
 
 	// Lease says who runs the job, while it is running.
@@ -53,7 +56,7 @@ type Job struct {
 	Error *Error `json:"error,omitempty"`
 
 	Created  time.Time `json:"created,omitzero"`
-	Started  time.Time `json:"started,omitzero"`
+	Started  time.Time `json:"started,omitzero"` // of the latest attempt
 	Finished time.Time `json:"finished,omitzero"`
 
 	// Attempts tells the claims: the first two and the last eight.
@@ -141,19 +144,50 @@ func (j Job) Held(token string) bool {
 // Ended returns the attempt that ended under token.
 func (j Job) Ended(token string) (Attempt, bool) {
 	for _, a := range slices.Backward(j.Attempts) {
-		if a.Token == token {
+		if a.Outcome != "" && a.Token == token {
 			return a, true
 		}
 	}
 	return Attempt{}, false
 }
 
+// Validate reports why j is a record that no build writes. Whoever decodes a
+// job calls it, since the other methods rely on it: a running job has a lease
+// and an attempt that runs, and no other has. A state that this build does not
+// know is valid: see [Leave].
+func (j Job) Validate() error {
+	known, runs := j.State.Known(), j.State == Running
+	switch {
+	case j.State == "":
+		return j.broken("it has no state")
+	case j.Attempt < 0 || j.Failures < 0 || j.MaxAttempts < 0:
+		return j.broken("it counts below zero")
+	case runs && (j.Lease == nil || j.Lease.Token == ""):
+		return j.broken("it is running without a lease and its token")
+	case runs && !j.open():
+		return j.broken("it is running without an attempt that runs")
+	case known && !runs && (j.Lease != nil || j.Cancel != nil || j.open()):
+		return j.broken(fmt.Sprintf("it is %s and has what only a running job has", j.State))
+	}
+	return nil
+}
+
+// open reports whether the last attempt in the list runs.
+func (j Job) open() bool {
+	n := len(j.Attempts)
+	return n > 0 && j.Attempts[n-1].Outcome == ""
+}
+
+func (j Job) broken(why string) error {
+	return fmt.Errorf("job %s: the record is broken: %s: delete it and submit the job again", j.ID, why)
+}
+
 // begin returns attempts with one more, bounded.
 func begin(attempts []Attempt, a Attempt) []Attempt {
-	next := make([]Attempt, 0, len(attempts)+1)
-	if len(attempts) == keepFirst+keepLast {
+	next := make([]Attempt, 0, min(len(attempts), keepFirst+keepLast-1)+1)
+	if n := len(attempts); n >= keepFirst+keepLast {
 		next = append(next, attempts[:keepFirst]...)
-		attempts = attempts[keepFirst+1:]
+		attempts = attempts[n-keepLast+1:]
 	}
 	return append(append(next, attempts...), a)
 }

@@ -69,20 +69,43 @@ func (e *MoveError) Error() string {
 	return fmt.Sprintf("job %s: cannot %s while %s", e.ID, e.Move, e.From)
 }
 
-// Diagram draws the table of moves as text, a line for each pair of states.
+// Diagram draws the table of moves as text: for every state the moves that it
+// allows, and where they lead.
 func Diagram() string {
 	var b strings.Builder
+	var final []string
 	for _, from := range States {
+		if from.Final() {
+			final = append(final, string(from))
+			continue
+		}
 		to := map[State][]string{}
 		for move, state := range moves[from] {
 			to[state] = append(to[state], string(move))
 		}
-		for _, state := range slices.SortedFunc(maps.Keys(to), byOrder) {
+		lines := slices.SortedFunc(maps.Keys(to), byOrder)
+		for i, state := range lines {
 			slices.Sort(to[state])
-			fmt.Fprintf(&b, "%-10s ──▶ %-10s %s\n", from, state, strings.Join(to[state], ", "))
+			names := strings.Join(to[state], ", ")
+			fmt.Fprintf(&b, "%s %s %s▶ %s\n", branch(from, i, len(lines)), names, strings.Repeat("─", max(2, 28-len(names))), state)
 		}
+		b.WriteString("\n")
 	}
+	fmt.Fprintf(&b, "%s: nothing moves them\n", strings.Join(final, ", "))
 	return b.String()
+}
+
+// branch draws the left side of line i of n that leave a state.
+func branch(from State, i, n int) string {
+	switch {
+	case n == 1:
+		return fmt.Sprintf("%-9s ───", from)
+	case i == 0:
+		return fmt.Sprintf("%-9s ─┬─", from)
+	case i == n-1:
+		return fmt.Sprintf("%-9s  └─", "")
+	}
+	return fmt.Sprintf("%-9s  ├─", "")
 }
 
 func byOrder(a, b State) int { return slices.Index(States, a) - slices.Index(States, b) }

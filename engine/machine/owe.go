@@ -10,7 +10,7 @@ const (
 	Offer Debt = "offer"
 	// Notify asks the node that runs the job to end it.
 	Notify Debt = "notify"
-	// Withdraw deletes the item of a job that nobody shall start any more.
+	// Withdraw deletes the items of a job that nobody shall start any more.
 	Withdraw Debt = "withdraw"
 	// Announce tells those who wait that the job has ended.
 	Announce Debt = "announce"
@@ -33,7 +33,7 @@ func (j Job) Owes() []Debt {
 		return oweOffer
 	case j.State == Running && j.Cancel != nil:
 		return oweNotify
-	case j.State == Cancelled && j.Attempt == 0:
+	case j.State == Cancelled:
 		return oweWithdraw
 	case j.State.Final():
 		return oweAnnounce
