@@ -72,11 +72,11 @@ type Publisher struct {
 	nc      *nats.Conn
 	opts    Options
 	sub     *nats.Subscription
-	inbox   string            // with a dot at its end
-	drained chan struct{}     // closed when the subscription calls nobody any more
-	watched chan struct{}     // closed when watch has returned
-	status  chan nats.Status  // every change of the connection's state
-	names   map[string]string // names of streams seen; for the dispatching goroutine
+	inbox   string           // with a dot at its end
+	drained chan struct{}    // closed when the subscription calls nobody any more
+	watched chan struct{}    // closed when watch has returned
+	status  chan nats.Status // every change of the connection's state
+	names   names            // for the dispatching goroutine
 	began   time.Time
 
 	mu struct {
@@ -105,7 +105,7 @@ func New(nc *nats.Conn, opts ...Options) (*Publisher, error) {
 		inbox:   nc.NewInbox() + ".",
 		drained: make(chan struct{}),
 		watched: make(chan struct{}),
-		names:   make(map[string]string),
+		names:   make(names),
 		began:   time.Now(),
 	}
 	sub, err := nc.Subscribe(p.inbox+"*", p.dispatch)
@@ -285,7 +285,7 @@ func (p *Publisher) dispatch(msg *nats.Msg) {
 	case c.reply != nil:
 		c.reply(msg, nil)
 	default:
-		c.done(p.parse(msg.Data))
+		c.done(parse(msg.Data, p.names))
 	}
 }
 
