@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/streams"
+)
+
+// receive takes a delivery that has a slot, and gives it a goroutine.
+func (h *hand) receive(ctx context.Context, d *streams.Delivery, err error) {
+	if err != nil {
+		h.log.ErrorContext(ctx, "message in the work queue is no item", "err", err)
+		h.refuse(d)
+		return
+	}
+	h.attempts.Go(func() { h.attempt(ctx, d) })
+}
+
+// refuse leaves a message that is no item of ours to whoever knows it.
+func (h *hand) refuse(d *streams.Delivery) {
+	<-h.slots
+	h.eng.running.release(d)
+	if err := d.Nak(h.eng.settings.Lease); err != nil {
+		h.log.Debug("message comes back early", "err", err)
+	}
+}
+
+// attempt claims the job of a delivery, runs it, finishes it and acknowledges
+// the delivery, in this order. It gives its slot back when the handler has
+// returned.
+func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
+	lease, _ := h.node.Lease()
+	token := uuid.NewString()
+	entry, ok, err := h.eng.store.Deliver(taking, d, token, h)
+	if !ok {
+		<-h.slots
+		h.answered(taking, d, err)
+		return
+	}
+	ev := h.handle(lease, entry, token)
+	h.decided <- struct{}{}
+	<-h.slots
+	defer func() { <-h.decided }()
+
+	h.eng.running.returned(token)
+	pause(h.handling, ev.after)
+	entry, fate, err := h.eng.store.Finish(h.storing, entry, token, ev.Event)
+	if err != nil {
+		h.log.Warn("outcome is left to others", "job", entry.Key, "err", err)
+		h.eng.running.end(token)
+		return
+	}
+	d = h.eng.running.end(token)
+	switch fate {
+	case store.Accepted, store.Ended:
+		err = d.Ack()
+	case store.Stale:
+		h.log.Info("outcome is stale", "job", entry.Key, "attempt", entry.Value.Attempt)
+	}
+	if err != nil {
+		h.log.Debug("item comes back", "job", entry.Key, "err", err)
+	}
+}
+
+// answered notes that a delivery has led to nothing here. If it was adopted by
+// an attempt, that keeps it.
+func (h *hand) answered(ctx context.Context, d *streams.Delivery, err error) {
+	if !h.eng.running.adopted(d) {
+		h.eng.running.release(d)
+	}
+	if err != nil && ctx.Err() == nil {
+		h.log.WarnContext(ctx, "item is left", "queue", d.Queue, "job", d.Queue+"."+d.Local, "err", err)
+	}
+}
+
+// outcome is what an attempt leads to, and how long to wait before that is
+// stored.
+type outcome struct {
+	machine.Event
+	after time.Duration
+}
+
+// handle runs the handler of a job that this node holds, and says what that
+// leads to.
+func (h *hand) handle(lease context.Context, entry store.Entry, token string) outcome {
+	j := entry.Value
+	def := h.handlers[j.Kind]
+	ctx, cancel := context.WithCancelCause(h.handling)
+	defer cancel(nil)
+	defer context.AfterFunc(lease, func() {
+		h.eng.running.leaseLost(token)
+		cancel(ErrLeaseLost)
+	})()
+	if def.opts.Timeout > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, def.opts.Timeout, ErrTimeout)
+		defer stop()
+	}
+	ctx = context.WithValue(ctx, currentKey{}, Current{
+		ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Fence: j.Fence,
+		Node: j.Lease.Node, Namespace: string(h.eng.ns), log: h.log,
+	})
+	result, err := call(ctx, def.handle, j.Input)
+	if limit := h.eng.maxResult(); err == nil && len(result) > limit {
+		err = Fail(fmt.Errorf("the result has %d bytes, and up to %d are stored: put it elsewhere and return a reference", len(result), limit))
+	}
+	return conclude(context.Cause(ctx), result, err, machine.Hold{Token: token, At: time.Now().UTC()})
+}
+
+// call runs a handler and turns a panic into an error.
+func call(ctx context.Context, run handler, input json.RawMessage) (result json.RawMessage, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &panicked{value: r, stack: string(debug.Stack())}
+		}
+	}()
+	return run(ctx, input)
+}
+
+// conclude says what the end of a handler leads to, given what ended its
+// context first, if anything did.
+func conclude(cause error, result json.RawMessage, err error, hold machine.Hold) outcome {
+	var nap *snooze
+	var crash *panicked
+	var final *failure
+	switch {
+	case err == nil:
+		return outcome{Event: machine.Done{Hold: hold, Result: result}}
+	case errors.As(err, &crash):
+		return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{
+			Code: "panic", Message: clip(crash.Error(), maxMessage), Stack: clip(crash.stack, maxStack)}}}
+	case errors.As(err, &nap):
+		return outcome{machine.Returned{Hold: hold, Reason: nap.Error()}, nap.wait}
+	case errors.As(err, &final):
+		return outcome{Event: machine.Erred{Hold: hold, Final: true, Error: machine.Error{Code: "fail", Message: clip(err.Error(), maxMessage)}}}
+	case errors.Is(cause, ErrLeaseLost), errors.Is(cause, ErrStopping):
+		return outcome{Event: machine.Returned{Hold: hold, Reason: cause.Error()}}
+	case errors.Is(cause, ErrTimeout):
+		return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{Code: "timeout", Message: clip(ErrTimeout.Error()+": "+err.Error(), maxMessage)}}}
+	}
+	return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{Message: clip(err.Error(), maxMessage)}}}
+}
+
+// panicked is a panic of a handler.
+type panicked struct {
+	value any
+	stack string
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// How much of an error a record keeps, in bytes.
+const (
+	maxMessage = 2 << 10
+	maxStack   = 4 << 10
+)
+
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit] + "…"
+}
+
+// Current is the job that a handler runs.
+type Current struct {
+	// ID is the job's ID, <queue>.<local>.
+	ID string
+	// Kind names the handler.
+	Kind string
+	// Attempt counts the claims of the job, from 1.
+	Attempt int
+	// Fence grows from attempt to attempt. A store that remembers the largest
+	// one that it has seen can refuse an attempt that was overtaken.
+	Fence uint64
+	// Node is the ID of this process among the nodes.
+	Node string
+	// Namespace is the installation that the job belongs to.
+	Namespace string
+
+	log *slog.Logger
+}
+
+// Logger returns a logger for what the handler has to say about the job.
+func (c Current) Logger() *slog.Logger {
+	if c.log == nil {
+		return slog.Default()
+	}
+	return c.log.With("job", c.ID, "kind", c.Kind, "attempt", c.Attempt)
+}
+
+type currentKey struct{}
+
+// JobFrom returns the job that the handler with this context runs. It returns
+// the zero value elsewhere.
+func JobFrom(ctx context.Context) Current {
+	current, _ := ctx.Value(currentKey{}).(Current)
+	return current
+}

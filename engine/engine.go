@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
+)
+
+// Options configures an [Engine]. The zero value of a field means its default.
+type Options struct {
+	// Namespace is the installation to use: one subject token. Default
+	// "default".
+	Namespace string
+	// Node is the stable ID of this process among the nodes. Default: the
+	// host's name and four random characters.
+	Node string
+	// Labels describe the node to those who choose among nodes.
+	Labels map[string]string
+	// Build names the version of the program, for lists of nodes.
+	Build string
+	// Replicas is how many servers keep each asset: 1, 3, or 0 for what fits
+	// the cluster. It matters to the first process of a namespace.
+	Replicas int
+	// Lease is after how long a silent node is taken for dead, in whole
+	// seconds. It matters to the first process of a namespace. Default 6s on
+	// a single server, 15s on a cluster.
+	Lease time.Duration
+	// Logger receives what is no caller's error. Default slog.Default.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.Namespace == "" {
+		o.Namespace = string(streams.DefaultNamespace)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	errs := []error{name.Check("namespace", o.Namespace)}
+	if o.Node != "" {
+		errs = append(errs, name.Check("node", o.Node))
+	}
+	return errors.Join(errs...)
+}
+
+// Engine is one process's view of a namespace. It is safe for concurrent use.
+// However many workers it has, it is one node.
+type Engine struct {
+	ns       streams.Namespace
+	opts     Options
+	settings streams.Settings
+	log      *slog.Logger
+	pub      *publish.Publisher
+	work     *streams.Work
+	store    *store.Store
+	running  *running
+	member   member
+}
+
+// maxReconnectWait is the longest pause between two tries to reconnect, so
+// that a process resumes within seconds of its server's return.
+const maxReconnectWait = 2 * time.Second
+
+// ConnectOptions returns the options that a connection for an [Engine] needs:
+// it reconnects for ever and soon, and what is published while it is down
+// fails at once instead of being sent later.
+func ConnectOptions() []nats.Option {
+	return []nats.Option{
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, 250*time.Millisecond),
+		nats.ReconnectBufSize(-1),
+	}
+}
+
+// Connect opens the namespace, and creates it if it is new. The connection
+// must have been made with [ConnectOptions] or what amounts to them; it stays
+// the caller's to close, after the engine.
+func Connect(ctx context.Context, nc *nats.Conn, opts ...Options) (*Engine, error) {
+	o := first(opts).withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if err := checkConn(nc); err != nil {
+		return nil, err
+	}
+	pub, err := publish.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("engine: connect: %w", err)
+	}
+	eng, err := open(ctx, pub, o)
+	if err != nil {
+		pub.Close()
+		return nil, err
+	}
+	return eng, nil
+}
+
+func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, error) {
+	ns := streams.Namespace(o.Namespace)
+	settings, err := streams.Ensure(ctx, ns, pub, streams.Options{
+		Replicas: o.Replicas, Lease: o.Lease, Holder: o.Node, Logger: o.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	work, err := streams.NewWork(ns, pub)
+	if err != nil {
+		return nil, err
+	}
+	asker := nodes.NewAsker(pub, ns)
+	return &Engine{
+		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work,
+		store:   store.Open(pub, work, asker, store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}),
+		running: newRunning(settings.Lease),
+	}, nil
+}
+
+// Close frees what the engine holds. Workers must have ended.
+func (e *Engine) Close() { e.pub.Close() }
+
+// Lease returns after how long a silent node is taken for dead in this
+// namespace.
+func (e *Engine) Lease() time.Duration { return e.settings.Lease }
+
+// checkConn refuses a connection that would give up or send late.
+func checkConn(nc *nats.Conn) error {
+	o := nc.Opts
+	switch {
+	case !o.AllowReconnect || o.MaxReconnect >= 0:
+		return errors.New("engine: connect: the NATS connection gives up after some time without a server: set nats.MaxReconnects(-1), or use engine.ConnectOptions()")
+	case o.ReconnectBufSize >= 0:
+		return errors.New("engine: connect: the NATS connection sends late what was published while it was down: set nats.ReconnectBufSize(-1), or use engine.ConnectOptions()")
+	case o.ReconnectWait > maxReconnectWait && o.CustomReconnectDelayCB == nil:
+		return fmt.Errorf("engine: connect: the NATS connection waits %v between tries to reconnect: set nats.ReconnectWait to %v or less, or use engine.ConnectOptions()",
+			o.ReconnectWait, maxReconnectWait)
+	}
+	return nil
+}
+
+// first returns the options that were given, or none.
+func first[T any](opts []T) (o T) {
+	if len(opts) > 0 {
+		o = opts[0]
+	}
+	return o
+}

@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/nodes"
+)
+
+// JobInfo is a job as users see it. Its JSON is stable: programs rely on it.
+// Times are in UTC; what is not there is null.
+type JobInfo struct {
+	ID          string          `json:"id"`
+	Kind        string          `json:"kind"`
+	Queue       string          `json:"queue"`
+	State       string          `json:"state"` // pending, running, succeeded, failed or cancelled
+	Attempt     int             `json:"attempt"`
+	Failures    int             `json:"failures"`
+	MaxAttempts int             `json:"max_attempts"`
+	Node        *string         `json:"node"` // that runs it, or ran it last
+	Fence       uint64          `json:"fence"`
+	Input       json.RawMessage `json:"input"`
+	Result      json.RawMessage `json:"result"`
+	Error       *ErrorInfo      `json:"error"`
+	Wait        *string         `json:"wait"`   // what it waits for, if it says so itself
+	Parent      *string         `json:"parent"` // the job that waits for it
+	Created     *time.Time      `json:"created_at"`
+	Started     *time.Time      `json:"started_at"` // of the last attempt
+	Finished    *time.Time      `json:"finished_at"`
+	Due         *time.Time      `json:"due_at"`
+	Revision    uint64          `json:"revision"`
+	Attempts    []AttemptInfo   `json:"attempts"` // the first two and the last eight
+}
+
+// ErrorInfo is why a job or an attempt failed.
+type ErrorInfo struct {
+	Message string `json:"message"`
+	Code    string `json:"code,omitempty"`
+	Stack   string `json:"stack,omitempty"` // of a handler that panicked
+}
+
+// AttemptInfo is one try at running a job.
+type AttemptInfo struct {
+	Number  int        `json:"number"`
+	Node    string     `json:"node"`
+	Started *time.Time `json:"started_at"`
+	Ended   *time.Time `json:"ended_at"`
+	// Outcome is succeeded, failed, returned, cancelled or lost, and empty
+	// while the attempt runs.
+	Outcome string     `json:"outcome"`
+	Error   *ErrorInfo `json:"error"`
+}
+
+// Ended reports whether nothing will happen to the job any more.
+func (j JobInfo) Ended() bool { return machine.State(j.State).Final() }
+
+// Err returns a [*JobError] if the job ended without a result.
+func (j JobInfo) Err() error {
+	if !j.Ended() || machine.State(j.State) == machine.Succeeded {
+		return nil
+	}
+	e := &JobError{ID: j.ID, State: j.State}
+	if j.Error != nil {
+		e.Message, e.Code = j.Error.Message, j.Error.Code
+	}
+	return e
+}
+
+func describe(entry store.Entry) JobInfo {
+	j := entry.Value
+	queue, _, _ := name.SplitJobID(entry.Key) // a key that is no ID has no queue
+	info := JobInfo{
+		ID: entry.Key, Kind: j.Kind, Queue: queue, State: string(j.State),
+		Attempt: j.Attempt, Failures: j.Failures, MaxAttempts: j.Limit(), Fence: j.Fence,
+		Input: j.Input, Result: j.Result, Error: describeError(j.Error),
+		Created: moment(j.Created), Started: moment(j.Started), Finished: moment(j.Finished),
+		Revision: entry.Revision, Attempts: make([]AttemptInfo, len(j.Attempts)),
+	}
+	for i, a := range j.Attempts {
+		info.Attempts[i] = AttemptInfo{
+			Number: a.Number, Node: a.Node, Started: moment(a.Started), Ended: moment(a.Ended),
+			Outcome: string(a.Outcome), Error: describeError(a.Error),
+		}
+		info.Node = &info.Attempts[i].Node
+	}
+	return info
+}
+
+func describeError(e *machine.Error) *ErrorInfo {
+	if e == nil {
+		return nil
+	}
+	return &ErrorInfo{Message: e.Message, Code: e.Code, Stack: e.Stack}
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// Get reads a job. It returns [ErrNotFound] for one that is not there.
+func (e *Engine) Get(ctx context.Context, id string) (JobInfo, error) {
+	if err := checkID(id); err != nil {
+		return JobInfo{}, err
+	}
+	entry, err := e.store.Get(ctx, id)
+	if err != nil {
+		return JobInfo{}, fmt.Errorf("engine: get job: %w", err)
+	}
+	return describe(entry), nil
+}
+
+// ListOptions says which jobs to list. The zero value of a field means all.
+type ListOptions struct {
+	State string
+	Queue string
+	Kind  string
+	// Limit is how many jobs to list. Default 100.
+	Limit int
+}
+
+func (o ListOptions) validate() error {
+	if o.State != "" && !machine.State(o.State).Known() {
+		return fmt.Errorf("engine: list jobs: there is no state %q: use one of %v", o.State, machine.States)
+	}
+	if o.Queue != "" {
+		return name.Check("queue", o.Queue)
+	}
+	return nil
+}
+
+func (o ListOptions) match(j machine.Job) bool {
+	return (o.State == "" || o.State == string(j.State)) && (o.Kind == "" || o.Kind == j.Kind)
+}
+
+// List returns jobs, the most recently changed first. It may be some
+// milliseconds behind.
+func (e *Engine) List(ctx context.Context, opts ...ListOptions) ([]JobInfo, error) {
+	o := first(opts)
+	if o.Limit == 0 {
+		o.Limit = 100
+	}
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	var list []JobInfo
+	err := e.store.Recent(ctx, o.Queue, func(entry store.Entry) bool {
+		if o.match(entry.Value) {
+			list = append(list, describe(entry))
+		}
+		return len(list) < o.Limit
+	})
+	if err != nil {
+		return nil, fmt.Errorf("engine: list jobs: %w", err)
+	}
+	return list, nil
+}
+
+// Watch calls visit with every job that matches and then with every change of
+// one, until ctx ends. The limit does not matter. It costs the server a
+// consumer while it lasts.
+func (e *Engine) Watch(ctx context.Context, o ListOptions, visit func(JobInfo)) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	return e.store.Watch(ctx, o.Queue, func(ev kv.Event[machine.Job]) {
+		if ev.Kind == kv.Put && o.match(ev.Entry.Value) {
+			visit(describe(ev.Entry))
+		}
+	})
+}
+
+// Cancel ends a job that has not started, and returns it. A job that was
+// cancelled before stays as it is. One that runs is refused with [ErrRunning].
+func (e *Engine) Cancel(ctx context.Context, id string) (JobInfo, error) {
+	if err := checkID(id); err != nil {
+		return JobInfo{}, err
+	}
+	entry, err := e.store.Cancel(ctx, id, "cancelled by request")
+	if err != nil {
+		return JobInfo{}, fmt.Errorf("engine: cancel job: %w", err)
+	}
+	return describe(entry), nil
+}
+
+// Nodes returns the nodes that are there or were within the last day, by ID.
+func (e *Engine) Nodes(ctx context.Context) ([]nodes.Member, error) {
+	return nodes.List(ctx, e.pub, e.ns)
+}
+
+func checkID(id string) error {
+	if _, _, err := name.SplitJobID(id); err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	return nil
+}

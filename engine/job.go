@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/internal/name"
+)
+
+// JobOptions is what a definition says about its jobs. The zero value of a
+// field means its default.
+type JobOptions struct {
+	// Queue is where the jobs wait. Default: the kind up to its first dot.
+	Queue string
+	// MaxAttempts is how many failures end a job. Default 5.
+	MaxAttempts int
+	// Timeout bounds one attempt. Default: none.
+	Timeout time.Duration
+}
+
+// Job is a definition: a kind and the handler for it, with the types of its
+// input and result. They travel as JSON.
+type Job[In, Out any] struct {
+	def *definition
+}
+
+// Definition is what a [Worker] can be given: a [Job] or a [Trigger].
+type Definition interface{ register(*Worker) error }
+
+// handler runs one attempt. What it returns is JSON.
+type handler func(ctx context.Context, input json.RawMessage) (json.RawMessage, error)
+
+// definition is a job's definition without its types.
+type definition struct {
+	kind   string
+	opts   JobOptions
+	handle handler
+	err    error
+}
+
+// NewJob defines the jobs of a kind: a stable name of tokens with dots. With a
+// nil handler it only declares the kind, for others to run or for
+// [Job.Handle] to bind later. What is wrong with a definition is reported by
+// whoever uses it.
+func NewJob[In, Out any](kind string, handle func(context.Context, In) (Out, error), opts ...JobOptions) *Job[In, Out] {
+	d := &definition{kind: kind, opts: first(opts)}
+	if d.opts.Queue == "" {
+		d.opts.Queue = name.Queue(kind)
+	}
+	d.err = d.validate()
+	j := &Job[In, Out]{def: d}
+	if handle != nil {
+		j.Handle(handle)
+	}
+	return j
+}
+
+// Handle binds the handler of a definition that was made without one, for
+// definitions that name themselves. It must be called before a worker gets the
+// definition.
+func (j *Job[In, Out]) Handle(handle func(context.Context, In) (Out, error)) {
+	j.def.handle = func(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
+		var in In
+		if len(input) > 0 {
+			if err := json.Unmarshal(input, &in); err != nil {
+				return nil, Fail(fmt.Errorf("input does not fit %T: %w", in, err))
+			}
+		}
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		result, err := json.Marshal(out)
+		if err != nil {
+			return nil, Fail(fmt.Errorf("result does not become JSON: %w", err))
+		}
+		return result, nil
+	}
+}
+
+// Kind returns the name of the handler.
+func (j *Job[In, Out]) Kind() string { return j.def.kind }
+
+func (j *Job[In, Out]) register(w *Worker) error {
+	if j.def.err != nil {
+		return j.def.err
+	}
+	if j.def.handle == nil {
+		return fmt.Errorf("engine: job %s has no handler: bind one by Handle before a worker gets it", j.def.kind)
+	}
+	return w.add(j.def)
+}
+
+func (d *definition) validate() error {
+	if err := name.CheckKind(d.kind); err != nil {
+		return err
+	}
+	errs := []error{name.Check("queue", d.opts.Queue)}
+	if d.opts.MaxAttempts < 0 {
+		errs = append(errs, fmt.Errorf("engine: job %s: max attempts is %d: use 1 or more, or 0 for the default", d.kind, d.opts.MaxAttempts))
+	}
+	if d.opts.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("engine: job %s: timeout is %v: use a positive one, or 0 for none", d.kind, d.opts.Timeout))
+	}
+	return errors.Join(errs...)
+}

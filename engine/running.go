@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/streams"
+)
+
+// running is what runs on this node: the attempts, by their tokens, and the
+// deliveries that are to be kept alive. It answers "do you run job X under
+// token T?".
+type running struct {
+	lease time.Duration
+
+	mu       sync.Mutex
+	attempts map[string]*attempt            // by token
+	held     map[*streams.Delivery]struct{} // taken from a queue, not answered
+}
+
+// attempt is one run of a handler on this node, from before its claim is sent
+// until its outcome is decided.
+type attempt struct {
+	job      string
+	delivery *streams.Delivery
+	// lost is when the lease was lost while the handler ran, and zero
+	// otherwise or once the outcome is in hand.
+	lost time.Time
+}
+
+func newRunning(lease time.Duration) *running {
+	return &running{lease: lease, attempts: map[string]*attempt{}, held: map[*streams.Delivery]struct{}{}}
+}
+
+// hold keeps a delivery alive until it is released.
+func (r *running) hold(d *streams.Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held[d] = struct{}{}
+}
+
+// release forgets a delivery.
+func (r *running) release(d *streams.Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.held, d)
+}
+
+// begin notes an attempt that is about to be claimed.
+func (r *running) begin(job, token string, d *streams.Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.attempts[token] = &attempt{job: job, delivery: d}
+}
+
+// end forgets an attempt and returns the delivery that it has by now, which is
+// no longer kept alive. It returns nil if there is none.
+func (r *running) end(token string) *streams.Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[token]
+	if a == nil {
+		return nil
+	}
+	delete(r.attempts, token)
+	delete(r.held, a.delivery)
+	return a.delivery
+}
+
+// adopt makes d the delivery of an attempt in place of the one it had.
+func (r *running) adopt(token string, d *streams.Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[token]
+	if a == nil {
+		return
+	}
+	delete(r.held, a.delivery)
+	a.delivery = d
+	r.held[d] = struct{}{}
+}
+
+// adopted reports whether d is the delivery of an attempt.
+func (r *running) adopted(d *streams.Delivery) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.attempts {
+		if a.delivery == d {
+			return true
+		}
+	}
+	return false
+}
+
+// runs reports whether the node runs a job under a token. An attempt counts
+// while its claim is under way, while it has the lease, for one lease after it
+// lost it, and as long as its outcome is in hand.
+func (r *running) runs(job, token string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[token]
+	return a != nil && a.job == job && !r.abandoned(a)
+}
+
+func (r *running) abandoned(a *attempt) bool {
+	return !a.lost.IsZero() && time.Since(a.lost) > r.lease
+}
+
+// leaseLost notes that the handler of an attempt goes on without a lease.
+func (r *running) leaseLost(token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a := r.attempts[token]; a != nil && a.lost.IsZero() {
+		a.lost = time.Now()
+	}
+}
+
+// returned notes that the handler has returned: the outcome is in hand.
+func (r *running) returned(token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a := r.attempts[token]; a != nil {
+		a.lost = time.Time{}
+	}
+}
+
+// keepAlive holds off the redelivery of everything that is held, every third
+// of the lease, until ctx ends. An attempt that was abandoned is not held any
+// more, so that another node gets it.
+func (r *running) keepAlive(ctx context.Context) error {
+	tick := time.NewTicker(r.lease / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			for _, d := range r.toKeep() {
+				_ = d.Progress() // what is lost comes back, and is adopted
+			}
+		}
+	}
+}
+
+func (r *running) toKeep() []*streams.Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.attempts {
+		if r.abandoned(a) {
+			delete(r.held, a.delivery)
+		}
+	}
+	list := make([]*streams.Delivery, 0, len(r.held))
+	for d := range r.held {
+		list = append(list, d)
+	}
+	return list
+}

@@ -1,0 +1,178 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
+)
+
+// Runner is the node that takes deliveries. It knows what runs on it.
+type Runner interface {
+	// Begin notes that the node may run a job under a token from now on, and
+	// is called before the claim is sent. It returns the node's identity.
+	Begin(job, token string, d *streams.Delivery) (node string, incarnation uint64)
+	// End notes that the claim was refused.
+	End(job, token string)
+	// Runs reports whether the node runs the job under the token.
+	Runs(job, token string) bool
+	// Adopt makes d the delivery that the attempt keeps alive and
+	// acknowledges.
+	Adopt(job, token string, d *streams.Delivery)
+	// Handles reports whether there is a handler for a kind, and how many
+	// failures it allows (0: as the job says).
+	Handles(kind string) (maxAttempts int, ok bool)
+	// Identity returns the node and its present incarnation.
+	Identity() (node string, incarnation uint64)
+}
+
+// missingKindDelay is how long an item waits that reached a worker without a
+// handler for it.
+const missingKindDelay = time.Second
+
+// Deliver does with an item what the delivery table says. If that makes the
+// node run the job it returns the job, running under token, and ok is true;
+// otherwise the delivery has been answered. The token is new and random.
+//
+// If the process dies before the claim is stored, the item comes back. If it
+// dies afterwards, the item comes back too, and meets a running job whose node
+// does not know it or is gone.
+func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, r Runner) (entry Entry, ok bool, err error) {
+	entry, err = s.believe(ctx, name.JobID(d.Queue, d.Local), d)
+	for try := 0; err == nil; try++ {
+		if try > 1 {
+			if err = s.pause(ctx, try); err != nil {
+				break
+			}
+		}
+		action := s.decide(ctx, entry, d, r)
+		if !action.claims() {
+			return entry, false, s.dispose(ctx, action.Action, entry, d, r)
+		}
+		maxAttempts, handled := r.Handles(entry.Value.Kind)
+		if !handled {
+			return entry, false, d.Nak(missingKindDelay)
+		}
+		entry, err = s.claim(ctx, action, entry, claim{d, token, maxAttempts, r})
+		if err == nil && entry.Value.Held(token) {
+			return entry, true, nil
+		}
+		// Somebody else moved the job, or the take-over ended it.
+	}
+	if errors.Is(err, ErrNotFound) {
+		return Entry{}, false, d.Ack()
+	}
+	return Entry{}, false, errors.Join(err, d.Nak(s.lease/3))
+}
+
+// believe returns the job as the item has it, or as it is stored if the item
+// cannot be believed.
+func (s *Store) believe(ctx context.Context, id string, d *streams.Delivery) (Entry, error) {
+	j, err := decodeBody(d.Record)
+	if err == nil && j.ID == id && j.State == machine.Pending {
+		return Entry{Key: id, Value: j, Revision: d.Revision}, nil
+	}
+	return s.read(ctx, id)
+}
+
+// action is what the table says, and why.
+type action struct {
+	machine.Action
+	lostClaim bool // a take-over of an attempt that never ran
+}
+
+func (a action) claims() bool {
+	return a.Action == machine.TakeIt || a.Action == machine.TakeAgain || a.Action == machine.Seize
+}
+
+// decide looks the delivery up in the table. What the item says is enough to
+// try a claim; everything else was read from the leader.
+func (s *Store) decide(ctx context.Context, entry Entry, d *streams.Delivery, r Runner) action {
+	node, incarnation := r.Identity()
+	delivery := machine.Delivery{Driver: driver(d), Node: node, Incarnation: incarnation}
+	lease := entry.Value.Lease
+	if lease != nil {
+		delivery.Runs = lease.Node == node && r.Runs(entry.Key, lease.Token)
+	}
+	first := entry.Value.Deliver(delivery)
+	if first != machine.Ask {
+		return action{Action: first}
+	}
+	answer, err := s.asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
+	if err != nil {
+		s.log.DebugContext(ctx, "node could not be asked", "job", entry.Key, "node", lease.Node, "err", err)
+		return action{Action: machine.Leave}
+	}
+	return action{entry.Value.Judge(delivery, answers[answer]), answer == nodes.NoSame}
+}
+
+// answers translates what is known of a node into the terms of the table.
+var answers = map[nodes.Answer]machine.Answer{
+	nodes.Silent: machine.Silent,
+	nodes.Yes:    machine.Runs,
+	nodes.No:     machine.Denies,
+	nodes.NoSame: machine.Unaware,
+	nodes.Dead:   machine.Dead,
+}
+
+// dispose answers a delivery that starts nothing.
+func (s *Store) dispose(ctx context.Context, a machine.Action, entry Entry, d *streams.Delivery, r Runner) error {
+	switch a {
+	case machine.Settle:
+		if err := s.Owe(ctx, entry); err != nil {
+			return errors.Join(err, d.Nak(s.lease/3))
+		}
+		return d.Ack()
+	case machine.Drop:
+		return d.Ack()
+	case machine.Adopt:
+		r.Adopt(entry.Key, entry.Value.Lease.Token, d)
+		return nil
+	default:
+		return d.Nak(s.lease / 3)
+	}
+}
+
+// claim is one try to take a job.
+type claim struct {
+	delivery    *streams.Delivery
+	token       string
+	maxAttempts int
+	runner      Runner
+}
+
+// claim replaces entry by the same job running here, and returns the job as it
+// is stored now. It runs here if it is held under the token: somebody else may
+// have moved it instead, and a take-over may end it.
+func (s *Store) claim(ctx context.Context, a action, entry Entry, c claim) (Entry, error) {
+	node, incarnation := c.runner.Begin(entry.Key, c.token, c.delivery)
+	stored, err := s.move(ctx, entry, a.event(machine.Claimant{
+		Lease:       machine.Lease{Node: node, Incarnation: incarnation, Token: c.token, Driver: driver(c.delivery)},
+		Fence:       entry.Revision,
+		At:          time.Now().UTC(),
+		MaxAttempts: c.maxAttempts,
+	}))
+	if err != nil || !stored.Value.Held(c.token) {
+		c.runner.End(entry.Key, c.token)
+	}
+	return stored, err
+}
+
+func (a action) event(c machine.Claimant) machine.Event {
+	switch a.Action {
+	case machine.TakeAgain:
+		return machine.Reclaimed{Claimant: c}
+	case machine.Seize:
+		return machine.TakenOver{Claimant: c, LostClaim: a.lostClaim}
+	default:
+		return machine.Claimed{Claimant: c}
+	}
+}
+
+func driver(d *streams.Delivery) machine.Driver {
+	return machine.Driver{Stream: d.Stream, Sequence: d.Sequence}
+}

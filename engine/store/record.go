@@ -1,0 +1,88 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/streams"
+)
+
+// The envelope of a record.
+const (
+	recordType    = "job"
+	recordVersion = 1
+)
+
+// The headers of a record, so that scans need no bodies.
+const (
+	headerState       = "Mr-State"
+	headerKind        = "Mr-Kind"
+	headerNode        = "Mr-Node"
+	headerIncarnation = "Mr-Incarnation"
+	headerCancel      = "Mr-Cancel"
+)
+
+// How long a record stays after the job has ended.
+const (
+	keepSucceeded = 24 * time.Hour
+	keepOthers    = 14 * 24 * time.Hour
+)
+
+// Codec stores jobs: the body is the job as JSON, the headers repeat what
+// scans and tables want to know.
+func Codec() kv.Codec[machine.Job] {
+	return kv.Codec[machine.Job]{Encode: encode, Decode: decode}
+}
+
+func encode(j machine.Job) (nats.Header, []byte, error) {
+	body, err := json.Marshal(j)
+	if err != nil {
+		return nil, nil, fmt.Errorf("store: encode job %s: %w", j.ID, err)
+	}
+	h := streams.Envelope{Type: recordType, Version: recordVersion, Trace: j.Trace}.Header()
+	h[headerState] = []string{string(j.State)}
+	h[headerKind] = []string{j.Kind}
+	if j.Lease != nil {
+		h[headerNode] = []string{j.Lease.Node}
+		h[headerIncarnation] = []string{strconv.FormatUint(j.Lease.Incarnation, 10)}
+	}
+	if j.Cancel != nil {
+		h[headerCancel] = []string{"1"}
+	}
+	return h, body, nil
+}
+
+func decode(h nats.Header, body []byte) (machine.Job, error) {
+	if _, err := streams.Decode(h, body, recordType, recordVersion); err != nil {
+		return machine.Job{}, err
+	}
+	return decodeBody(body)
+}
+
+func decodeBody(body []byte) (machine.Job, error) {
+	var j machine.Job
+	if err := json.Unmarshal(body, &j); err != nil {
+		return machine.Job{}, fmt.Errorf("store: decode job: %w", err)
+	}
+	if err := j.Validate(); err != nil {
+		return machine.Job{}, fmt.Errorf("store: decode job: %w", err)
+	}
+	return j, nil
+}
+
+// keep returns how the record of j is to be written: one that ended expires.
+func keep(j machine.Job) kv.WriteOptions {
+	switch {
+	case j.State == machine.Succeeded:
+		return kv.WriteOptions{TTL: keepSucceeded}
+	case j.State.Final():
+		return kv.WriteOptions{TTL: keepOthers}
+	}
+	return kv.WriteOptions{}
+}

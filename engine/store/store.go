@@ -1,0 +1,145 @@
+// Package store is jobs as they are stored. Everybody who moves a job does it
+// through this package.
+//
+// A [Store] applies events of [machine] to records in the jobs bucket, by
+// compare-and-swap, and carries out what a stored record owes:
+//
+//	submit.go    a job comes to be, or is found
+//	deliver.go   an item reaches a node: the delivery table
+//	finish.go    an attempt ends
+//	cancel.go    somebody wants a job to end
+//	owe.go       what follows from a stored record
+//
+// Start reading at [Store.Submit], then at [Store.Deliver] and [Store.Finish].
+//
+// Every write here may be the last thing that this process does, and every
+// answer may be lost. A lost answer means that the outcome is unknown: the
+// record is read from the leader, tokens are compared, and where nothing is
+// there yet the write is repeated on the same revision, which settles it.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
+)
+
+// ErrNotFound is returned for a job that is not there.
+var ErrNotFound = errors.New("store: no such job")
+
+// Entry is a job at one revision.
+type Entry = kv.Entry[machine.Job]
+
+// Options configures a [Store].
+type Options struct {
+	Namespace streams.Namespace
+	// Lease is the lease of the namespace's nodes.
+	Lease time.Duration
+	// Logger is told what happened to jobs that is not an error of the
+	// caller's. Default slog.Default.
+	Logger *slog.Logger
+}
+
+// Store moves jobs. It is safe for concurrent use.
+type Store struct {
+	ns    streams.Namespace
+	lease time.Duration
+	log   *slog.Logger
+	pub   *publish.Publisher
+	jobs  *kv.Bucket[machine.Job]
+	work  *streams.Work
+	asker *nodes.Asker
+}
+
+// Open returns the store of a namespace whose assets are there.
+func Open(pub *publish.Publisher, work *streams.Work, asker *nodes.Asker, opts Options) *Store {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return &Store{
+		ns: opts.Namespace, lease: opts.Lease, log: opts.Logger, pub: pub, work: work, asker: asker,
+		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec()),
+	}
+}
+
+// Get reads a job from the leader. It returns [ErrNotFound] for one that is
+// not there.
+func (s *Store) Get(ctx context.Context, id string) (Entry, error) {
+	entry, err := s.jobs.Get(ctx, id)
+	if errors.Is(err, kv.ErrNotFound) {
+		return entry, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return entry, err
+}
+
+// Recent visits jobs, the most recently changed first, until visit returns
+// false. An empty queue means all. What it sees may be some milliseconds old.
+func (s *Store) Recent(ctx context.Context, queue string, visit func(Entry) bool) error {
+	filter := ">"
+	if queue != "" {
+		filter = queue + ".*"
+	}
+	return s.jobs.Recent(ctx, filter, visit)
+}
+
+// Watch calls visit for every change of a job, from now on, until ctx ends. It
+// costs the server a consumer.
+func (s *Store) Watch(ctx context.Context, queue string, visit func(kv.Event[machine.Job])) error {
+	filter := ">"
+	if queue != "" {
+		filter = queue + ".*"
+	}
+	return s.jobs.Watch(ctx, filter, visit)
+}
+
+// move stores what follows from an event and returns the job as it is stored
+// then. If the outcome of the write is unknown that is what the leader says,
+// with or without the event: the caller compares tokens.
+func (s *Store) move(ctx context.Context, entry Entry, ev machine.Event) (Entry, error) {
+	next, err := entry.Value.Apply(ev)
+	if err != nil {
+		return entry, err
+	}
+	revision, err := s.jobs.Update(ctx, entry.Key, next, entry.Revision, keep(next))
+	switch {
+	case err == nil:
+		return Entry{Key: entry.Key, Value: next, Revision: revision}, nil
+	case kv.Unknown(err) || errors.Is(err, publish.ErrUnsent):
+		return s.read(ctx, entry.Key)
+	}
+	return entry, err
+}
+
+// read gets a job for a decision, however long that takes: it gives up only
+// with ctx or if the record is not there or unreadable.
+func (s *Store) read(ctx context.Context, id string) (Entry, error) {
+	for try := 0; ; try++ {
+		entry, err := s.Get(ctx, id)
+		if err == nil || errors.Is(err, ErrNotFound) {
+			return entry, err
+		}
+		if err := s.pause(ctx, try); err != nil {
+			return Entry{}, err
+		}
+	}
+}
+
+// pause waits before another try, longer from try to try.
+func (s *Store) pause(ctx context.Context, try int) error {
+	const shortest, longest = 20 * time.Millisecond, time.Second
+	wait := min(shortest<<min(try, 10), longest)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(wait):
+		return nil
+	}
+}

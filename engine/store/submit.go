@@ -1,0 +1,57 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/kv"
+)
+
+// Submit creates a pending job and offers it to its queue. If there is a job
+// of that ID already, it returns that one, with created false; whoever created
+// it may have died before the job was offered, so that is made up for.
+//
+// If the process dies after the record was created, the job is there and not
+// offered: whoever submits it again offers it.
+func (s *Store) Submit(ctx context.Context, j machine.Job) (entry Entry, created bool, err error) {
+	for try := 0; ; try++ {
+		revision, err := s.jobs.Create(ctx, j.ID, j)
+		if err == nil {
+			entry, created = Entry{Key: j.ID, Value: j, Revision: revision}, true
+			break
+		}
+		if !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) {
+			return Entry{}, false, err
+		}
+		entry, err = s.Get(ctx, j.ID)
+		if err == nil {
+			break
+		}
+		// Not there, so the create may still be on its way: the next one
+		// settles it. Or nobody answers.
+		if err := s.pause(ctx, try); err != nil {
+			return Entry{}, false, err
+		}
+	}
+	return entry, created, s.Owe(ctx, entry)
+}
+
+// SubmitAsync is Submit with everything in flight: done is called once, from a
+// goroutine that it must not block. If its error is not nil the job may or may
+// not be there, or may be another's; [Store.Submit] settles that.
+func (s *Store) SubmitAsync(j machine.Job, done func(Entry, error)) {
+	s.jobs.CreateAsync(j.ID, j, func(revision uint64, err error) {
+		entry := Entry{Key: j.ID, Value: j, Revision: revision}
+		if err != nil {
+			done(entry, err)
+			return
+		}
+		item, err := item(entry)
+		if err != nil {
+			done(entry, err)
+			return
+		}
+		s.work.OfferAsync(item, func(err error) { done(entry, err) })
+	})
+}

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
+)
+
+// SubmitOptions is what a submit says about its job. The zero value of a field
+// means its default.
+type SubmitOptions struct {
+	// ID is the job's local ID, one subject token of up to 128 bytes:
+	// submitting it again attaches to the job that is there. Default: a new
+	// one that sorts by time.
+	ID string
+	// Queue is where the job waits. Default: as the definition says.
+	Queue string
+	// MaxAttempts is how many failures end the job. Default: as the
+	// definition says.
+	MaxAttempts int
+	// Trace is the W3C trace context to hand on, by header name.
+	Trace map[string]string
+}
+
+// Handle is a job that was submitted. Out is the type of its result.
+type Handle[Out any] struct {
+	eng *Engine
+	// ID is the job's ID, <queue>.<local>.
+	ID string
+	// Created is false if a job of that ID was there before.
+	Created bool
+}
+
+// Submit creates a job, or attaches to the one that has its ID already.
+func (j *Job[In, Out]) Submit(ctx context.Context, eng *Engine, in In, opts ...SubmitOptions) (*Handle[Out], error) {
+	input, o, err := j.prepare(in, first(opts))
+	if err != nil {
+		return nil, err
+	}
+	return submit[Out](ctx, eng, j.def.kind, input, o)
+}
+
+// Submission is one of many jobs to submit at once.
+type Submission[In any] struct {
+	Input   In
+	Options SubmitOptions
+}
+
+// SubmitMany creates many jobs with as many writes in flight as the server
+// takes, and returns their handles in order. After an error some of the jobs
+// may be there; submitting again with the same IDs attaches to those.
+func (j *Job[In, Out]) SubmitMany(ctx context.Context, eng *Engine, jobs iter.Seq[Submission[In]]) ([]*Handle[Out], error) {
+	var records []machine.Job
+	for s := range jobs {
+		input, o, err := j.prepare(s.Input, s.Options)
+		if err != nil {
+			return nil, fmt.Errorf("job %d: %w", len(records), err)
+		}
+		record, err := eng.record(j.def.kind, input, o)
+		if err != nil {
+			return nil, fmt.Errorf("job %d: %w", len(records), err)
+		}
+		records = append(records, record)
+	}
+	created, err := eng.submitMany(ctx, records)
+	if err != nil {
+		return nil, err
+	}
+	handles := make([]*Handle[Out], len(records))
+	for i, record := range records {
+		handles[i] = &Handle[Out]{eng: eng, ID: record.ID, Created: created[i]}
+	}
+	return handles, nil
+}
+
+// Submit creates a job of a kind that needs not be defined in this program.
+func (e *Engine) Submit(ctx context.Context, kind string, input json.RawMessage, opts ...SubmitOptions) (*Handle[json.RawMessage], error) {
+	return submit[json.RawMessage](ctx, e, kind, input, first(opts))
+}
+
+func (j *Job[In, Out]) prepare(in In, o SubmitOptions) (json.RawMessage, SubmitOptions, error) {
+	if j.def.err != nil {
+		return nil, o, j.def.err
+	}
+	if o.Queue == "" {
+		o.Queue = j.def.opts.Queue
+	}
+	if o.MaxAttempts == 0 {
+		o.MaxAttempts = j.def.opts.MaxAttempts
+	}
+	input, err := json.Marshal(in)
+	if err != nil {
+		return nil, o, fmt.Errorf("engine: submit %s: input does not become JSON: %w", j.def.kind, err)
+	}
+	return input, o, nil
+}
+
+func submit[Out any](ctx context.Context, e *Engine, kind string, input json.RawMessage, o SubmitOptions) (*Handle[Out], error) {
+	record, err := e.record(kind, input, o)
+	if err != nil {
+		return nil, err
+	}
+	entry, created, err := e.store.Submit(ctx, record)
+	if err != nil {
+		return nil, fmt.Errorf("engine: submit %s: %w", record.ID, err)
+	}
+	if entry.Value.Kind != kind {
+		return nil, fmt.Errorf("engine: submit %s: there is a job of that ID and of kind %s, not %s: choose another ID", record.ID, entry.Value.Kind, kind)
+	}
+	return &Handle[Out]{eng: e, ID: record.ID, Created: created}, nil
+}
+
+// submitMany submits records and tells which of them it created.
+func (e *Engine) submitMany(ctx context.Context, records []machine.Job) ([]bool, error) {
+	created := make([]bool, len(records))
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var undecided []int
+	for i, record := range records {
+		if e.pub.Room(ctx) != nil {
+			break // with ctx
+		}
+		wg.Add(1)
+		e.store.SubmitAsync(record, func(_ store.Entry, err error) {
+			defer wg.Done()
+			created[i] = err == nil
+			if err != nil {
+				mu.Lock()
+				undecided = append(undecided, i)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("engine: submit %d jobs: %w", len(records), context.Cause(ctx))
+	}
+	for _, i := range undecided {
+		_, isNew, err := e.store.Submit(ctx, records[i])
+		if err != nil {
+			return nil, fmt.Errorf("engine: submit %s: %w", records[i].ID, err)
+		}
+		created[i] = isNew
+	}
+	return created, nil
+}
+
+// record returns the record of a new job.
+func (e *Engine) record(kind string, input json.RawMessage, o SubmitOptions) (machine.Job, error) {
+	if o.ID == "" {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return machine.Job{}, fmt.Errorf("engine: make a job ID: %w", err)
+		}
+		o.ID = id.String()
+	} else if err := name.CheckLocal(o.ID); err != nil {
+		return machine.Job{}, err
+	}
+	return e.made(kind, input, o)
+}
+
+// made returns the record of a new job whose local ID may be one that only the
+// engine makes.
+func (e *Engine) made(kind string, input json.RawMessage, o SubmitOptions) (machine.Job, error) {
+	if err := name.CheckKind(kind); err != nil {
+		return machine.Job{}, err
+	}
+	if o.Queue == "" {
+		o.Queue = name.Queue(kind)
+	}
+	if err := name.Check("queue", o.Queue); err != nil {
+		return machine.Job{}, err
+	}
+	if o.MaxAttempts < 0 {
+		return machine.Job{}, fmt.Errorf("engine: submit %s: max attempts is %d: use 1 or more, or 0 for the default", kind, o.MaxAttempts)
+	}
+	if err := e.checkInput(kind, input); err != nil {
+		return machine.Job{}, err
+	}
+	return machine.Job{
+		ID: name.JobID(o.Queue, o.ID), Kind: kind, State: machine.Pending,
+		MaxAttempts: o.MaxAttempts, Input: input, Created: time.Now().UTC(), Trace: o.Trace,
+	}, nil
+}
+
+// checkInput refuses what could not be stored, now and with a result beside
+// it.
+func (e *Engine) checkInput(kind string, input json.RawMessage) error {
+	if len(input) > 0 && !json.Valid(input) {
+		var v any
+		err := json.Unmarshal(input, &v)
+		return fmt.Errorf("engine: submit %s: input is no JSON: %w", kind, errors.Join(err))
+	}
+	if limit := e.maxInput(); len(input) > limit {
+		return fmt.Errorf("engine: submit %s: input has %d bytes, the server takes up to %d (half of its max_payload): put it elsewhere and pass a reference, or raise max_payload", kind, len(input), limit)
+	}
+	return nil
+}
+
+// Half of what the server takes in one message is for the input, a quarter for
+// the result, and the rest for what happens to the job.
+func (e *Engine) maxInput() int  { return int(e.pub.Conn().MaxPayload()) / 2 }
+func (e *Engine) maxResult() int { return min(MaxResult, int(e.pub.Conn().MaxPayload())/4) }
+
+// MaxResult is the size of the largest result in bytes, on a server that takes
+// messages of 1 MiB or more.
+const MaxResult = 256 << 10

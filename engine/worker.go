@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
+)
+
+// WorkerOptions configures a [Worker]. The zero value of a field means its
+// default.
+type WorkerOptions struct {
+	// Slots is how many handlers run at once, over all queues. Default 10.
+	Slots int
+	// Queues are the queues to take jobs from. Default: those of the
+	// definitions.
+	Queues []string
+	// Grace is how long Run waits at its end for handlers whose context has
+	// ended, and for their outcomes to be stored. Default 10s.
+	Grace time.Duration
+}
+
+func (o WorkerOptions) withDefaults() WorkerOptions {
+	if o.Slots == 0 {
+		o.Slots = 10
+	}
+	if o.Grace == 0 {
+		o.Grace = 10 * time.Second
+	}
+	return o
+}
+
+func (o WorkerOptions) validate() error {
+	var errs []error
+	if o.Slots < 0 {
+		errs = append(errs, fmt.Errorf("engine: worker: slots is %d: use 1 or more", o.Slots))
+	}
+	if o.Grace < 0 {
+		errs = append(errs, fmt.Errorf("engine: worker: grace is %v: use a positive one", o.Grace))
+	}
+	for _, queue := range o.Queues {
+		errs = append(errs, name.Check("queue", queue))
+	}
+	return errors.Join(errs...)
+}
+
+// Worker runs the jobs of the definitions that it was given.
+type Worker struct {
+	eng      *Engine
+	opts     WorkerOptions
+	log      *slog.Logger
+	handlers map[string]*definition
+	triggers []goTrigger
+	slots    chan struct{} // a token for each handler that runs or is awaited
+	decided  chan struct{} // a token for each outcome that is under way
+}
+
+// maxUndecided is how many outcomes may be under way at once, beyond which
+// their slots stay taken.
+const maxUndecided = 1024
+
+// Worker returns a worker for the given definitions. It does nothing before
+// [Worker.Run].
+func (e *Engine) Worker(opts WorkerOptions, defs ...Definition) (*Worker, error) {
+	o := opts.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	w := &Worker{
+		eng: e, opts: o, log: e.log, handlers: map[string]*definition{},
+		slots: make(chan struct{}, o.Slots), decided: make(chan struct{}, maxUndecided),
+	}
+	var errs []error
+	for _, def := range defs {
+		errs = append(errs, def.register(w))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if len(w.opts.Queues) == 0 {
+		w.opts.Queues = w.queues()
+	}
+	return w, nil
+}
+
+func (w *Worker) add(d *definition) error {
+	if w.handlers[d.kind] != nil {
+		return fmt.Errorf("engine: worker: kind %s has two handlers", d.kind)
+	}
+	w.handlers[d.kind] = d
+	return nil
+}
+
+func (w *Worker) queues() []string {
+	set := map[string]bool{}
+	for _, d := range w.handlers {
+		set[d.opts.Queue] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// Run takes jobs and runs them until ctx ends. Then it takes no more, hands
+// back what has not started, ends the contexts of its handlers with
+// [ErrStopping], and waits for them and their outcomes for the grace period. It
+// returns nil then, or an error if handlers were left.
+//
+// While NATS is away it keeps what it has and resumes on its return. It ends by
+// itself only if the node's ID is taken by another process.
+func (w *Worker) Run(ctx context.Context) error {
+	node, ended, leave, err := w.eng.enter(ctx, role{
+		kinds: slices.Collect(maps.Keys(w.handlers)), queues: w.opts.Queues, slots: w.opts.Slots,
+	})
+	if err != nil {
+		return err
+	}
+	taking, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-ended:
+			stop(errNodeGone)
+		case <-taking.Done():
+		}
+	}()
+	err = w.run(taking, node)
+	return errors.Join(err, leave())
+}
+
+// run has three lives, one inside the other: items are taken until ctx ends;
+// handlers run until then, and their outcomes are stored until the grace ends;
+// deliveries are kept alive until nobody has one.
+func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
+	alive, dead := context.WithCancel(context.WithoutCancel(ctx))
+	keeping := make(chan error, 1)
+	go func() { keeping <- w.eng.running.keepAlive(alive) }()
+
+	handling, halt := context.WithCancelCause(alive)
+	h := &hand{Worker: w, node: node, handling: handling, storing: alive}
+	var taking errgroup.Group
+	for _, queue := range w.opts.Queues {
+		taking.Go(func() error { return w.take(ctx, queue, h) })
+	}
+	for _, trigger := range w.triggers {
+		taking.Go(func() error { return w.eng.runTrigger(ctx, trigger) })
+	}
+	err := taking.Wait()
+	halt(ErrStopping)
+	err = errors.Join(err, w.await(&h.attempts))
+	dead()
+	<-keeping
+	return err
+}
+
+// await waits for the attempts under way, but no longer than the grace.
+func (w *Worker) await(attempts *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		attempts.Wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(w.opts.Grace):
+		return fmt.Errorf("engine: worker: handlers did not end within %v of their context: their jobs will run again elsewhere", w.opts.Grace)
+	}
+}
+
+// hand is one run of a worker: the node as deliveries see it.
+type hand struct {
+	*Worker
+	node     *nodes.Node
+	handling context.Context // ends handlers
+	storing  context.Context // ends the storing of outcomes
+	attempts sync.WaitGroup
+}
+
+var _ store.Runner = (*hand)(nil)
+
+// Identity implements [store.Runner].
+func (h *hand) Identity() (string, uint64) { return h.node.ID(), h.node.Incarnation() }
+
+// Begin implements [store.Runner].
+func (h *hand) Begin(job, token string, d *streams.Delivery) (string, uint64) {
+	h.eng.running.begin(job, token, d)
+	return h.Identity()
+}
+
+// End implements [store.Runner].
+func (h *hand) End(_, token string) { h.eng.running.end(token) }
+
+// Runs implements [store.Runner].
+func (h *hand) Runs(job, token string) bool { return h.eng.running.runs(job, token) }
+
+// Adopt implements [store.Runner].
+func (h *hand) Adopt(_, token string, d *streams.Delivery) { h.eng.running.adopt(token, d) }
+
+// Handles implements [store.Runner].
+func (h *hand) Handles(kind string) (int, bool) {
+	d := h.handlers[kind]
+	if d == nil {
+		return 0, false
+	}
+	return d.opts.MaxAttempts, true
+}

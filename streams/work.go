@@ -1,0 +1,204 @@
+package streams
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/internal/publish"
+)
+
+// Work is the work queue: what is ready to run, and the right to run it until
+// somebody else gets it. An item that is not acknowledged comes back after the
+// acknowledgement wait, which is the namespace's lease.
+type Work struct {
+	ns  Namespace
+	pub *publish.Publisher
+	js  jetstream.JetStream
+}
+
+// Item is a job that is ready to run: its record as it was at a revision.
+type Item struct {
+	Queue, Local string
+	Record       []byte
+	Revision     uint64
+}
+
+const (
+	itemType       = "item"
+	itemVersion    = 1
+	revisionHeader = "Mr-Revision"
+	// maxWaiting is how many workers can wait for one queue.
+	maxWaiting = 1 << 14
+)
+
+// NewWork returns the work queue of a namespace.
+func NewWork(ns Namespace, pub *publish.Publisher) (*Work, error) {
+	js, err := jetstream.New(pub.Conn())
+	if err != nil {
+		return nil, fmt.Errorf("streams: open work queue: %w", err)
+	}
+	return &Work{ns: ns, pub: pub, js: js}, nil
+}
+
+// Offer publishes an item. It may be offered more than once.
+func (w *Work) Offer(ctx context.Context, item Item) error {
+	if _, err := w.pub.Publish(ctx, w.message(item)); err != nil {
+		return fmt.Errorf("streams: offer %s.%s: %w", item.Queue, item.Local, err)
+	}
+	return nil
+}
+
+// OfferAsync publishes an item and calls done with the outcome, from a
+// goroutine that it must not block.
+func (w *Work) OfferAsync(item Item, done func(error)) {
+	w.pub.PublishAsync(w.message(item), func(_ publish.Ack, err error) { done(err) })
+}
+
+func (w *Work) message(item Item) *nats.Msg {
+	h := Envelope{Type: itemType, Version: itemVersion}.Header()
+	h[revisionHeader] = []string{strconv.FormatUint(item.Revision, 10)}
+	return &nats.Msg{Subject: w.ns.WorkSubject(item.Queue, Class, item.Local), Header: h, Data: item.Record}
+}
+
+// Withdraw deletes the items of a job, delivered ones included.
+func (w *Work) Withdraw(ctx context.Context, queue, local string) error {
+	stream, err := w.js.Stream(ctx, w.ns.WorkStream())
+	if err != nil {
+		return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(w.ns.WorkSubject(queue, Class, local))); err != nil {
+		return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)
+	}
+	return nil
+}
+
+// Serve makes sure that the consumer of a queue is there. Workers that may not
+// create consumers can use one that is.
+func (w *Work) Serve(ctx context.Context, queue string, ackWait time.Duration) error {
+	consumer, err := w.js.Consumer(ctx, w.ns.WorkStream(), queue)
+	if err == nil && consumer.CachedInfo().Config.AckWait == ackWait {
+		return nil
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("streams: look for the consumer of queue %s: %w", queue, err)
+	}
+	_, err = w.js.CreateOrUpdateConsumer(ctx, w.ns.WorkStream(), jetstream.ConsumerConfig{
+		Durable:       queue,
+		Description:   "Millrace queue " + queue,
+		FilterSubject: w.ns.WorkSubject(queue, Class, ">"),
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       ackWait,
+		MaxDeliver:    -1,
+		MaxAckPending: -1,
+		MaxWaiting:    maxWaiting,
+	})
+	if err != nil {
+		return fmt.Errorf("streams: create the consumer of queue %s: %w", queue, err)
+	}
+	return nil
+}
+
+// Delivery is an item in the hands of a worker.
+type Delivery struct {
+	Item
+	// Stream and Sequence name the stored message.
+	Stream   string
+	Sequence uint64
+	// Waiting is how many more items the queue held when this one left it.
+	Waiting uint64
+
+	reply string
+	nc    *nats.Conn
+}
+
+// The answers to a delivery, as JetStream knows them.
+var (
+	ackBody      = []byte("+ACK")
+	nakBody      = []byte("-NAK")
+	progressBody = []byte("+WPI")
+)
+
+// Ack says that the item is done with. It is not awaited: if it is lost, the
+// item comes back and its record says that there is nothing to do.
+func (d *Delivery) Ack() error { return d.answer(ackBody) }
+
+// Nak hands the item back, to be delivered again after a delay.
+func (d *Delivery) Nak(delay time.Duration) error {
+	if delay <= 0 {
+		return d.answer(nakBody)
+	}
+	return d.answer(fmt.Appendf(nil, `-NAK {"delay":%d}`, delay.Nanoseconds()))
+}
+
+// Progress holds off redelivery for another acknowledgement wait.
+func (d *Delivery) Progress() error { return d.answer(progressBody) }
+
+func (d *Delivery) answer(body []byte) error {
+	if err := d.nc.Publish(d.reply, body); err != nil {
+		return fmt.Errorf("streams: answer delivery of %s.%s: %w", d.Queue, d.Local, err)
+	}
+	return nil
+}
+
+// parse reads a delivered message. What is not an item of ours is an error,
+// but can still be answered.
+func (w *Work) parse(msg *nats.Msg) (*Delivery, error) {
+	d := &Delivery{reply: msg.Reply, nc: w.pub.Conn()}
+	if err := d.parseReply(msg.Reply); err != nil {
+		return d, err
+	}
+	tail, ok := strings.CutPrefix(msg.Subject, w.ns.subject("work."))
+	queue, rest, ok2 := strings.Cut(tail, ".")
+	_, local, ok3 := strings.Cut(rest, ".")
+	if !ok || !ok2 || !ok3 {
+		return d, fmt.Errorf("streams: read item: %q is no subject of the work queue", msg.Subject)
+	}
+	d.Queue, d.Local = queue, local
+	if _, err := Decode(msg.Header, msg.Data, itemType, itemVersion); err != nil {
+		return d, err
+	}
+	revision, err := strconv.ParseUint(msg.Header.Get(revisionHeader), 10, 64)
+	if err != nil {
+		return d, fmt.Errorf("streams: read item %s.%s: revision %q is no number", queue, local, msg.Header.Get(revisionHeader))
+	}
+	d.Record, d.Revision = msg.Data, revision
+	return d, nil
+}
+
+// parseReply reads the reply subject of a delivery, which is either
+//
+//	$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer sequence>.<time>.<pending>
+//
+// or has domain and account hash before the stream and a token more at the end.
+func (d *Delivery) parseReply(reply string) error {
+	var tokens [12]string
+	n := 0
+	for token := range strings.SplitSeq(reply, ".") {
+		if n == len(tokens) {
+			break
+		}
+		tokens[n] = token
+		n++
+	}
+	at := 2
+	if n > 9 {
+		at = 4
+	}
+	if n < 9 || tokens[1] != "ACK" {
+		return fmt.Errorf("streams: read delivery: %q is no reply subject of JetStream", reply)
+	}
+	sequence, err := strconv.ParseUint(tokens[at+3], 10, 64)
+	waiting, err2 := strconv.ParseUint(tokens[at+6], 10, 64)
+	if err != nil || err2 != nil {
+		return fmt.Errorf("streams: read delivery: %q is no reply subject of JetStream", reply)
+	}
+	d.Stream, d.Sequence, d.Waiting = tokens[at], sequence, waiting
+	return nil
+}
