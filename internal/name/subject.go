@@ -15,7 +15,7 @@ const maxSubject = 256
 // refused, and so are subjects that reach it with wildcards in front: ">" and
 // "*" before another wildcard.
 func CheckSubject(subject string) error {
-	if err := CheckFilter(subject); err != nil {
+	if err := checkForm("subject", subject); err != nil {
 		return err
 	}
 	first, rest, _ := strings.Cut(subject, ".")
@@ -31,26 +31,30 @@ func CheckSubject(subject string) error {
 	return nil
 }
 
-// CheckFilter reports whether subject is well formed, wildcards included. It may
-// be used on what a stream holds, where no subject is out of bounds.
-func CheckFilter(subject string) error {
+// CheckFilter reports what is wrong with a filter of what a stream holds: a
+// subject of which only the form matters, since none is out of bounds there.
+func CheckFilter(filter string) error {
+	return checkForm("filter", filter)
+}
+
+func checkForm(what, subject string) error {
 	switch {
 	case subject == "":
-		return fmt.Errorf("subject is empty: give one such as orders.created")
+		return fmt.Errorf("%s is empty: give one such as orders.created", what)
 	case len(subject) > maxSubject:
-		return fmt.Errorf("subject %s has %d bytes: shorten it to at most %d", quote(subject), len(subject), maxSubject)
+		return fmt.Errorf("%s %s has %d bytes: shorten it to at most %d", what, quote(subject), len(subject), maxSubject)
 	case strings.ContainsFunc(subject, badSubjectRune):
-		return fmt.Errorf("subject %s contains white space or what is no text: leave it out", quote(subject))
+		return fmt.Errorf("%s %s contains white space or what is no text: leave it out", what, quote(subject))
 	}
 	tokens := strings.Split(subject, ".")
 	for i, token := range tokens {
 		switch {
 		case token == "":
-			return fmt.Errorf("subject %s has nothing before, after or between its dots: write it like orders.created", quote(subject))
+			return fmt.Errorf("%s %s has nothing before, after or between its dots: write it like orders.created", what, quote(subject))
 		case token == ">" && i < len(tokens)-1:
-			return fmt.Errorf(`subject %s has ">" before its end: use "*" there`, quote(subject))
+			return fmt.Errorf(`%s %s has ">" before its end: use "*" there`, what, quote(subject))
 		case !wildcard(token) && strings.ContainsAny(token, "*>"):
-			return fmt.Errorf(`subject %s has a wildcard inside %q: "*" and ">" stand for whole tokens`, quote(subject), token)
+			return fmt.Errorf(`%s %s has a wildcard inside %q: "*" and ">" stand for whole tokens`, what, quote(subject), token)
 		}
 	}
 	return nil

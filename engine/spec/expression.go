@@ -1,0 +1,160 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	celast "cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+)
+
+// What an evaluation may use. Both are far above what an event of one megabyte
+// needs, and far below what anybody notices.
+const (
+	maxSteps    = 200_000   // as CEL counts cost
+	maxElements = 4_000_000 // of the largest value: numbers, keys, tens of bytes of text
+)
+
+// maxExpression bounds the text of an expression, in characters.
+const maxExpression = 8192
+
+// expression is a compiled field of a definition. It is safe for concurrent use.
+type expression struct {
+	field, text string
+	program     cel.Program
+}
+
+// newEnvironment returns what expressions may use: the language itself and the
+// variables of an event. The extensions for strings are left out on purpose:
+// their replace, join and format build gigabytes of two short fields before any
+// limit sees the result.
+func newEnvironment() (*cel.Env, error) {
+	return cel.NewEnv(
+		cel.Variable(subjectVar, cel.StringType),
+		cel.Variable(dataVar, cel.DynType),
+		cel.Variable(headersVar, cel.MapType(cel.StringType, cel.StringType)),
+		cel.Variable(timeVar, cel.TimestampType),
+		cel.Variable(sequenceVar, cel.IntType),
+		cel.CrossTypeNumericComparisons(true),
+		cel.DefaultUTCTimeZone(true),
+		cel.ParserExpressionSizeLimit(maxExpression),
+		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateDurationLiterals()),
+	)
+}
+
+// compile compiles one field, whose value has to be of one of the types that are
+// allowed; a value that is known only when an event is there always may be.
+func compile(env *cel.Env, field, text string, allowed ...*cel.Type) (*expression, []fault) {
+	if strings.TrimSpace(text) == "" {
+		return nil, []fault{{field: field, message: field + " is an empty expression: write one, or leave the field out"}}
+	}
+	ast, issues := env.Compile(text)
+	if issues.Err() != nil {
+		var faults []fault
+		for _, e := range issues.Errors() {
+			at := e.Location
+			faults = append(faults, fault{field, field + ": " + plain(e.Message), max(at.Line(), 1), at.Column()})
+		}
+		return nil, faults
+	}
+	fail := func(message string) (*expression, []fault) {
+		return nil, []fault{{field: field, message: field + message}}
+	}
+	if pattern, ok := builtPattern(ast); ok {
+		at := ast.NativeRep().SourceInfo().GetStartLocation(pattern)
+		return nil, []fault{{field, field + ": the pattern of matches must be written out in quotes", at.Line(), at.Column()}}
+	}
+	got := ast.OutputType()
+	fits := func(t *cel.Type) bool { return t.IsExactType(got) }
+	if len(allowed) > 0 && !got.IsExactType(cel.DynType) && !slices.ContainsFunc(allowed, fits) {
+		return fail(fmt.Sprintf(" is of type %s and must be %s", got, typeNames(allowed)))
+	}
+	program, err := env.Program(ast,
+		cel.EvalOptions(cel.OptOptimize),
+		cel.CostLimit(maxSteps),
+		cel.CostTracking(deepCost{}),
+		cel.MemoryLimit(maxElements),
+		cel.MemoryTracking(types.MemoryTrackerSizeCalculator(sizes), types.MemoryTrackerSampleInterval(10_000)),
+	)
+	if err != nil {
+		return fail(": " + plain(err.Error()))
+	}
+	return &expression{field, text, program}, nil
+}
+
+// eval returns the value of the expression, or one line that says which
+// expression has none, and why.
+func (x *expression) eval(vars *variables) (ref.Val, error) {
+	value, _, err := x.program.Eval(vars)
+	if err != nil {
+		return nil, x.errorf("%s", plain(err.Error()))
+	}
+	return value, nil
+}
+
+func (x *expression) errorf(format string, args ...any) error {
+	return fmt.Errorf("%s: %s: %s", x.field, oneLine(x.text), oneLine(fmt.Sprintf(format, args...)))
+}
+
+// builtPattern returns where an expression matches against a pattern that is not
+// a literal. A pattern from an event could be as long as the text, and matching
+// takes the product of both.
+func builtPattern(ast *cel.Ast) (id int64, ok bool) {
+	root := celast.NavigateAST(ast.NativeRep())
+	for _, match := range celast.MatchDescendants(root, celast.FunctionMatcher("matches")) {
+		args := match.AsCall().Args()
+		if pattern := args[len(args)-1]; pattern.Kind() != celast.LiteralKind {
+			return pattern.ID(), true
+		}
+	}
+	return 0, false
+}
+
+// sizes measures values for both limits, however deep they are.
+var sizes = types.NewSizeCalculator(
+	types.SizeCalculatorMaxDepth(20_000), // JSON ends at 10,000
+	types.SizeCalculatorMaxTraversal(maxElements),
+)
+
+// deepCost counts what CEL counts too low: operators that walk or copy the whole
+// of a value cost its size. Everything else costs what CEL says.
+type deepCost struct{}
+
+// CallCost implements cost.ActualCostEstimator.
+func (deepCost) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
+	switch function {
+	case "_==_", "_!=_", "@in", "_+_":
+	default:
+		return nil
+	}
+	steps := uint64(1)
+	for _, arg := range args {
+		steps += uint64(sizes.AggregateSize(arg)) / 10
+	}
+	return &steps
+}
+
+// plain makes a message of CEL one that reads well in one line.
+func plain(message string) string {
+	message = strings.TrimPrefix(message, "Syntax error: ")
+	message, _, _ = strings.Cut(message, " expecting {")
+	message = strings.ReplaceAll(message, "'<EOF>'", "the end")
+	switch {
+	case strings.HasPrefix(message, "undeclared reference to 'event'"):
+		return "event has only " + strings.Join(variableNames, ", ")
+	case strings.Contains(message, "cost limit exceeded"), strings.Contains(message, "memory limit exceeded"):
+		return "this takes too long or too much memory: make the expression simpler, or the event smaller"
+	}
+	return oneLine(message)
+}
+
+func typeNames(allowed []*cel.Type) string {
+	var names []string
+	for _, t := range allowed {
+		names = append(names, t.String())
+	}
+	return strings.Join(names, " or ")
+}

@@ -1,0 +1,114 @@
+package spec
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+)
+
+// maxOutput bounds the JSON of one value, in bytes: a short expression can stand
+// for an endless one.
+const maxOutput = 16 << 20
+
+var errTooLong = errors.New("this is longer than 16 MiB as JSON: make it smaller")
+
+// appendJSON appends a value of CEL to b as JSON. Integers stay integers; times
+// become RFC 3339 in UTC, durations such as "1.5s", bytes base64; the keys of
+// maps must be strings, and are sorted.
+func appendJSON(b []byte, value ref.Val) ([]byte, error) {
+	if len(b) > maxOutput {
+		return nil, errTooLong
+	}
+	switch v := value.(type) {
+	case types.Null:
+		return append(b, "null"...), nil
+	case types.Bool:
+		return strconv.AppendBool(b, bool(v)), nil
+	case types.Int:
+		return strconv.AppendInt(b, int64(v), 10), nil
+	case types.Uint:
+		return strconv.AppendUint(b, uint64(v), 10), nil
+	case types.Double:
+		return appendFloat(b, float64(v))
+	case types.String:
+		return appendString(b, string(v)), nil
+	case types.Bytes:
+		return appendString(b, base64.StdEncoding.EncodeToString(v)), nil
+	case types.Timestamp:
+		return appendString(b, v.Time.UTC().Format(time.RFC3339Nano)), nil
+	case types.Duration:
+		return appendString(b, strconv.FormatFloat(v.Duration.Seconds(), 'f', -1, 64)+"s"), nil
+	case traits.Mapper:
+		return appendMap(b, v)
+	case traits.Lister:
+		return appendList(b, v)
+	}
+	return nil, fmt.Errorf("a value of type %s cannot be written as JSON", value.Type().TypeName())
+}
+
+func appendMap(b []byte, m traits.Mapper) ([]byte, error) {
+	var keys []string
+	for it := m.Iterator(); it.HasNext() == types.True; {
+		key, ok := it.Next().(types.String)
+		if !ok {
+			return nil, errors.New("the keys of a map must be strings to be written as JSON")
+		}
+		keys = append(keys, string(key))
+	}
+	slices.Sort(keys)
+	b = append(b, '{')
+	for i, key := range keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, key), ':')
+		var err error
+		if b, err = appendJSON(b, m.Get(types.String(key))); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, '}'), nil
+}
+
+func appendList(b []byte, l traits.Lister) ([]byte, error) {
+	b = append(b, '[')
+	for it, first := l.Iterator(), true; it.HasNext() == types.True; first = false {
+		if !first {
+			b = append(b, ',')
+		}
+		var err error
+		if b, err = appendJSON(b, it.Next()); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, ']'), nil
+}
+
+func appendFloat(b []byte, f float64) ([]byte, error) {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return nil, fmt.Errorf("%v is no number that JSON has", f)
+	}
+	number, err := json.Marshal(f)
+	return append(b, number...), err
+}
+
+// appendString appends s in quotes, without the escapes that only HTML needs.
+func appendString(b []byte, s string) []byte {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		panic("spec: a string that is no JSON: " + err.Error())
+	}
+	return append(b, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...)
+}
