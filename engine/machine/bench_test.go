@@ -15,7 +15,7 @@ var benchInput = json.RawMessage(`{"order":"o-4711","customer":"ada","total":12.
 func BenchmarkLife(b *testing.B) {
 	for _, attempts := range []int{0, 10} {
 		b.Run("attempts="+strconv.Itoa(attempts), func(b *testing.B) {
-			j := handedBack(b, attempts)
+			j := handBack(b, newJob(), attempts)
 			c := claimant(100, "a", 1)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -29,7 +29,7 @@ func BenchmarkLife(b *testing.B) {
 // BenchmarkRecord measures the record of a running job as JSON.
 func BenchmarkRecord(b *testing.B) {
 	for _, size := range []int{0, 1 << 10, 32 << 10} {
-		j := must(b, handedBack(b, 0), Claimed{claimant(1, "a", 1)})
+		j := must(b, newJob(), Claimed{claimant(1, "a", 1)})
 		j.Input = json.RawMessage(`"` + strings.Repeat("x", size) + `"`)
 		data := []byte(text(b, j))
 		b.Run("op=encode/input="+strconv.Itoa(size), func(b *testing.B) {
@@ -57,21 +57,6 @@ func BenchmarkRecord(b *testing.B) {
 	}
 }
 
-// handedBack returns a pending job after n attempts.
-func handedBack(b *testing.B, n int) Job {
-	j := Job{ID: "orders.o-4711", Kind: "orders.fulfil", State: Pending, Input: benchInput, Created: storyStart}
-	for step := range n {
-		c := claimant(step, "a", 1)
-		j = must(b, j, Claimed{c})
-		j = must(b, j, Returned{Hold: Hold{Token: c.Lease.Token, At: c.At}, Reason: "not yet"})
-	}
-	return j
-}
-
-func must(b *testing.B, j Job, ev Event) Job {
-	next, err := j.Apply(ev)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return next
+func newJob() Job {
+	return Job{ID: "orders.o-4711", Kind: "orders.fulfil", State: Pending, Input: benchInput, Created: storyStart}
 }
