@@ -140,7 +140,7 @@ func purity(sources []source) (problems []string) {
 				problems = append(problems, fmt.Sprintf("%s is pure and imports %s: %s", s.path, name, why))
 			}
 		}
-		for _, call := range clockCalls(s) {
+		for _, call := range calls(s, "time", clock) {
 			problems = append(problems, call+": pure packages are given the time with each event")
 		}
 	}
@@ -167,12 +167,13 @@ func impurity(name string, list []string) string {
 	return ""
 }
 
-// clockCalls returns the places where s reads or waits for the clock.
-func clockCalls(s source) (places []string) {
+// calls returns the places where s uses one of names of a package of the
+// standard library.
+func calls(s source, pkg string, names []string) (places []string) {
 	local := ""
 	for _, spec := range s.file.Imports {
-		if spec.Path.Value == `"time"` {
-			local = "time"
+		if spec.Path.Value == strconv.Quote(pkg) {
+			local = path.Base(pkg)
 			if spec.Name != nil {
 				local = spec.Name.Name
 			}
@@ -180,14 +181,34 @@ func clockCalls(s source) (places []string) {
 	}
 	ast.Inspect(s.file, func(n ast.Node) bool {
 		if sel, ok := n.(*ast.SelectorExpr); ok {
-			pkg, ok := sel.X.(*ast.Ident)
-			if ok && pkg.Name == local && slices.Contains(clock, sel.Sel.Name) {
-				places = append(places, s.at(sel)+" calls time."+sel.Sel.Name)
+			x, ok := sel.X.(*ast.Ident)
+			if ok && x.Name == local && slices.Contains(names, sel.Sel.Name) {
+				places = append(places, fmt.Sprintf("%s calls %s.%s", s.at(sel), pkg, sel.Sel.Name))
 			}
 		}
 		return true
 	})
 	return places
+}
+
+// sleeping is the rule that tests sleep in bubbles only. A file that never
+// mentions a bubble has none.
+func sleeping(sources []source) (problems []string) {
+	for _, s := range sources {
+		bubble := false
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			id, ok := n.(*ast.Ident)
+			bubble = bubble || ok && (id.Name == "synctest" || id.Name == "Bubble")
+			return !bubble
+		})
+		if !s.test || bubble {
+			continue
+		}
+		for _, call := range calls(s, "time", []string{"Sleep"}) {
+			problems = append(problems, call+" outside a bubble: wait for what the test is about")
+		}
+	}
+	return problems
 }
 
 // comments is the rule that packages and exported names have a comment.

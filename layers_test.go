@@ -225,6 +225,18 @@ func TestLayersSize(t *testing.T) {
 	})
 }
 
+// Tests wait for what they are about, and never for time to pass.
+func TestLayersSleep(t *testing.T) {
+	const sleep = "package p\nimport \"time\"\nfunc f() { time.Sleep(1) }\n"
+	check(t, sleeping, []fault{
+		{"not a test", "p/p.go", sleep, ""}, // the linter forbids that
+		{"a duration", "p/p_test.go", "package p\nimport \"time\"\nvar d = time.Second\n", ""},
+		{"in a bubble", "p/p_test.go", sleep + "var _ = natstest.Bubble\n", ""},
+		{"in a bare bubble", "p/p_test.go", sleep + "var _ = synctest.Test\n", ""},
+		{"asleep", "p/p_test.go", sleep, "p/p_test.go:3 calls time.Sleep outside a bubble"},
+	})
+}
+
 // What users import brings nothing along that they do not need.
 func TestLayersDependencies(t *testing.T) {
 	check(t, dependencies, []fault{

@@ -235,7 +235,7 @@ func TestStartErrors(t *testing.T) {
 		opts embedded.Options
 		says []string
 	}{
-		{"no folder", embedded.Options{}, []string{"Dir is required"}},
+		{"no folder", embedded.Options{}, []string{"set Dir"}},
 		{"folder is a file", embedded.Options{Dir: file}, []string{file, "choose a folder"}},
 		{"store is a file", embedded.Options{Dir: broken}, []string{broken, "start server"}},
 		{"port in use", embedded.Options{Dir: dir, Listen: busy}, []string{busy, "in use", "choose another"}},

@@ -51,7 +51,7 @@ func (o Options) withDefaults() Options {
 func (o Options) validate() error {
 	var errs []error
 	if o.Dir == "" {
-		errs = append(errs, errors.New("Dir is required: the folder for the data"))
+		errs = append(errs, errors.New("no folder for the data: set Dir"))
 	}
 	if o.Listen != "" {
 		_, _, err := splitListen(o.Listen)
