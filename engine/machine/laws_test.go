@@ -98,9 +98,9 @@ var laws = map[string]func(taken) bool{
 	"failed and cancelled jobs have an error, succeeded ones have none": func(s taken) bool {
 		return !s.after.State.Final() || (s.after.Error == nil) == (s.after.State == Succeeded)
 	},
-	"pending, running with cancel and final jobs owe something, others nothing": func(s taken) bool {
+	"pending and final jobs owe something, others nothing": func(s taken) bool {
 		j := s.after
-		return (len(j.Owes()) > 0) == (j.State == Pending || j.Cancel != nil || j.State.Final())
+		return (len(j.Owes()) > 0) == (j.State == Pending || j.State.Final())
 	},
 	"what the submitter gave stays": func(s taken) bool {
 		a, b := s.before, s.after

@@ -8,8 +8,6 @@ type Debt string
 const (
 	// Offer puts the job's item where a worker finds it.
 	Offer Debt = "offer"
-	// Notify asks the node that runs the job to end it.
-	Notify Debt = "notify"
 	// Withdraw deletes the items of a job that nobody shall start any more.
 	Withdraw Debt = "withdraw"
 	// Announce tells those who wait that the job has ended.
@@ -18,7 +16,6 @@ const (
 
 var (
 	oweOffer    = []Debt{Offer}
-	oweNotify   = []Debt{Notify}
 	oweWithdraw = []Debt{Withdraw, Announce}
 	oweAnnounce = []Debt{Announce}
 )
@@ -31,8 +28,6 @@ func (j Job) Owes() []Debt {
 	switch {
 	case j.State == Pending:
 		return oweOffer
-	case j.State == Running && j.Cancel != nil:
-		return oweNotify
 	case j.State == Cancelled:
 		return oweWithdraw
 	case j.State.Final():

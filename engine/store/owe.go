@@ -41,8 +41,6 @@ func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) er
 		return s.work.Withdraw(ctx, queue, local)
 	case machine.Announce:
 		return s.announce(entry)
-	case machine.Notify:
-		return nil
 	}
 	return fmt.Errorf("unknown debt %q", debt)
 }
