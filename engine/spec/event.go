@@ -34,14 +34,10 @@ var variableNames = []string{"subject", "data", "headers", "time", "sequence"}
 // input returns the data of the event as JSON: as it is if it is JSON, otherwise
 // as a string.
 func (e Event) input() json.RawMessage {
-	if len(e.Data) > 0 && json.Valid(e.Data) {
+	if json.Valid(e.Data) {
 		return e.Data
 	}
-	data, err := json.Marshal(e.text())
-	if err != nil {
-		panic("spec: a string that is no JSON: " + err.Error())
-	}
-	return data
+	return encode(e.text())
 }
 
 // text returns the data of an event that is not JSON: nil if there is none, the

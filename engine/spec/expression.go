@@ -45,9 +45,20 @@ func newEnvironment() (*cel.Env, error) {
 	)
 }
 
-// compile compiles one field, whose value has to be of one of the types that are
-// allowed; a value that is known only when an event is there always may be.
-func compile(env *cel.Env, field, text string, allowed ...*cel.Type) (*expression, []fault) {
+// want is what the value of an expression has to be. No types means anything.
+type want struct {
+	types []*cel.Type
+	words string
+}
+
+var (
+	wantBool = want{[]*cel.Type{cel.BoolType}, "true or false"}
+	wantText = want{[]*cel.Type{cel.StringType, cel.IntType, cel.UintType, cel.DoubleType}, "a string or a number"}
+)
+
+// compile compiles one field. Of what type a value of the event's data is shows
+// only when the event is there, so the compiler accepts that for any.
+func compile(env *cel.Env, field, text string, want want) (*expression, []fault) {
 	if strings.TrimSpace(text) == "" {
 		return nil, []fault{{field: field, message: field + " is an empty expression: write one, or leave the field out"}}
 	}
@@ -69,8 +80,8 @@ func compile(env *cel.Env, field, text string, allowed ...*cel.Type) (*expressio
 	}
 	got := ast.OutputType()
 	fits := func(t *cel.Type) bool { return t.IsExactType(got) }
-	if len(allowed) > 0 && !got.IsExactType(cel.DynType) && !slices.ContainsFunc(allowed, fits) {
-		return fail(fmt.Sprintf(" is of type %s and must be %s", got, typeNames(allowed)))
+	if want.types != nil && !got.IsExactType(cel.DynType) && !slices.ContainsFunc(want.types, fits) {
+		return fail(fmt.Sprintf(" is of type %s and must be %s", cel.FormatCELType(got), want.words))
 	}
 	program, err := env.Program(ast,
 		cel.EvalOptions(cel.OptOptimize),
@@ -85,14 +96,23 @@ func compile(env *cel.Env, field, text string, allowed ...*cel.Type) (*expressio
 	return &expression{field, text, program}, nil
 }
 
-// eval returns the value of the expression, or one line that says which
+// evaluate returns the value of the expression, or one line that says which
 // expression has none, and why.
-func (x *expression) eval(vars *variables) (ref.Val, error) {
+func (x *expression) evaluate(vars *variables) (ref.Val, error) {
 	value, _, err := x.program.Eval(vars)
 	if err != nil {
 		return nil, x.errorf("%s", plain(err.Error()))
 	}
 	return value, nil
+}
+
+// refuse returns the error of a value that is not what it has to be.
+func (x *expression) refuse(value ref.Val, want want) error {
+	what := value.Type().TypeName()
+	if t, ok := value.Type().(*types.Type); ok {
+		what, _, _ = strings.Cut(cel.FormatCELType(t), "(")
+	}
+	return x.errorf("for this event it is of type %s and must be %s", what, want.words)
 }
 
 func (x *expression) errorf(format string, args ...any) error {
@@ -120,13 +140,15 @@ var sizes = types.NewSizeCalculator(
 )
 
 // deepCost counts what CEL counts too low: operators that walk or copy the whole
-// of a value cost its size. Everything else costs what CEL says.
+// of a value cost its size. Everything else costs what CEL says; joining lists
+// does, since it copies nothing and every map and filter is made of it.
 type deepCost struct{}
 
 // CallCost implements cost.ActualCostEstimator.
 func (deepCost) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
-	switch function {
-	case "_==_", "_!=_", "@in", "_+_":
+	switch {
+	case function == "_==_", function == "_!=_", function == "@in":
+	case function == "_+_" && args[0].Type() != types.ListType:
 	default:
 		return nil
 	}
@@ -140,21 +162,21 @@ func (deepCost) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 
 // plain makes a message of CEL one that reads well in one line.
 func plain(message string) string {
 	message = strings.TrimPrefix(message, "Syntax error: ")
-	message, _, _ = strings.Cut(message, " expecting {")
-	message = strings.ReplaceAll(message, "'<EOF>'", "the end")
+	message, _, _ = strings.Cut(message, " expecting ")
+	if number, ok := strings.CutPrefix(message, "unsupported conversion to ref.Val: (json.Number)"); ok {
+		return oneLine(number) + " is too large a number"
+	}
 	switch {
 	case strings.HasPrefix(message, "undeclared reference to 'event'"):
 		return "event has only " + strings.Join(variableNames, ", ")
+	case strings.HasPrefix(message, "mismatched input '<EOF>'"):
+		return "the expression ends too early"
+	case strings.HasPrefix(message, "no such overload"):
+		return "no operator or function takes values of these types"
+	case strings.HasPrefix(message, "invalid matches argument"):
+		return "the pattern of matches is no regular expression"
 	case strings.Contains(message, "cost limit exceeded"), strings.Contains(message, "memory limit exceeded"):
 		return "this takes too long or too much memory: make the expression simpler, or the event smaller"
 	}
 	return oneLine(message)
-}
-
-func typeNames(allowed []*cel.Type) string {
-	var names []string
-	for _, t := range allowed {
-		names = append(names, t.String())
-	}
-	return strings.Join(names, " or ")
 }

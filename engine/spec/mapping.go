@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 )
 
@@ -78,45 +77,45 @@ func (t Trigger) compile() (*Mapping, []fault) {
 		panic("spec: the variables of an event are no CEL: " + err.Error())
 	}
 	m := &Mapping{}
-	add := func(x **expression, field, text string, allowed ...*cel.Type) {
+	add := func(x **expression, field, text string, want want) {
 		if text == "" {
 			return
 		}
 		var found []fault
-		*x, found = compile(env, field, text, allowed...)
+		*x, found = compile(env, field, text, want)
 		faults = append(faults, found...)
 	}
-	add(&m.when, "when", t.When, cel.BoolType)
-	add(&m.id, "id", t.ID, cel.StringType, cel.IntType, cel.UintType, cel.DoubleType)
+	add(&m.when, "when", t.When, wantBool)
+	add(&m.id, "id", t.ID, wantText)
 	if strings.TrimSpace(t.Input) != dataVar {
-		add(&m.input, "input", t.Input)
+		add(&m.input, "input", t.Input, want{})
 	}
 	return m, faults
 }
 
 // bool returns the value of an expression that must be true or false.
 func (x *expression) bool(vars *variables) (bool, error) {
-	value, err := x.eval(vars)
+	value, err := x.evaluate(vars)
 	if err != nil {
 		return false, err
 	}
 	b, ok := value.(types.Bool)
 	if !ok {
-		return false, x.errorf("this is of type %s here and must be bool", value.Type().TypeName())
+		return false, x.refuse(value, wantBool)
 	}
 	return bool(b), nil
 }
 
 // string returns the value of an expression that must be a string or a number.
 func (x *expression) string(vars *variables) (string, error) {
-	value, err := x.eval(vars)
+	value, err := x.evaluate(vars)
 	if err != nil {
 		return "", err
 	}
 	switch v := value.(type) {
 	case types.String:
 		if v == "" {
-			return "", x.errorf("this is an empty string here and must not be")
+			return "", x.errorf("for this event it is an empty string, which is no ID")
 		}
 		return string(v), nil
 	case types.Int:
@@ -124,16 +123,17 @@ func (x *expression) string(vars *variables) (string, error) {
 	case types.Uint:
 		return strconv.FormatUint(uint64(v), 10), nil
 	case types.Double:
-		if f := float64(v); !math.IsNaN(f) && !math.IsInf(f, 0) {
-			return strconv.FormatFloat(f, 'f', -1, 64), nil
+		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+			return "", x.errorf("for this event it is %v, which is no ID", f)
 		}
+		return strconv.FormatFloat(float64(v), 'f', -1, 64), nil
 	}
-	return "", x.errorf("this is of type %s here and must be a string or a number", value.Type().TypeName())
+	return "", x.refuse(value, wantText)
 }
 
 // json returns the value of an expression as JSON.
 func (x *expression) json(vars *variables) (json.RawMessage, error) {
-	value, err := x.eval(vars)
+	value, err := x.evaluate(vars)
 	if err != nil {
 		return nil, err
 	}

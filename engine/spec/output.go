@@ -2,7 +2,6 @@ package spec
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +28,10 @@ func appendJSON(b []byte, value ref.Val) ([]byte, error) {
 	if len(b) > maxOutput {
 		return nil, errTooLong
 	}
+	switch native := value.Value().(type) {
+	case map[string]any, []any: // a piece of the event's data, with its numbers as they are written
+		return append(b, encode(native)...), nil
+	}
 	switch v := value.(type) {
 	case types.Null:
 		return append(b, "null"...), nil
@@ -41,13 +44,13 @@ func appendJSON(b []byte, value ref.Val) ([]byte, error) {
 	case types.Double:
 		return appendFloat(b, float64(v))
 	case types.String:
-		return appendString(b, string(v)), nil
+		return append(b, encode(string(v))...), nil
 	case types.Bytes:
-		return appendString(b, base64.StdEncoding.EncodeToString(v)), nil
+		return append(b, encode([]byte(v))...), nil
 	case types.Timestamp:
-		return appendString(b, v.Time.UTC().Format(time.RFC3339Nano)), nil
+		return append(b, encode(v.Time.UTC().Format(time.RFC3339Nano))...), nil
 	case types.Duration:
-		return appendString(b, strconv.FormatFloat(v.Duration.Seconds(), 'f', -1, 64)+"s"), nil
+		return append(b, encode(strconv.FormatFloat(v.Duration.Seconds(), 'f', -1, 64)+"s")...), nil
 	case traits.Mapper:
 		return appendMap(b, v)
 	case traits.Lister:
@@ -71,7 +74,7 @@ func appendMap(b []byte, m traits.Mapper) ([]byte, error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendString(b, key), ':')
+		b = append(append(b, encode(key)...), ':')
 		var err error
 		if b, err = appendJSON(b, m.Get(types.String(key))); err != nil {
 			return nil, err
@@ -98,17 +101,17 @@ func appendFloat(b []byte, f float64) ([]byte, error) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return nil, fmt.Errorf("%v is no number that JSON has", f)
 	}
-	number, err := json.Marshal(f)
-	return append(b, number...), err
+	return append(b, encode(f)...), nil
 }
 
-// appendString appends s in quotes, without the escapes that only HTML needs.
-func appendString(b []byte, s string) []byte {
+// encode returns a value that always has JSON, without the escapes that only
+// HTML needs.
+func encode(value any) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil {
-		panic("spec: a string that is no JSON: " + err.Error())
+	if err := enc.Encode(value); err != nil {
+		panic("spec: encode JSON: " + err.Error())
 	}
-	return append(b, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }

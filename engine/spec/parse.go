@@ -54,7 +54,7 @@ func (r *reader) document() Document {
 	}
 	read, ok := readers[kind.text]
 	if !ok {
-		r.blame("kind", kind.at, "kind "+quote(kind.text)+" is unknown: there are "+kindNames())
+		r.blame("kind", kind.at, "kind "+quote(kind.text)+" is unknown: the kinds are "+kindNames())
 		return nil
 	}
 	return read(r)

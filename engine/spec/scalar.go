@@ -2,8 +2,6 @@ package spec
 
 import (
 	"errors"
-	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -119,9 +117,6 @@ func advice(node ast.Node) string {
 	return " and must be text: write it out"
 }
 
-// quirk is what the YAML parser says in words that help nobody.
-var quirk = regexp.MustCompile(`(?i)value is not allowed in this context`)
-
 // syntaxError returns where and why a document is no YAML.
 func syntaxError(src source, err error) (position, string) {
 	var syntax *yaml.SyntaxError
@@ -129,9 +124,9 @@ func syntaxError(src source, err error) (position, string) {
 		return src.at, "this is no YAML: " + oneLine(err.Error())
 	}
 	message := oneLine(syntax.Message)
-	if quirk.MatchString(message) {
+	if strings.Contains(message, "not allowed in this context") {
 		message += ": check the indentation, and put quotes around text with \": \" or brackets in it"
 	}
 	at := syntax.Token.Position
-	return src.position(at.Line, at.Column), fmt.Sprintf("this is no YAML: %s", message)
+	return src.position(at.Line, at.Column), "this is no YAML: " + message
 }

@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"encoding/json"
 	"strings"
 
 	"github.com/millrace/millrace/internal/name"
@@ -49,10 +48,10 @@ func (t Trigger) Key() string { return "trigger." + t.Name }
 // MarshalJSON writes the trigger as a document that [Parse] reads.
 func (t Trigger) MarshalJSON() ([]byte, error) {
 	type fields Trigger
-	return json.Marshal(struct {
+	return encode(struct {
 		Kind string `json:"kind"`
 		fields
-	}{t.Kind(), fields(t)})
+	}{t.Kind(), fields(t)}), nil
 }
 
 // Validate reports everything that is wrong with a trigger that did not come
@@ -64,8 +63,7 @@ func (t Trigger) Validate() error {
 
 // Change is a field that differs between two triggers.
 type Change struct {
-	Field    string `json:"field"`
-	Old, New string
+	Field, Old, New string
 }
 
 // Diff returns what differs from old to new, in the order in which fields are
