@@ -28,6 +28,7 @@ const (
 	codeInFlight      jetstream.ErrorCode = 10164 // another write may be there first
 	codeNoMessage     jetstream.ErrorCode = 10037
 	codeNoSequence    jetstream.ErrorCode = 10043
+	codeDeleteFailed  jetstream.ErrorCode = 10057
 )
 
 // Unknown reports whether err leaves open what is stored: a conflict, a
@@ -41,15 +42,23 @@ func Unknown(err error) bool {
 // the first code. Several may answer the second, also for a write whose own
 // predecessor is not applied yet, and for a create over a marker.
 func conflict(err error) bool {
-	return hasCode(err, codeWrongSequence, codeInFlight)
-}
-
-// gone reports whether err says that there is nothing to read or to delete.
-func gone(err error) bool {
-	return hasCode(err, codeNoMessage, codeNoSequence)
-}
-
-func hasCode(err error, a, b jetstream.ErrorCode) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == a || api.ErrorCode == b)
+	return errors.As(err, &api) && (api.ErrorCode == codeWrongSequence || api.ErrorCode == codeInFlight)
+}
+
+// gone reports whether err says that there is nothing to read or to delete. The
+// delete of a sequence whose whole block of the stream is gone fails with a
+// general code, and tells the reason in words only.
+func gone(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode {
+	case codeNoMessage, codeNoSequence:
+		return true
+	case codeDeleteFailed:
+		return api.Description == "no message found" || api.Description == "stream store EOF"
+	}
+	return false
 }
