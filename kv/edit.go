@@ -31,55 +31,78 @@ const maxRaces = 16
 // and returns the entry that it read; any other error is returned as it is.
 // The time of the entry that Edit wrote is not known, and left out.
 //
-// A write whose answer is lost is settled by reading and writing again. The
-// error wraps [publish.ErrUnknown] if that is not possible: ctx has ended, or
-// others wrote meanwhile, maybe over a change that had been stored.
+// A write whose answer is lost is settled by reading and writing again, for
+// which Edit waits as long as ctx allows. The error wraps [publish.ErrUnknown]
+// if that is not possible: ctx has ended, or others wrote meanwhile, maybe over
+// a change that had been stored.
 func (b *Bucket[T]) Edit(ctx context.Context, key string, change func(T) (T, error), opts ...WriteOptions) (Entry[T], error) {
-	var lost *draft[T] // a write whose outcome is unknown
 	for race := range maxRaces {
-		s, err := b.last(ctx, key)
-		if err == nil && s.marker() {
-			err = ErrNotFound
+		cur, err := b.Get(ctx, key)
+		if err != nil {
+			return Entry[T]{}, err
 		}
-		var d *draft[T]
-		switch {
-		case lost != nil && err != nil:
-			return Entry[T]{}, b.failed("edit", key, fmt.Errorf("%w: %w", publish.ErrUnknown, err))
-		case err != nil:
-			return Entry[T]{}, b.failed("edit", key, err)
-		case lost == nil:
-			cur, err := b.entry(s)
-			if err != nil {
-				return Entry[T]{}, b.failed("edit", key, err)
-			}
-			d, err = b.draft(cur, change, opts)
-			if errors.Is(err, ErrKeep) {
-				return cur, nil
-			}
-			if err != nil {
-				return Entry[T]{}, err
-			}
-		case same(s, lost.msg):
-			return b.entry(s)
-		case s.sequence != lost.base:
-			return Entry[T]{}, b.failed("edit", key, fmt.Errorf("%w: others wrote after an answer was lost", publish.ErrUnknown))
-		default:
-			d = lost // it may still land, but of two equal writes only one can
+		d, err := b.draft(cur, change, opts)
+		if errors.Is(err, ErrKeep) {
+			return cur, nil
+		}
+		if err != nil {
+			return Entry[T]{}, err
 		}
 		ack, err := b.pub.Publish(ctx, d.msg)
 		switch {
 		case err == nil:
-			return Entry[T]{Key: key, Value: d.value, Revision: ack.Sequence}, nil
+			return d.entry(key, ack.Sequence), nil
 		case errors.Is(err, publish.ErrUnknown):
-			lost = d
+			return b.settle(ctx, key, d)
 		case !conflict(err):
 			return Entry[T]{}, b.failed("edit", key, err)
 		}
-		if err := pause(ctx, race); err != nil && lost == nil {
+		if err := pause(ctx, race); err != nil {
 			return Entry[T]{}, b.failed("edit", key, err)
 		}
 	}
 	return Entry[T]{}, b.failed("edit", key, fmt.Errorf("%w: lost %d races", ErrContended, maxRaces))
+}
+
+// settle finds out what became of a draft whose answer was lost. As long as the
+// draft may still land it sends it again: of two equal conditional writes only
+// one can succeed.
+func (b *Bucket[T]) settle(ctx context.Context, key string, d *draft[T]) (Entry[T], error) {
+	for race := 0; ; race++ {
+		s, err := b.reread(ctx, key)
+		switch {
+		case errors.Is(err, ErrNotFound), err == nil && s.sequence != d.base && !same(s, d.msg):
+			return Entry[T]{}, b.failed("edit", key, fmt.Errorf("%w: others wrote after its answer was lost", publish.ErrUnknown))
+		case err != nil:
+			return Entry[T]{}, b.failed("edit", key, fmt.Errorf("%w: %w", publish.ErrUnknown, err))
+		case s.sequence != d.base:
+			return d.entry(key, s.sequence), nil
+		}
+		ack, err := b.pub.Publish(ctx, d.msg)
+		if err == nil {
+			return d.entry(key, ack.Sequence), nil
+		}
+		if !Unknown(err) && !errors.Is(err, publish.ErrUnsent) {
+			return Entry[T]{}, b.failed("edit", key, fmt.Errorf("%w: %w", publish.ErrUnknown, err))
+		}
+		if err := pause(ctx, race); err != nil {
+			return Entry[T]{}, b.failed("edit", key, fmt.Errorf("%w: %w", publish.ErrUnknown, err))
+		}
+	}
+}
+
+// reread reads the last message of key after a write whose answer was lost. It
+// waits for the server until ctx ends, since nobody else can tell.
+func (b *Bucket[T]) reread(ctx context.Context, key string) (stored, error) {
+	for race := 0; ; race++ {
+		s, err := b.last(ctx, key)
+		if !errors.Is(err, publish.ErrUnsent) && !errors.Is(err, publish.ErrUnknown) || ctx.Err() != nil {
+			return s, err
+		}
+		if err := pause(ctx, race); err != nil {
+			return s, err
+		}
+	}
 }
 
 // draft is a change that was made and may have been sent.
@@ -89,6 +112,11 @@ type draft[T any] struct {
 	msg   *nats.Msg
 }
 
+func (d *draft[T]) entry(key string, rev uint64) Entry[T] {
+	return Entry[T]{Key: key, Value: d.value, Revision: rev}
+}
+
+// draft makes a change to cur.
 func (b *Bucket[T]) draft(cur Entry[T], change func(T) (T, error), opts []WriteOptions) (*draft[T], error) {
 	next, err := change(cur.Value)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/millrace/millrace/internal/publish"
 )
 
 var (
@@ -105,8 +106,9 @@ type Lease struct {
 
 // Take takes the lease of key for holder, in one try: over nothing, over a
 // marker, or over a value with the token of TakeOver. It returns [ErrHeld] if
-// somebody else's value is there. A write whose answer is lost is settled
-// before Take returns, or its error wraps what [Unknown] recognises.
+// somebody else's value is there. A write whose answer is lost is settled, for
+// which Take waits as long as ctx allows; should ctx end first, the key may be
+// taken until the TTL ends, and [Unknown] recognises the error.
 //
 // The lease starts when the write was sent. The caller runs [Lease.Keep] and, at
 // the end, [Lease.Release].
@@ -115,61 +117,85 @@ func Take(ctx context.Context, b *Bucket[Held], key, holder string, opts LeaseOp
 	if err := opts.validate(); err != nil {
 		return nil, b.failed("take", key, err)
 	}
-	held := Held{Holder: holder, Token: uuid.NewString()}
-	var began time.Time // when the first write was sent
-	var lost error      // a write whose answer did not come
+	t := &taking{bucket: b, key: key, opts: opts}
+	t.held = Held{Holder: holder, Token: uuid.NewString()}
 	for race := range maxRaces {
-		s, err := b.last(ctx, key)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return nil, b.failed("take", key, unsettled(lost, err))
+		l, err := t.try(ctx)
+		if err == nil && l == nil {
+			err = pause(ctx, race)
 		}
-		if err == nil && !s.marker() {
-			cur, err := b.entry(s)
-			switch {
-			case err != nil:
-				return nil, b.failed("take", key, err)
-			case cur.Value.Token == held.Token:
-				return newLease(ctx, b, cur, opts, began), nil
-			case cur.Value.Token != opts.TakeOver || opts.TakeOver == "":
-				return nil, b.failed("take", key, fmt.Errorf("%w by %s", ErrHeld, cur.Value.Holder))
-			}
-		}
-		sent := time.Now()
-		if began.IsZero() {
-			began = sent
-		}
-		rev, err := b.put(ctx, key, held, s.sequence, []WriteOptions{{TTL: opts.TTL}})
 		switch {
-		case err == nil:
-			return newLease(ctx, b, Entry[Held]{Key: key, Value: held, Revision: rev}, opts, sent), nil
-		case !Unknown(err):
-			return nil, b.failed("take", key, unsettled(lost, err))
-		case !conflict(err):
-			lost = err
-		}
-		if err := pause(ctx, race); err != nil {
-			return nil, b.failed("take", key, unsettled(lost, err))
+		case err != nil && t.lost != nil:
+			return nil, b.failed("take", key, fmt.Errorf("%w, after %w", err, t.lost))
+		case err != nil:
+			return nil, b.failed("take", key, err)
+		case l != nil:
+			return l, nil
 		}
 	}
-	return nil, b.failed("take", key, unsettled(lost, ErrContended))
+	return nil, b.failed("take", key, ErrContended)
 }
 
-// unsettled adds to err that an earlier write may have been stored, if lost is
-// the error of such a write.
-func unsettled(lost, err error) error {
-	if lost == nil {
-		return err
+// taking is a lease that is being taken.
+type taking struct {
+	bucket *Bucket[Held]
+	key    string
+	held   Held
+	opts   LeaseOptions
+	began  time.Time // when the first write was sent
+	lost   error     // that of a write whose answer did not come
+}
+
+// try reads and writes once. It returns neither a lease nor an error if it has
+// to be called again.
+func (t *taking) try(ctx context.Context) (*Lease, error) {
+	read := t.bucket.last
+	if t.lost != nil {
+		read = t.bucket.reread
 	}
-	return fmt.Errorf("%w, after %w", err, lost)
+	s, err := read(ctx, t.key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	if err == nil && !s.marker() {
+		cur, err := t.bucket.entry(s)
+		switch token := cur.Value.Token; {
+		case err != nil:
+			return nil, err
+		case token == t.held.Token:
+			return t.lease(ctx, s.sequence, t.began), nil
+		case token != t.opts.TakeOver || token == "":
+			t.lost = nil // the revision has moved on: nothing of ours can land any more
+			return nil, fmt.Errorf("%w by %s", ErrHeld, cur.Value.Holder)
+		}
+	}
+	sent := time.Now()
+	if t.began.IsZero() {
+		t.began = sent
+	}
+	patience, cancel := context.WithTimeout(ctx, t.opts.TTL/3) // or the lease would be old when it is settled
+	defer cancel()
+	rev, err := t.bucket.put(patience, t.key, t.held, s.sequence, []WriteOptions{{TTL: t.opts.TTL}})
+	switch {
+	case err == nil:
+		return t.lease(ctx, rev, sent), nil
+	case errors.Is(err, publish.ErrUnknown):
+		t.lost = err
+	case !conflict(err) && (t.lost == nil || !errors.Is(err, publish.ErrUnsent)):
+		return nil, err
+	}
+	return nil, nil
 }
 
-// newLease returns the lease that is stored as e, by a write sent at the given
-// time or later.
-func newLease(ctx context.Context, b *Bucket[Held], e Entry[Held], opts LeaseOptions, sent time.Time) *Lease {
-	l := &Lease{bucket: b, key: e.Key, held: e.Value, opts: opts}
-	l.held.Epoch = EpochOf(e)
+// lease returns the lease that revision has, by a write sent at the given time
+// or later.
+func (t *taking) lease(ctx context.Context, revision uint64, sent time.Time) *Lease {
+	l := &Lease{bucket: t.bucket, key: t.key, held: t.held, opts: t.opts}
+	l.held.Epoch = revision
 	l.ctx, l.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	l.mu.revision, l.mu.renewed, l.mu.since = e.Revision, sent, sent
+	l.mu.Lock() // the timer may fire at once
+	defer l.mu.Unlock()
+	l.mu.revision, l.mu.renewed, l.mu.since = revision, sent, sent
 	l.mu.timer = time.AfterFunc(time.Until(l.deadline()), func() { l.Valid() })
 	return l
 }
@@ -217,14 +243,20 @@ func (l *Lease) Release(ctx context.Context) error {
 	l.mu.Unlock()
 	for race := range maxRaces {
 		err := l.bucket.Delete(ctx, l.key, rev)
-		if err == nil || !Unknown(err) {
+		switch {
+		case err == nil:
+			return nil
+		case !Unknown(err):
 			return err
 		}
-		s, mine, readErr := l.stored(ctx)
-		if readErr != nil {
-			return unsettled(err, readErr)
+		s, err := l.bucket.reread(ctx, l.key)
+		if errors.Is(err, ErrNotFound) {
+			return nil
 		}
-		if !mine {
+		if err != nil {
+			return l.bucket.failed("release", l.key, err)
+		}
+		if !l.owns(s) {
 			return nil
 		}
 		rev = s.sequence
@@ -235,17 +267,13 @@ func (l *Lease) Release(ctx context.Context) error {
 	return l.bucket.failed("release", l.key, ErrContended)
 }
 
-// stored reads the key, and reports whether it is still this holding's.
-func (l *Lease) stored(ctx context.Context) (s stored, mine bool, err error) {
-	s, err = l.bucket.last(ctx, l.key)
-	switch {
-	case errors.Is(err, ErrNotFound), err == nil && s.marker():
-		return s, false, nil
-	case err != nil:
-		return s, false, l.bucket.failed("get", l.key, err)
+// owns reports whether s is a value of this holding.
+func (l *Lease) owns(s stored) bool {
+	if s.marker() {
+		return false
 	}
 	e, err := l.bucket.entry(s)
-	return s, err == nil && e.Value.Token == l.held.Token, nil
+	return err == nil && e.Value.Token == l.held.Token
 }
 
 // lose ends the lease.

@@ -113,8 +113,8 @@ func (l *Lease) interrupted() {
 func (l *Lease) settle(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	s, mine, err := l.stored(ctx)
-	if err != nil {
+	s, err := l.bucket.last(ctx, l.key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		if !errors.Is(err, publish.ErrUnsent) {
 			l.opts.Logger.Warn("lease not read", "key", l.key, "err", err)
 		}
@@ -122,7 +122,7 @@ func (l *Lease) settle(ctx context.Context) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !mine {
+	if err != nil || !l.owns(s) {
 		l.end()
 		return false
 	}
