@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-
-	"github.com/millrace/millrace/engine/store"
 )
 
 // waitReread is how often a waiter reads although it heard nothing: an
@@ -68,11 +66,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (JobInfo, error) {
 		case <-ctx.Done():
 			retry.Stop()
 			return JobInfo{}, fmt.Errorf("engine: wait for %s: %w", id, context.Cause(ctx))
-		case msg := <-ended:
-			if entry, ok := store.ParseEnded(msg, id); ok {
-				retry.Stop()
-				return describe(entry), nil
-			}
+		case <-ended:
 		case <-back:
 		case <-again.C:
 		case <-retry.C:

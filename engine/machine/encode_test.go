@@ -1,0 +1,34 @@
+package machine
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// The hand-written encoder writes what encoding/json does.
+func TestAppendJSON(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		j := drawJob(t)
+		for step := range rapid.IntRange(0, 30).Draw(t, "steps") {
+			j, _ = j.Apply(drawEvent(t, j, step))
+		}
+		if got, want := unescaped(t, j.AppendJSON(nil)), unescaped(t, []byte(text(t, j))); got != want {
+			t.Fatalf("got  %s\nwant %s", got, want)
+		}
+	})
+}
+
+// unescaped takes away what differs in the input and the result, which the
+// encoder leaves as they are: white space, and characters that may be escaped.
+func unescaped(t *rapid.T, data []byte) string {
+	var compact, escaped bytes.Buffer
+	if err := json.Compact(&compact, data); err != nil {
+		t.Fatalf("%v: %s", err, data)
+	}
+	json.HTMLEscape(&escaped, compact.Bytes())
+	return escaped.String()
+}
