@@ -9,6 +9,10 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
+// maxDocument bounds one document, in bytes: the YAML parser takes the square of
+// the time for deep ones.
+const maxDocument = 128 << 10
+
 // Parse reads the documents of a file: YAML, one or several JSON objects, or a
 // mixture. The name of the file is for messages alone. The error is [Problems],
 // everything that is wrong with the file; no document is returned with it.
@@ -21,12 +25,7 @@ func Parse(file string, data []byte) ([]Document, error) {
 		r, ok := parseFields(file, src)
 		if ok {
 			if doc := r.document(); doc != nil {
-				if line, twice := lines[doc.Key()]; twice && !r.blamed["name"] {
-					r.blame("name", r.fields["name"].at, fmt.Sprintf("%s is defined in line %d already: rename one, or remove it",
-						strings.Replace(doc.Key(), ".", " ", 1), line))
-				} else if !twice {
-					lines[doc.Key()] = r.at.line
-				}
+				r.once(doc, lines)
 				docs = append(docs, doc)
 			}
 		}
@@ -60,11 +59,30 @@ func (r *reader) document() Document {
 	return read(r)
 }
 
+// once reports a definition that the file has already; lines holds where each
+// one is.
+func (r *reader) once(doc Document, lines map[string]int) {
+	name, ok := r.fields["name"]
+	if !ok || r.blamed["name"] {
+		return
+	}
+	if line, twice := lines[doc.Key()]; twice {
+		kind, _, _ := strings.Cut(doc.Key(), ".")
+		r.blame("name", name.at, fmt.Sprintf("%s %s is defined in line %d already: rename one, or remove it", kind, quote(name.text), line))
+		return
+	}
+	lines[doc.Key()] = r.at.line
+}
+
 // parseFields parses one document. It returns false if there is none, or none
 // that can be read, with the reason in the reader's problems.
 func parseFields(file string, src source) (r *reader, ok bool) {
 	r = &reader{file: file, at: src.at, fields: map[string]scalar{}, blamed: map[string]bool{}}
 	fail := func(at position, message string) { r.problems = append(r.problems, problemAt(file, at, message)) }
+	if len(src.text) > maxDocument {
+		fail(src.at, fmt.Sprintf("this document has %d bytes: make several of it, of at most %d", len(src.text), maxDocument))
+		return r, false
+	}
 	if !utf8.ValidString(src.text) {
 		fail(src.from(validPrefix(src.text), len(src.text)).at, "this is no UTF-8: save the file as UTF-8")
 		return r, false

@@ -15,8 +15,10 @@ type source struct {
 	at   position
 }
 
-// position returns the place in the file of a place in the document.
+// position returns the place in the file of a place in the document, which the
+// YAML parser at times puts beyond the end.
 func (s source) position(line, column int) position {
+	line = min(line, strings.Count(s.text, "\n")+1)
 	if line == 1 {
 		column += s.at.column - 1
 	}
