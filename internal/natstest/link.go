@@ -136,6 +136,12 @@ func (l *Link) Writes() []Write {
 	return slices.Clone(l.writes)
 }
 
+func (l *Link) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.writes)
+}
+
 // Cut breaks every connection. Nothing that is sent afterwards on one of them
 // reaches the server. Clients may connect again at once.
 func (l *Link) Cut() {
@@ -215,7 +221,7 @@ func (l *Link) judge(f *frame) Fault {
 	}
 	l.deciding.Lock()
 	defer l.deciding.Unlock()
-	w := Write{Number: len(l.Writes()) + 1, Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: m.Data}
+	w := Write{Number: l.count() + 1, Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: m.Data}
 	w.Fault = l.decide(w)
 	if w.Reply == "" && (w.Fault == LoseAnswer || w.Fault.after()) {
 		l.t.Errorf("natstest: write to %s: cannot %s: it wants no answer", w.Subject, w.Fault)

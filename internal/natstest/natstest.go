@@ -26,10 +26,8 @@ func init() { ats.Register() }
 func Bubble(t *testing.T, f func(t *testing.T, srv *server.Server)) {
 	t.Helper()
 	dir := t.TempDir()
-	// The NATS client pools timers, and a timer must not change bubbles. It
-	// takes two collections to empty a sync.Pool.
-	runtime.GC()
-	runtime.GC()
+	emptyTimerPool()
+	t.Cleanup(emptyTimerPool)
 	synctest.Test(t, func(t *testing.T) { f(t, Start(t, dir)) })
 }
 
@@ -87,4 +85,11 @@ func dial(t testing.TB, url string, opts []nats.Option) *nats.Conn {
 	}
 	t.Cleanup(nc.Close)
 	return nc
+}
+
+// emptyTimerPool forgets the timers that the NATS client pools: a timer must
+// not enter, leave or change bubbles. It takes two collections.
+func emptyTimerPool() {
+	runtime.GC()
+	runtime.GC()
 }
