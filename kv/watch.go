@@ -58,6 +58,7 @@ func (b *Bucket[T]) Watch(ctx context.Context, filter string, fn func(Event[T]))
 	status := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(status)
 	w := &watch[T]{bucket: b, js: js, filter: filter, fn: fn, known: make(map[string]uint64)}
+	said := "" // the last reason in the log, so that it is there once
 	for {
 		drain(status)
 		err := w.session(ctx, status)
@@ -68,8 +69,10 @@ func (b *Bucket[T]) Watch(ctx context.Context, filter string, fn func(Event[T]))
 			return b.failed("watch", filter, nats.ErrConnectionClosed)
 		case errors.Is(err, errReconnected):
 			continue
+		case err.Error() != said:
+			said = err.Error()
+			b.log.Warn("watch interrupted", "bucket", b.name, "filter", filter, "err", err)
 		}
-		b.log.Warn("watch interrupted", "bucket", b.name, "filter", filter, "err", err)
 		again := time.NewTimer(watchAgain)
 		if !nc.IsConnected() {
 			again.Stop()
