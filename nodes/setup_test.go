@@ -142,3 +142,17 @@ func until(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+// answer listens in the place of a node and says that it is there.
+func answer(nc *nats.Conn, node string) (*nats.Subscription, error) {
+	sub, err := nc.Subscribe(ns.CtlSubject(node), func(msg *nats.Msg) {
+		out := nats.NewMsg(msg.Reply)
+		out.Header.Set("Mr-Type", "ctl/1")
+		out.Data = []byte(`{"incarnation":0}`)
+		_ = msg.RespondMsg(out) // whoever asked asks again
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sub, nc.Flush()
+}
