@@ -61,11 +61,11 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 		return
 	}
 	d = h.eng.running.end(token)
-	switch fate {
-	case store.Accepted, store.Ended:
+	if fate != store.Accepted {
+		h.log.Warn("outcome is stale", "job", entry.Key, "state", entry.Value.State, "attempt", entry.Value.Attempt)
+	}
+	if fate != store.Stale {
 		err = d.Ack()
-	case store.Stale:
-		h.log.Info("outcome is stale", "job", entry.Key, "attempt", entry.Value.Attempt)
 	}
 	if err != nil {
 		h.log.Debug("item comes back", "job", entry.Key, "err", err)
