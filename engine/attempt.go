@@ -54,7 +54,7 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 
 	h.eng.running.returned(token)
 	pause(h.handling, ev.after)
-	entry, fate, err := h.eng.store.Finish(h.storing, entry, token, ev.Event)
+	stored, fate, err := h.eng.store.Finish(h.storing, entry, token, ev.Event)
 	if err != nil {
 		h.log.Warn("outcome is left to others", "job", entry.Key, "err", err)
 		h.eng.running.end(token)
@@ -62,7 +62,7 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 	}
 	d = h.eng.running.end(token)
 	if fate != store.Accepted {
-		h.log.Warn("outcome is stale", "job", entry.Key, "state", entry.Value.State, "attempt", entry.Value.Attempt)
+		h.log.Warn("outcome is stale", "job", entry.Key, "attempt", entry.Value.Attempt, "state", stored.Value.State)
 	}
 	if fate != store.Stale {
 		err = d.Ack()

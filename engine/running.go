@@ -24,9 +24,8 @@ type running struct {
 type attempt struct {
 	job      string
 	delivery *streams.Delivery
-	// lost is when the lease was lost while the handler ran, and zero
-	// otherwise or once the outcome is in hand.
-	lost time.Time
+	lost     time.Time // when the lease was lost while the handler ran
+	returned bool      // the outcome is in hand
 }
 
 func newRunning(lease time.Duration) *running {
@@ -104,7 +103,7 @@ func (r *running) runs(job, token string) bool {
 }
 
 func (r *running) abandoned(a *attempt) bool {
-	return !a.lost.IsZero() && time.Since(a.lost) > r.lease
+	return !a.returned && !a.lost.IsZero() && time.Since(a.lost) > r.lease
 }
 
 // leaseLost notes that the handler of an attempt goes on without a lease.
@@ -121,7 +120,7 @@ func (r *running) returned(token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a := r.attempts[token]; a != nil {
-		a.lost = time.Time{}
+		a.returned = true
 	}
 }
 
