@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/millrace/millrace/internal/name"
+)
+
+// cli is the command line.
+type cli struct {
+	globals
+
+	Demo    demoCmd    `cmd:"" help:"See events start jobs: NATS, the engine and a worker in this process, for a few seconds."`
+	Dev     devCmd     `cmd:"" help:"Run NATS and the engine in this process, until interrupted."`
+	Serve   serveCmd   `cmd:"" help:"Run the engine against a NATS that is there, until interrupted."`
+	Worker  workerCmd  `cmd:"" help:"Run jobs with programs as handlers, until interrupted."`
+	Job     jobCmd     `cmd:"" help:"Submit jobs, look at them, cancel them."`
+	Event   eventCmd   `cmd:"" help:"Send events, and see those that no trigger could map."`
+	Apply   applyCmd   `cmd:"" help:"Store definitions from YAML files."`
+	Trigger triggerCmd `cmd:"" help:"Look at triggers, delete them."`
+	Node    nodeCmd    `cmd:"" help:"Look at nodes."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// globals are the flags of every command.
+type globals struct {
+	Server    string `help:"URL of NATS, or several with commas." env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL"`
+	Creds     string `help:"File with the credentials of a NATS user." placeholder:"FILE"`
+	Namespace string `help:"Installation to use." env:"MILLRACE_NAMESPACE" default:"default" placeholder:"NAME"`
+	Output    string `help:"How to print: ${enum}." enum:"table,json" default:"table"`
+}
+
+// env is what a command gets from its process.
+type env struct {
+	globals
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	programs       *programs // that run as handlers
+}
+
+// The exit statuses.
+const (
+	done   = 0
+	failed = 1
+	misuse = 2
+)
+
+// execute runs one command line and returns the exit status.
+func execute(args []string) int {
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, programs: &programs{}}
+	ctx, stop := interruptible(e.programs.kill)
+	defer stop()
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	err := e.run(ctx, args)
+	e.report(err)
+	return status(err)
+}
+
+func (e *env) run(ctx context.Context, args []string) error {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("millrace"),
+		kong.Description("An event-driven job engine that needs nothing but NATS."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return usage(fmt.Errorf("%w: see millrace %s--help", err, path(err)))
+	}
+	e.globals = c.globals
+	if err := name.Check("namespace", e.Namespace); err != nil {
+		return usage(err)
+	}
+	return command.Run(e)
+}
+
+// path returns the command that a line got to before it went wrong, with a
+// space behind it.
+func path(err error) string {
+	var parse *kong.ParseError
+	if !errors.As(err, &parse) || parse.Context == nil || parse.Context.Selected() == nil {
+		return ""
+	}
+	_, words, _ := strings.Cut(parse.Context.Selected().FullPath(), " ")
+	return words + " "
+}
+
+// misused is an error in what the command was given: nothing was tried.
+type misused struct{ error }
+
+func (m misused) Unwrap() error { return m.error }
+
+// usage marks an error, if there is one, as one of the caller of the command.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return misused{err}
+}
+
+// status maps errors to exit statuses.
+func status(err error) int {
+	var m misused
+	switch {
+	case err == nil:
+		return done
+	case errors.As(err, &m):
+		return misuse
+	}
+	return failed
+}
+
+// report prints what went wrong, each thing on a line of its own.
+func (e *env) report(err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(e.stderr, "millrace: %s\n", strings.TrimRight(line, "\n"))
+	}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/engine"
+)
+
+// connectTimeout is how long one server may take to answer the first time.
+const connectTimeout = 3 * time.Second
+
+// logger returns the logger of commands that stay: text on standard error.
+func (e *env) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(e.stderr, nil))
+}
+
+// quiet returns the logger of commands that answer: what they have to say is
+// their output.
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// connect opens the namespace on the server that the flags name. The caller
+// calls shut when it is done.
+func (e *env) connect(ctx context.Context, opts engine.Options) (eng *engine.Engine, shut func(), err error) {
+	if opts.Logger == nil {
+		opts.Logger = quiet()
+	}
+	nc, err := e.dial(opts.Logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	eng, err = e.open(ctx, nc, opts)
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return eng, func() { eng.Close(); nc.Close() }, nil
+}
+
+// open opens the namespace on a connection. It gives up as soon as the server
+// says that the user may not do something.
+func (e *env) open(ctx context.Context, nc *nats.Conn, opts engine.Options) (*engine.Engine, error) {
+	opts.Namespace, opts.Build = e.Namespace, version().Version
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	before := nc.ErrorHandler()
+	nc.SetErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			cancel(err)
+		} else if before != nil {
+			before(nc, sub, err)
+		}
+	})
+	defer nc.SetErrorHandler(before)
+	eng, err := engine.Connect(ctx, nc, opts)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
+		return nil, fmt.Errorf("open namespace %s on %s: %w: let this user do that, or set --creds", e.Namespace, e.where(), denied(cause))
+	}
+	return eng, err
+}
+
+// denied says in one line what the server denies.
+func denied(err error) error {
+	return errors.New(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "nats: "))
+}
+
+// dial connects to NATS, once: after that the connection comes back by itself,
+// for ever.
+func (e *env) dial(log *slog.Logger) (*nats.Conn, error) {
+	opts := append(engine.ConnectOptions(),
+		nats.Name("millrace"),
+		nats.Timeout(connectTimeout),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("nats reports", "err", err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("nats is away", "err", err) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("nats is back", "server", nc.ConnectedUrlRedacted()) }),
+	)
+	if e.Creds != "" {
+		if _, err := os.ReadFile(e.Creds); err != nil {
+			return nil, usage(fmt.Errorf("read --creds: %w", err))
+		}
+		opts = append(opts, nats.UserCredentials(e.Creds))
+	}
+	nc, err := nats.Connect(e.Server, opts...)
+	var parse *url.Error
+	switch {
+	case err == nil:
+		return nc, nil
+	case errors.As(err, &parse):
+		return nil, usage(fmt.Errorf("--server: %w: write it like nats://127.0.0.1:4222", parse.Err))
+	case errors.Is(err, nats.ErrNoServers):
+		return nil, fmt.Errorf(`connect to %s: no server answers: start one with "millrace dev", or set --server`, e.where())
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
+		return nil, fmt.Errorf("connect to %s: the server does not know this user: set --creds, or put user and password in --server", e.where())
+	}
+	return nil, fmt.Errorf("connect to %s: %w: check --server", e.where(), err)
+}
+
+// where returns the servers that the flags name, without passwords.
+func (e *env) where() string {
+	servers := strings.Split(e.Server, ",")
+	for i, s := range servers {
+		s = strings.TrimSpace(s)
+		if !strings.Contains(s, "://") {
+			s = "nats://" + s
+		}
+		if u, err := url.Parse(s); err == nil {
+			s = u.Redacted()
+		}
+		servers[i] = s
+	}
+	return strings.Join(servers, ",")
+}

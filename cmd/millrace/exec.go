@@ -1,0 +1,293 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+)
+
+// program is an exec handler: a command line that runs once for each attempt.
+//
+//	standard input   the job's input, JSON
+//	environment      the worker's, and MILLRACE_JOB_ID, _KIND, _ATTEMPT, _FENCE, _NODE, _NAMESPACE
+//	standard output  the result: JSON, otherwise a string
+//	standard error   the job's log, line by line
+//	exit status      0 success; 75 try again later; 65 and 78 fail for good; others fail the attempt
+//
+// When the attempt has to end, its process group gets SIGTERM, and SIGKILL after
+// the grace. An attempt is over when its command exits: what the command leaves
+// in its group is killed then.
+type program struct {
+	line    string
+	grace   time.Duration
+	running *programs
+}
+
+// The exit statuses with a meaning, as sysexits.h names them.
+const (
+	exitDataErr  = 65
+	exitTempFail = 75
+	exitConfig   = 78
+)
+
+const (
+	// snooze is how long a job rests whose command asked for it.
+	snooze = time.Second
+	// straggle is how long the output of an ended command is still read: a
+	// process that has left the group may hold it open.
+	straggle = time.Second
+	// groupPoll is how often a group that has to end is looked at.
+	groupPoll = 10 * time.Millisecond
+)
+
+// handle runs the command for one attempt.
+func (p program) handle(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
+	job := engine.JobFrom(ctx)
+	out := &capture{limit: engine.MaxResult}
+	log := &lines{log: job.Logger()}
+	state, err := p.run(ctx, job, input, out, log)
+	if err != nil {
+		return nil, err
+	}
+	log.flush()
+	if err := p.judge(state, log); err != nil {
+		return nil, err
+	}
+	return out.result()
+}
+
+// run runs the command until it ends or, some grace after ctx, is ended.
+func (p program) run(ctx context.Context, job engine.Current, input []byte, stdout, stderr io.Writer) (*os.ProcessState, error) {
+	if len(input) == 0 {
+		input = []byte("null")
+	}
+	cmd := exec.Command(shell[0], append(shell[1:], p.line)...)
+	cmd.Env = append(os.Environ(),
+		"MILLRACE_JOB_ID="+job.ID,
+		"MILLRACE_KIND="+job.Kind,
+		"MILLRACE_ATTEMPT="+strconv.Itoa(job.Attempt),
+		"MILLRACE_FENCE="+strconv.FormatUint(job.Fence, 10),
+		"MILLRACE_NODE="+job.Node,
+		"MILLRACE_NAMESPACE="+job.Namespace,
+	)
+	own(cmd)
+	in, errIn := cmd.StdinPipe()
+	out, errOut := cmd.StdoutPipe()
+	log, errLog := cmd.StderrPipe()
+	if err := errors.Join(errIn, errOut, errLog); err != nil {
+		return nil, fmt.Errorf("make pipes for the command: %w", err)
+	}
+	if err := p.running.start(cmd); err != nil {
+		return nil, fmt.Errorf("start the command: %w", err)
+	}
+	defer p.running.ended(cmd)
+
+	var reading, writing sync.WaitGroup
+	writing.Go(func() { _, _ = in.Write(input); _ = in.Close() }) // a command need not read it
+	reading.Go(func() { _, _ = io.Copy(stdout, out) })
+	reading.Go(func() { _, _ = io.Copy(stderr, log) })
+	state, err := p.await(ctx, cmd.Process)
+	killGroup(cmd.Process)
+	_ = in.Close()
+	writing.Wait()
+	read := make(chan struct{})
+	go func() { reading.Wait(); close(read) }()
+	select {
+	case <-read:
+	case <-time.After(straggle):
+	}
+	_, _ = out.Close(), log.Close()
+	<-read
+	return state, err
+}
+
+// await waits until the command has ended, and ends it, with its group, when
+// ctx does.
+func (p program) await(ctx context.Context, process *os.Process) (*os.ProcessState, error) {
+	type end struct {
+		state *os.ProcessState
+		err   error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		state, err := process.Wait()
+		ended <- end{state, err}
+	}()
+	select {
+	case e := <-ended:
+		return e.state, e.err
+	case <-ctx.Done():
+	}
+	terminateGroup(process)
+	grace := time.NewTimer(p.grace)
+	defer grace.Stop()
+	look := time.NewTicker(groupPoll)
+	defer look.Stop()
+	var last *end
+	for last == nil || groupAlive(process) {
+		select {
+		case e := <-ended:
+			last = &e
+		case <-look.C:
+		case <-grace.C:
+			killGroup(process)
+			if last == nil {
+				e := <-ended
+				last = &e
+			}
+			return last.state, last.err
+		}
+	}
+	return last.state, last.err
+}
+
+// judge turns the way in which a command ended into an error, or nil.
+func (p program) judge(state *os.ProcessState, log *lines) error {
+	if state.Success() {
+		return nil
+	}
+	err := errors.New(log.explain(state.String()))
+	switch state.ExitCode() {
+	case exitTempFail:
+		return engine.Snooze(snooze)
+	case exitDataErr, exitConfig:
+		return engine.Fail(err)
+	}
+	return err
+}
+
+// programs are the commands that run now.
+type programs struct {
+	mu   sync.Mutex
+	cmds map[*exec.Cmd]bool
+	over bool
+}
+
+// start starts a command, unless all have been killed.
+func (p *programs) start(cmd *exec.Cmd) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return errors.New("the worker has ended")
+	}
+	if p.cmds == nil {
+		p.cmds = map[*exec.Cmd]bool{}
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmds[cmd] = true
+	return nil
+}
+
+func (p *programs) ended(cmd *exec.Cmd) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.cmds, cmd)
+}
+
+// kill kills whatever runs. Nothing starts any more.
+func (p *programs) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	for cmd := range p.cmds {
+		killGroup(cmd.Process)
+	}
+}
+
+// capture keeps what is written up to a limit, and counts the rest.
+type capture struct {
+	limit int
+	kept  bytes.Buffer
+	size  int
+}
+
+// Write never fails, so that who writes is never stopped.
+func (c *capture) Write(b []byte) (int, error) {
+	c.size += len(b)
+	c.kept.Write(b[:min(len(b), c.limit-c.kept.Len())])
+	return len(b), nil
+}
+
+// result returns what was written: as JSON if it is, otherwise as a string
+// without the ends of lines that follow it, as the shell has it.
+func (c *capture) result() (json.RawMessage, error) {
+	if c.size > c.limit {
+		return nil, engine.Fail(fmt.Errorf("the command wrote %d bytes, and a result has up to %d: put it elsewhere and print a reference", c.size, c.limit))
+	}
+	text := bytes.TrimSpace(c.kept.Bytes())
+	switch {
+	case len(text) == 0:
+		return nil, nil
+	case json.Valid(text):
+		return text, nil
+	}
+	var quoted bytes.Buffer
+	enc := json.NewEncoder(&quoted)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(strings.TrimRight(c.kept.String(), "\r\n"))
+	return quoted.Bytes(), err
+}
+
+// lines logs what is written, line by line, and keeps the last lines.
+type lines struct {
+	log  *slog.Logger
+	line []byte // the beginning of the one that is not finished
+	cut  bool   // it was longer than that
+	last []string
+}
+
+const (
+	maxLine   = 8 << 10 // bytes of a line that are logged
+	lastLines = 3       // how many an error shows
+	lastWidth = 300     // how much of each, in bytes
+)
+
+// Write never fails.
+func (l *lines) Write(b []byte) (int, error) {
+	for part := range bytes.Lines(b) {
+		text, whole := bytes.CutSuffix(part, []byte("\n"))
+		room := maxLine - len(l.line)
+		l.cut = l.cut || len(text) > room
+		l.line = append(l.line, text[:min(len(text), room)]...)
+		if whole {
+			l.flush()
+		}
+	}
+	return len(b), nil
+}
+
+// flush logs the line that is not finished, if there is one.
+func (l *lines) flush() {
+	text := strings.ToValidUTF8(strings.TrimRight(string(l.line), "\r"), "\uFFFD")
+	if l.cut {
+		text += "…"
+	}
+	l.line, l.cut = l.line[:0], false
+	if strings.TrimSpace(text) == "" {
+		return
+	}
+	l.log.Info("job says", "text", text)
+	if len(l.last) == lastLines {
+		l.last = l.last[1:]
+	}
+	l.last = append(l.last, strings.TrimSpace(text[:min(len(text), lastWidth)]))
+}
+
+// explain adds the last lines to the way in which a command ended.
+func (l *lines) explain(end string) string {
+	return strings.Join(append([]string{end}, l.last...), " | ")
+}

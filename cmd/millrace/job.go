@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/name"
+)
+
+type jobCmd struct {
+	Submit jobSubmitCmd `cmd:"" help:"Submit a job, or attach to the one that has its ID."`
+	Get    jobGetCmd    `cmd:"" help:"Print a job."`
+	List   jobListCmd   `cmd:"" help:"List jobs, the most recently changed first."`
+	Watch  jobWatchCmd  `cmd:"" help:"Print every change of jobs: of those given until they have ended, otherwise of all."`
+	Cancel jobCancelCmd `cmd:"" help:"Cancel a job that has not started."`
+}
+
+type jobSubmitCmd struct {
+	Kind  string `arg:"" help:"Name of the handler, such as email.send."`
+	ID    string `help:"Local ID: submitting it again attaches to the job that is there." placeholder:"ID"`
+	Input string `help:"JSON, @FILE, or - for standard input." placeholder:"JSON"`
+	Queue string `help:"Where the job waits. Default: the kind up to its first dot." placeholder:"QUEUE"`
+	Wait  bool   `help:"Wait until the job has ended; the exit status is 1 if it did not succeed."`
+}
+
+// Run submits a job and prints it.
+func (c jobSubmitCmd) Run(ctx context.Context, e *env) error {
+	input, err := e.jsonText("--input", c.Input)
+	if err := errors.Join(c.check(), err); err != nil {
+		return err
+	}
+	eng, shut, err := e.connect(ctx, engine.Options{})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	job, err := eng.Submit(ctx, c.Kind, input, engine.SubmitOptions{ID: c.ID, Queue: c.Queue})
+	if err != nil {
+		return err
+	}
+	if !c.Wait {
+		info, err := job.Get(ctx)
+		if err != nil {
+			return err
+		}
+		return printJob(e, info)
+	}
+	info, err := eng.Wait(ctx, job.ID)
+	if err != nil {
+		return err
+	}
+	return errors.Join(printJob(e, info), info.Err())
+}
+
+// check refuses names that no server needs to look at.
+func (c jobSubmitCmd) check() error {
+	errs := []error{usage(name.CheckKind(c.Kind))}
+	if c.ID != "" {
+		errs = append(errs, usage(name.CheckLocal(c.ID)))
+	}
+	if c.Queue != "" {
+		errs = append(errs, usage(name.Check("queue", c.Queue)))
+	}
+	return errors.Join(errs...)
+}
+
+type jobGetCmd struct {
+	ID string `arg:"" help:"ID of the job: queue, dot, local ID."`
+}
+
+// Run prints a job.
+func (c jobGetCmd) Run(ctx context.Context, e *env) error {
+	return one(ctx, e, c.ID, (*engine.Engine).Get)
+}
+
+type jobCancelCmd struct {
+	ID string `arg:"" help:"ID of the job: queue, dot, local ID."`
+}
+
+// Run cancels a job and prints it.
+func (c jobCancelCmd) Run(ctx context.Context, e *env) error {
+	return one(ctx, e, c.ID, (*engine.Engine).Cancel)
+}
+
+// one does something to one job and prints it.
+func one(ctx context.Context, e *env, id string, do func(*engine.Engine, context.Context, string) (engine.JobInfo, error)) error {
+	if err := checkJobID(id); err != nil {
+		return err
+	}
+	eng, shut, err := e.connect(ctx, engine.Options{})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	info, err := do(eng, ctx, id)
+	if errors.Is(err, engine.ErrNotFound) {
+		return notFound(e, id)
+	}
+	if errors.Is(err, engine.ErrRunning) {
+		return fmt.Errorf("job %s is running: only one that has not started can be cancelled", id)
+	}
+	if err != nil {
+		return err
+	}
+	return printJob(e, info)
+}
+
+func notFound(e *env, id string) error {
+	return fmt.Errorf("job %s is not in namespace %s: it never was, or its time has passed: see millrace job list", id, e.Namespace)
+}
+
+func checkJobID(id string) error {
+	_, _, err := name.SplitJobID(id)
+	return usage(err)
+}
+
+type jobListCmd struct {
+	State string `help:"Only jobs in this state." placeholder:"STATE"`
+	Queue string `help:"Only jobs of this queue." placeholder:"QUEUE"`
+	Kind  string `help:"Only jobs of this kind." placeholder:"KIND"`
+	Limit int    `help:"How many jobs at most." default:"100"`
+}
+
+// Run prints jobs.
+func (c jobListCmd) Run(ctx context.Context, e *env) error {
+	if c.Limit < 1 {
+		return usage(fmt.Errorf("--limit is %d: use 1 or more", c.Limit))
+	}
+	eng, shut, err := e.connect(ctx, engine.Options{})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	jobs, err := eng.List(ctx, engine.ListOptions{State: c.State, Queue: c.Queue, Kind: c.Kind, Limit: c.Limit})
+	if err != nil {
+		return err
+	}
+	return list(e, jobs, jobColumns)
+}
+
+var jobColumns = []column[engine.JobInfo]{
+	{"job", func(j engine.JobInfo) string { return j.ID }},
+	{"kind", func(j engine.JobInfo) string { return j.Kind }},
+	{"state", func(j engine.JobInfo) string { return j.State }},
+	{"attempt", attempt},
+	{"node", func(j engine.JobInfo) string { return deref(j.Node) }},
+	{"created", func(j engine.JobInfo) string { return clock(j.Created) }},
+	{"took", func(j engine.JobInfo) string { return took(j.Created, j.Finished) }},
+	{"error", func(j engine.JobInfo) string { return message(j.Error) }},
+}
+
+func attempt(j engine.JobInfo) string {
+	if j.Attempt == 0 {
+		return ""
+	}
+	return strconv.Itoa(j.Attempt)
+}
+
+func message(e *engine.ErrorInfo) string {
+	if e == nil {
+		return ""
+	}
+	return e.Message
+}
+
+// printJob prints one job, with its attempts.
+func printJob(e *env, j engine.JobInfo) error {
+	fields := []field{
+		{"job", j.ID},
+		{"kind", j.Kind},
+		{"queue", j.Queue},
+		{"state", j.State},
+		{"failures", fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)},
+		{"created", clock(j.Created)},
+		{"finished", clock(j.Finished)},
+		{"input", string(j.Input)},
+		{"result", string(j.Result)},
+		{"error", message(j.Error)},
+	}
+	for _, a := range j.Attempts {
+		outcome := a.Outcome
+		if outcome == "" {
+			outcome = "running"
+		}
+		line := fmt.Sprintf("%s on %s", outcome, a.Node)
+		if t := took(a.Started, a.Ended); t != "" {
+			line += " in " + t
+		}
+		if a.Error != nil {
+			line += ": " + a.Error.Message
+		}
+		fields = append(fields, field{"attempt " + strconv.Itoa(a.Number), line})
+	}
+	return describe(e, j, fields)
+}

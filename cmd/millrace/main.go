@@ -1,0 +1,12 @@
+// Command millrace shows, runs and operates Millrace: a demo, a development
+// server, the engine, workers whose handlers are programs, and everything that
+// is done to jobs, events and triggers from a shell.
+//
+// Start reading at [cli], the whole command line as one struct; each of its
+// commands is a type with a Run method, in a file of its own. Commands that
+// stay hand their loops to [together].
+package main
+
+import "os"
+
+func main() { os.Exit(execute(os.Args[1:])) }

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"context"
+
+	"github.com/millrace/millrace/engine"
+)
+
+type serveCmd struct {
+	Node string `help:"Stable ID of this process. Default: the host's name and four random characters." placeholder:"ID"`
+	HTTP string `name:"http" help:"Address for /healthz and /readyz. Default: none." placeholder:"ADDR"`
+}
+
+// Run runs the engine until the process is asked to stop.
+func (c serveCmd) Run(ctx context.Context, e *env) error {
+	if err := checkNode(c.Node); err != nil {
+		return err
+	}
+	ln, err := listen("--http", c.HTTP)
+	if err != nil {
+		return err
+	}
+	eng, shut, err := e.connect(ctx, engine.Options{Node: c.Node, Logger: e.logger()})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	e.logger().Info("serving", "server", e.where(), "namespace", e.Namespace, "http", address(ln))
+	return together(ctx, eng.Serve, health(ln, eng.Ready))
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/name"
+)
+
+type workerCmd struct {
+	Exec    []string          `required:"" sep:"none" help:"Run jobs of a kind with a command line of the shell: input on standard input, result on standard output. May be repeated." placeholder:"KIND=COMMAND"`
+	Slots   int               `help:"How many jobs at once." default:"10"`
+	Node    string            `help:"Stable ID of this process. Default: the host's name and four random characters." placeholder:"ID"`
+	Label   map[string]string `mapsep:"none" help:"What describes this node. May be repeated." placeholder:"KEY=VALUE"`
+	Queue   []string          `sep:"none" help:"Queue to take jobs from. May be repeated. Default: those of the kinds." placeholder:"QUEUE"`
+	Timeout time.Duration     `help:"How long one attempt may take. Default: for ever." placeholder:"DURATION"`
+	Grace   time.Duration     `help:"How long a command may take to end after SIGTERM." default:"5s"`
+}
+
+// storeGrace is how much longer than its commands a worker may take to end, to
+// store what came of them.
+const storeGrace = 5 * time.Second
+
+// Run runs jobs until the process is asked to stop.
+func (c workerCmd) Run(ctx context.Context, e *env) error {
+	defs, err := c.definitions(e.programs)
+	if err := errors.Join(err, c.check()); err != nil {
+		return usage(err)
+	}
+	log := e.logger()
+	eng, shut, err := e.connect(ctx, engine.Options{Node: c.Node, Labels: c.Label, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	worker, err := eng.Worker(engine.WorkerOptions{Slots: c.Slots, Queues: c.Queue, Grace: c.Grace + storeGrace}, defs...)
+	if err != nil {
+		return err
+	}
+	defer e.programs.kill()
+	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots)
+	return together(ctx, worker.Run)
+}
+
+func (c workerCmd) check() error {
+	var errs []error
+	if c.Node != "" {
+		errs = append(errs, name.Check("node", c.Node))
+	}
+	for _, queue := range c.Queue {
+		errs = append(errs, name.Check("queue", queue))
+	}
+	if c.Slots < 1 {
+		errs = append(errs, fmt.Errorf("--slots is %d: use 1 or more", c.Slots))
+	}
+	if c.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("--timeout is %v: use a positive one, or leave it out", c.Timeout))
+	}
+	if c.Grace <= 0 {
+		errs = append(errs, fmt.Errorf("--grace is %v: use a positive one", c.Grace))
+	}
+	return errors.Join(errs...)
+}
+
+// definitions returns a job for each --exec.
+func (c workerCmd) definitions(programs *programs) ([]engine.Definition, error) {
+	var defs []engine.Definition
+	var errs []error
+	seen := map[string]bool{}
+	for _, arg := range c.Exec {
+		kind, line, ok := strings.Cut(arg, "=")
+		switch {
+		case !ok || strings.TrimSpace(line) == "":
+			errs = append(errs, fmt.Errorf("--exec %q has no command: write it like greet='echo hello'", arg))
+			continue
+		case seen[kind]:
+			errs = append(errs, fmt.Errorf("--exec gives two commands for kind %s: leave one out", kind))
+			continue
+		}
+		seen[kind] = true
+		errs = append(errs, name.CheckKind(kind))
+		p := program{line: line, grace: c.Grace, running: programs}
+		defs = append(defs, engine.NewJob[json.RawMessage, json.RawMessage](kind, p.handle, engine.JobOptions{Timeout: c.Timeout}))
+	}
+	return defs, errors.Join(errs...)
+}
