@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -34,6 +35,10 @@ const (
 	keepOthers    = 14 * 24 * time.Hour
 )
 
+// ErrUnreadable is returned for a record that this build cannot read: a newer
+// build wrote it, or something else did. It is left alone.
+var ErrUnreadable = errors.New("store: the record cannot be read")
+
 // Codec stores jobs: the body is the job as JSON, the headers repeat what
 // scans and tables want to know.
 func Codec() kv.Codec[machine.Job] {
@@ -62,7 +67,7 @@ func recordSize(j machine.Job) int {
 
 func decode(h nats.Header, body []byte) (machine.Job, error) {
 	if _, err := streams.Decode(h, body, recordType, recordVersion); err != nil {
-		return machine.Job{}, err
+		return machine.Job{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return decodeBody(body)
 }
@@ -70,10 +75,10 @@ func decode(h nats.Header, body []byte) (machine.Job, error) {
 func decodeBody(body []byte) (machine.Job, error) {
 	var j machine.Job
 	if err := json.Unmarshal(body, &j); err != nil {
-		return machine.Job{}, fmt.Errorf("store: decode job: %w", err)
+		return machine.Job{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	if err := j.Validate(); err != nil {
-		return machine.Job{}, fmt.Errorf("store: decode job: %w", err)
+		return machine.Job{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	return j, nil
 }

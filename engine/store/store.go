@@ -123,7 +123,7 @@ func (s *Store) move(ctx context.Context, entry Entry, ev machine.Event) (Entry,
 func (s *Store) read(ctx context.Context, id string) (Entry, error) {
 	for try := 0; ; try++ {
 		entry, err := s.Get(ctx, id)
-		if err == nil || errors.Is(err, ErrNotFound) {
+		if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnreadable) {
 			return entry, err
 		}
 		if err := s.pause(ctx, try); err != nil {
