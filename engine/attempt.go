@@ -39,9 +39,16 @@ func (h *hand) refuse(d *streams.Delivery) {
 // the delivery, in this order. It gives its slot back when the handler has
 // returned.
 func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
+	if taking.Err() != nil {
+		<-h.slots
+		h.handBack(d)
+		return
+	}
 	lease, _ := h.node.Lease()
 	token := uuid.NewString()
-	entry, ok, err := h.eng.store.Deliver(taking, d, token, h)
+	// A claim that is under way when the worker stops is seen through: a job
+	// that was claimed unknowingly would look like one whose node died.
+	entry, ok, err := h.eng.store.Deliver(h.storing, d, token, h)
 	if !ok {
 		<-h.slots
 		h.answered(taking, d, err)
