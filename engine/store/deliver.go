@@ -14,9 +14,11 @@ import (
 // Runner is the node that takes deliveries. It knows what runs on it.
 type Runner interface {
 	// Begin notes that the node may run a job under a token from now on, and
-	// is called before the claim is sent. It returns the node's identity.
+	// is called before a claim is sent, and again before each further try. It
+	// returns the node's identity.
 	Begin(job, token string, d *streams.Delivery) (node string, incarnation uint64)
-	// End notes that the claim was refused.
+	// End notes that there is no claim, or that it was refused: one that may
+	// still land has not ended.
 	End(job, token string)
 	// Runs reports whether the node runs the job under the token.
 	Runs(job, token string) bool
@@ -42,7 +44,13 @@ const missingKindDelay = time.Second
 // dies afterwards, the item comes back too, and meets a running job whose node
 // does not know it or is gone.
 func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, r Runner) (entry Entry, ok bool, err error) {
-	entry, err = s.believe(ctx, name.JobID(d.Queue, d.Local), d)
+	id := name.JobID(d.Queue, d.Local)
+	defer func() {
+		if !ok {
+			r.End(id, token)
+		}
+	}()
+	entry, err = s.believe(ctx, id, d)
 	for try := 0; err == nil; try++ {
 		if try > 1 {
 			if err = s.pause(ctx, try); err != nil {
@@ -54,6 +62,10 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 			return entry, false, s.dispose(ctx, action.Action, entry, d, r)
 		}
 		maxAttempts, handled := r.Handles(entry.Value.Kind)
+		if !handled && try == 0 {
+			entry, err = s.read(ctx, id) // the item may be of the past
+			continue
+		}
 		if !handled {
 			return entry, false, d.Nak(missingKindDelay)
 		}
@@ -150,16 +162,12 @@ type claim struct {
 // have moved it instead, and a take-over may end it.
 func (s *Store) claim(ctx context.Context, a action, entry Entry, c claim) (Entry, error) {
 	node, incarnation := c.runner.Begin(entry.Key, c.token, c.delivery)
-	stored, err := s.move(ctx, entry, a.event(machine.Claimant{
+	return s.move(ctx, entry, a.event(machine.Claimant{
 		Lease:       machine.Lease{Node: node, Incarnation: incarnation, Token: c.token, Driver: driver(c.delivery)},
 		Fence:       entry.Revision,
 		At:          time.Now().UTC(),
 		MaxAttempts: c.maxAttempts,
 	}))
-	if err != nil || !stored.Value.Held(c.token) {
-		c.runner.End(entry.Key, c.token)
-	}
-	return stored, err
 }
 
 func (a action) event(c machine.Claimant) machine.Event {

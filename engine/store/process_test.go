@@ -1,0 +1,268 @@
+package store_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
+)
+
+// process is a node with a store in a process of its own, as far as NATS can
+// tell. It takes deliveries of queue q, and runs what it is told to run.
+type process struct {
+	*store.Store
+	w      *world
+	link   *natstest.Link
+	pub    *publish.Publisher
+	work   *streams.Work
+	node   *nodes.Node
+	leave  func()
+	puller *streams.Puller
+
+	mu      sync.Mutex
+	fates   []fate
+	kinds   map[string]int
+	runs    map[string]string            // token → job
+	ended   map[string]int               // token → how often
+	adopted map[string]*streams.Delivery // by token
+}
+
+// fate is what shall happen to the next write on a subject.
+type fate struct {
+	filter string
+	fault  natstest.Fault
+}
+
+// process starts a node under an ID. It has handlers for kind k.
+func (w *world) process(id string) *process {
+	w.Helper()
+	p := &process{w: w, kinds: map[string]int{"q.k": 0}, runs: map[string]string{}, ended: map[string]int{}, adopted: map[string]*streams.Delivery{}}
+	p.link = natstest.NewLink(w, w.srv, p.decide, jobWrites, workWrites)
+	nc := p.link.Connect(w, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	p.pub = must(publish.New(nc))(w)
+	w.Cleanup(p.pub.Close)
+	p.work = must(streams.NewWork(ns, p.pub))(w)
+	p.Store = store.Open(p.pub, p.work, nodes.NewAsker(p.pub, ns), store.Options{Namespace: ns, Lease: lease, Logger: quiet})
+	p.join(id)
+	if err := p.work.Serve(w.Context(), "q", lease); err != nil {
+		w.Fatal(err)
+	}
+	p.puller = must(p.work.Puller("q"))(w)
+	w.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.Context()), time.Second)
+		defer cancel()
+		if err := p.puller.Close(ctx); err != nil {
+			w.Log(err) // it may have crashed
+		}
+	})
+	return p
+}
+
+// join registers the node and keeps it registered until leave is called.
+func (p *process) join(id string) {
+	p.w.Helper()
+	p.node = must(nodes.Join(p.w.Context(), p.pub, nodes.Options{Namespace: ns, ID: id, Lease: lease, Runs: p.Runs, Logger: quiet}))(p.w)
+	p.leave = p.w.loop(p.node.Run)
+}
+
+// crash ends the process as SIGKILL would.
+func (p *process) crash() {
+	p.link.Down()
+	p.leave()
+}
+
+// fail decides the fate of the next write on a subject that matches filter.
+func (p *process) fail(filter string, fault natstest.Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fates = append(p.fates, fate{filter, fault})
+}
+
+func (p *process) decide(write natstest.Write) natstest.Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, f := range p.fates {
+		if server.SubjectMatchesFilter(write.Subject, f.filter) {
+			p.fates = slices.Delete(p.fates, i, i+1)
+			return f.fault
+		}
+	}
+	return natstest.Pass
+}
+
+// writes returns what the process wrote on subjects that match filter.
+func (p *process) writes(filter string) (list []natstest.Write) {
+	for _, write := range p.link.Writes() {
+		if server.SubjectMatchesFilter(write.Subject, filter) {
+			list = append(list, write)
+		}
+	}
+	return list
+}
+
+// take waits for the next item of the queue.
+func (p *process) take() *streams.Delivery {
+	p.w.Helper()
+	d := p.takeWithin(time.Minute)
+	if d == nil {
+		p.w.Fatal("no item came within a minute")
+	}
+	return d
+}
+
+// takeWithin returns the next item of the queue, or nil if none comes.
+func (p *process) takeWithin(wait time.Duration) (taken *streams.Delivery) {
+	p.w.Helper()
+	for start := time.Now(); taken == nil && time.Since(start) < wait; {
+		_, err := p.puller.Pull(p.w.Context(), 1, wait, func(d *streams.Delivery, err error) {
+			if err != nil {
+				p.w.Error(err)
+			}
+			taken = d
+		})
+		if err != nil {
+			p.w.Fatal(err)
+		}
+	}
+	return taken
+}
+
+// deliver does with a delivery what the table says, under a token.
+func (p *process) deliver(d *streams.Delivery, token string) (store.Entry, bool) {
+	p.w.Helper()
+	entry, ok, err := p.Deliver(p.w.Context(), d, token, p)
+	if err != nil {
+		p.w.Errorf("deliver %s.%s: %v", d.Queue, d.Local, err)
+	}
+	return entry, ok
+}
+
+// start takes the next item and runs its job, under a token.
+func (p *process) start(token string) (store.Entry, *streams.Delivery) {
+	p.w.Helper()
+	d := p.take()
+	entry, ok := p.deliver(d, token)
+	if !ok {
+		p.w.Fatalf("job %s does not run here", entry.Key)
+	}
+	return entry, d
+}
+
+// forget loses the memory of an attempt.
+func (p *process) forget(token string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.runs, token)
+}
+
+// Identity implements [store.Runner].
+func (p *process) Identity() (string, uint64) { return p.node.ID(), p.node.Incarnation() }
+
+// Begin implements [store.Runner].
+func (p *process) Begin(job, token string, _ *streams.Delivery) (string, uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.runs[token] = job
+	return p.Identity()
+}
+
+// End implements [store.Runner].
+func (p *process) End(_, token string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.runs, token)
+	p.ended[token]++
+}
+
+// ends returns how often the node ended what runs under a token.
+func (p *process) ends(token string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended[token]
+}
+
+// Runs implements [store.Runner].
+func (p *process) Runs(job, token string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runs[token] == job
+}
+
+// Adopt implements [store.Runner].
+func (p *process) Adopt(_, token string, d *streams.Delivery) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.adopted[token] = d
+}
+
+// Handles implements [store.Runner].
+func (p *process) Handles(kind string) (int, bool) {
+	limit, ok := p.kinds[kind]
+	return limit, ok
+}
+
+// job returns the record of a new job of queue q.
+func job(local string) machine.Job {
+	return machine.Job{ID: "q." + local, Kind: "q.k", State: machine.Pending, Created: time.Now().UTC()}
+}
+
+// submit creates a job and offers it.
+func (p *process) submit(j machine.Job) store.Entry {
+	p.w.Helper()
+	entry, created, err := p.Submit(p.w.Context(), j)
+	if err != nil || !created {
+		p.w.Fatalf("submit %s: created %v, %v", j.ID, created, err)
+	}
+	return entry
+}
+
+// again offers a job once more, as it is stored or as it was.
+func (p *process) again(entry store.Entry) {
+	p.w.Helper()
+	queue, local, _ := name.SplitJobID(entry.Key)
+	_, record, err := store.Codec().Encode(entry.Value)
+	if err == nil {
+		err = p.work.Offer(p.w.Context(), streams.Item{Queue: queue, Local: local, Record: record, Revision: entry.Revision})
+	}
+	if err != nil {
+		p.w.Fatal(err)
+	}
+}
+
+// hold is what the holder of a token says now.
+func hold(token string) machine.Hold { return machine.Hold{Token: token, At: time.Now().UTC()} }
+
+// done is the success of the attempt under a token.
+func done(token string) machine.Event {
+	return machine.Done{Hold: hold(token), Result: []byte(`"ok"`)}
+}
+
+// erred is the failure of the attempt under a token.
+func erred(token string) machine.Event {
+	return machine.Erred{Hold: hold(token), Error: machine.Error{Message: "boom"}}
+}
+
+// finish stores an outcome and acknowledges as the fate says.
+func (p *process) finish(entry store.Entry, token string, ev machine.Event, d *streams.Delivery) store.Fate {
+	p.w.Helper()
+	_, fate, err := p.Finish(p.w.Context(), entry, token, ev)
+	if err == nil && fate != store.Stale {
+		err = d.Ack()
+	}
+	p.forget(token)
+	if err != nil {
+		p.w.Errorf("finish %s: %v", entry.Key, err)
+	}
+	return fate
+}

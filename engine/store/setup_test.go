@@ -1,0 +1,192 @@
+package store_test
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// The server's access-time ticker runs for as long as the process does.
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"),
+	)
+}
+
+const (
+	ns    = streams.DefaultNamespace
+	lease = 6 * time.Second
+	// longGone is when a node that died is surely dead to everybody.
+	longGone = 2 * lease
+
+	// Where the writes go whose fate tests decide.
+	jobWrites  = "$KV.mr_default_jobs.>"
+	workWrites = "mr.default.work.>"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// world is a namespace on a server in a bubble, and somebody who looks on.
+type world struct {
+	*testing.T
+	srv  *server.Server
+	pub  *publish.Publisher
+	js   jetstream.JetStream
+	jobs *kv.Bucket[machine.Job]
+}
+
+// bubble runs f in a bubble in which a namespace is ready.
+func bubble(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		w := &world{T: t, srv: srv}
+		nc := natstest.Connect(t, srv)
+		w.pub = must(publish.New(nc))(t)
+		t.Cleanup(w.pub.Close)
+		w.js = must(jetstream.New(nc))(t)
+		must(streams.Ensure(t.Context(), ns, w.pub, streams.Options{Lease: lease, Logger: quiet}))(t)
+		w.jobs = kv.Open(w.pub, ns.Bucket(streams.Jobs), store.Codec())
+		f(t, w)
+	})
+}
+
+// must returns a function that gives v, or fails the test.
+func must[V any](v V, err error) func(testing.TB) V {
+	return func(t testing.TB) V {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// get reads a job.
+func (w *world) get(id string) store.Entry {
+	w.Helper()
+	return must(w.jobs.Get(w.Context(), id))(w)
+}
+
+// change applies events to a stored job, behind everybody's back.
+func (w *world) change(id string, events ...machine.Event) store.Entry {
+	w.Helper()
+	entry := w.get(id)
+	for _, ev := range events {
+		entry.Value = must(entry.Value.Apply(ev))(w)
+	}
+	must(w.jobs.Update(w.Context(), id, entry.Value, entry.Revision))(w)
+	return w.get(id)
+}
+
+// remove takes a record away.
+func (w *world) remove(id string) {
+	w.Helper()
+	if err := w.jobs.Remove(w.Context(), id, w.get(id).Revision); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// items returns how many items of a job lie in the work stream, once whatever
+// is under way has arrived.
+func (w *world) items(id string) uint64 {
+	w.Helper()
+	synctest.Wait()
+	queue, local, err := name.SplitJobID(id)
+	if err != nil {
+		w.Fatal(err)
+	}
+	subject := ns.WorkSubject(queue, streams.Class, local)
+	stream := must(w.js.Stream(w.Context(), ns.WorkStream()))(w)
+	return must(stream.Info(w.Context(), jetstream.WithSubjectFilter(subject)))(w).State.Subjects[subject]
+}
+
+// wantItems fails the test unless n items of a job are there.
+func (w *world) wantItems(id string, n uint64) {
+	w.Helper()
+	if got := w.items(id); got != n {
+		w.Errorf("%s has %d items, want %d", id, got, n)
+	}
+}
+
+// want fails the test unless a job is in a state after so many attempts, with
+// so many failures.
+func (w *world) want(id string, state machine.State, attempt, failures int) {
+	w.Helper()
+	j := w.get(id).Value
+	if j.State != state || j.Attempt != attempt || j.Failures != failures {
+		w.Errorf("%s is %s after %d attempts with %d failures, want %s, %d, %d", id, j.State, j.Attempt, j.Failures, state, attempt, failures)
+	}
+}
+
+// wantOutcomes fails the test unless the attempts of a job ended like that.
+func (w *world) wantOutcomes(id string, want ...machine.Outcome) {
+	w.Helper()
+	var got []machine.Outcome
+	for _, a := range w.get(id).Value.Attempts {
+		got = append(got, a.Outcome)
+	}
+	if !slices.Equal(got, want) {
+		w.Errorf("attempts of %s ended %v, want %v", id, got, want)
+	}
+}
+
+// heard counts what is announced of the end of a job from now on.
+func (w *world) heard(id string) (count func() int) {
+	w.Helper()
+	sub := must(w.pub.Conn().SubscribeSync(ns.EndedSubject(id)))(w)
+	if err := w.pub.Conn().Flush(); err != nil {
+		w.Fatal(err)
+	}
+	return func() int {
+		w.Helper()
+		synctest.Wait()
+		n, _, err := sub.Pending()
+		if err != nil {
+			w.Fatal(err)
+		}
+		return n
+	}
+}
+
+// serve runs an owner that judges dead nodes.
+func (w *world) serve() {
+	w.Helper()
+	p := w.process("owner")
+	w.loop(func(ctx context.Context) error {
+		opts := nodes.StandOptions{Namespace: ns, Node: "owner", Lease: lease, Logger: quiet}
+		return nodes.Stand(ctx, p.pub, opts, func(ctx context.Context, l *kv.Lease) error {
+			return nodes.NewJudge(p.pub, nodes.JudgeOptions{Namespace: ns, Lease: lease, Owner: l, Logger: quiet}).Run(ctx)
+		})
+	})
+}
+
+// loop runs f until the test ends, or until stop is called.
+func (w *world) loop(f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(w.Context())
+	var loop sync.WaitGroup
+	loop.Go(func() {
+		if err := f(ctx); err != nil {
+			w.Error(err)
+		}
+	})
+	stop = func() { cancel(); loop.Wait() }
+	w.Cleanup(stop)
+	return stop
+}
