@@ -69,6 +69,8 @@ type Engine struct {
 	store    *store.Store
 	running  *running
 	member   member
+	// standingIn has a token while a worker may run the stored triggers.
+	standingIn chan struct{}
 }
 
 // maxReconnectWait is the longest pause between two tries to reconnect, so
@@ -126,7 +128,7 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 	return &Engine{
 		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work,
 		store:   store.Open(pub, work, asker, store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}),
-		running: newRunning(settings.Lease),
+		running: newRunning(settings.Lease), standingIn: make(chan struct{}, 1),
 	}, nil
 }
 

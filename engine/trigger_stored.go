@@ -1,86 +1,66 @@
 package engine
 
 import (
-	"context"
-	"errors"
-	"time"
+	"encoding/json"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine/spec"
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/streams"
 )
 
-// What Apply did, or would do.
+// definition of a trigger as the config bucket holds it.
+type stored struct {
+	spec.Trigger
+	// problem is why it cannot be used: it was not written by Apply, or by a
+	// newer build. It is nil otherwise.
+	problem error
+	raw     []byte // what it says then
+	header  nats.Header
+}
+
+func definitionKey(trigger string) string { return spec.Trigger{Name: trigger}.Key() }
+
+// The envelope of a stored trigger.
 const (
-	Created   = "created"
-	Changed   = "changed"
-	Unchanged = "unchanged"
+	triggerType    = "trigger"
+	triggerVersion = 1
 )
 
-// ApplyOptions says how to apply a definition.
-type ApplyOptions struct {
-	// DryRun tells what would change, and what would be refused, and changes
-	// nothing.
-	DryRun bool
+// definitions are the triggers in the config bucket. Reading one never fails
+// for what it says, so that it can be shown and deleted.
+func (e *Engine) definitions() *kv.Bucket[stored] {
+	return kv.Open(e.pub, e.ns.Bucket(streams.Config), kv.Codec[stored]{
+		Encode: func(s stored) (nats.Header, []byte, error) {
+			if s.problem != nil {
+				return s.header, s.raw, nil
+			}
+			data, err := json.Marshal(s.Trigger)
+			return streams.Envelope{Type: triggerType, Version: triggerVersion}.Header(), data, err
+		},
+		Decode: func(h nats.Header, data []byte) (stored, error) { return readStored(h, data), nil },
+	}, kv.Options{Logger: e.log})
 }
 
-// Applied is what [Engine.Apply] did.
-type Applied struct {
-	// Key is the definition's, such as "trigger.new-orders".
-	Key string `json:"key"`
-	// Action is Created, Changed or Unchanged.
-	Action string `json:"action"`
-	// Changes are the fields that differ from before.
-	Changes []spec.Change `json:"changes,omitempty"`
+// readStored reads a definition. One that people have put there by hand has no
+// envelope.
+func readStored(h nats.Header, data []byte) stored {
+	s := stored{raw: data, header: nats.Header{}}
+	if kind := h[typeHeader]; kind != nil {
+		s.header[typeHeader] = kind
+		if _, s.problem = streams.Decode(h, data, triggerType, triggerVersion); s.problem != nil {
+			return s
+		}
+	}
+	if err := json.Unmarshal(data, &s.Trigger); err != nil {
+		s.problem = fmt.Errorf("it is no trigger in JSON: %w", err)
+		return s
+	}
+	s.problem = s.Trigger.Validate()
+	return s
 }
 
-// Apply stores a definition, such as a [spec.Trigger], in the place of the one
-// of its name. One that is equal to what is stored is left alone. When Apply has
-// returned, no event is missed that is published from then on, even if nobody
-// runs the trigger yet.
-//
-// What is refused leaves nothing behind.
-func (e *Engine) Apply(ctx context.Context, doc spec.Document, opts ...ApplyOptions) (Applied, error) {
-	return Applied{}, errors.New("engine: not built yet")
-}
-
-// TriggerInfo is a trigger as users see it.
-type TriggerInfo struct {
-	Name string `json:"name"`
-	// Declared is "stored" for a trigger that was applied, and "go" for one
-	// that workers bring along.
-	Declared string `json:"declared"`
-	Subject  string `json:"subject,omitempty"`
-	Stream   string `json:"stream,omitempty"`
-	Filter   string `json:"filter,omitempty"`
-	Job      string `json:"job"` // the kind of its jobs
-	// Definition is what was applied. It is nil for a trigger in Go, and for
-	// one that cannot be read.
-	Definition *spec.Trigger `json:"definition,omitempty"`
-	// Problem is why a stored trigger cannot run, or empty.
-	Problem string `json:"problem,omitempty"`
-	// Source is the stream that its events come from.
-	Source string `json:"source,omitempty"`
-	// Waiting is how many events have not been handled, and nil if it is not
-	// known.
-	Waiting  *uint64    `json:"waiting"`
-	Revision uint64     `json:"revision"` // of the stored definition
-	Changed  *time.Time `json:"changed_at"`
-}
-
-// Triggers returns all triggers, by name.
-func (e *Engine) Triggers(ctx context.Context) ([]TriggerInfo, error) {
-	return nil, errors.New("engine: not built yet")
-}
-
-// Trigger returns the trigger of a name. It returns [ErrNotFound] for one that
-// is not there.
-func (e *Engine) Trigger(ctx context.Context, name string) (TriggerInfo, error) {
-	return TriggerInfo{}, errors.New("engine: not built yet")
-}
-
-// DeleteTrigger ends a trigger: it forgets where it stood, and its subject is
-// captured no more if no other trigger needs it. Jobs that it started stay. It
-// returns [ErrNotFound] for a trigger that is not there. One in Go comes back
-// with the next worker that has it.
-func (e *Engine) DeleteTrigger(ctx context.Context, name string) error {
-	return errors.New("engine: not built yet")
-}
+// typeHeader names the type of a message in its envelope.
+const typeHeader = "Mr-Type"

@@ -61,7 +61,7 @@ type Worker struct {
 	opts     WorkerOptions
 	log      *slog.Logger
 	handlers map[string]*definition
-	triggers []goTrigger
+	triggers []rule
 	slots    chan struct{} // a token for each handler that runs or is awaited
 	decided  chan struct{} // a token for each outcome that is under way
 }
@@ -124,6 +124,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.placeTriggers(ctx); err != nil {
+		return errors.Join(err, leave())
+	}
 	taking, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {
@@ -154,6 +157,7 @@ func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
 	for _, trigger := range w.triggers {
 		taking.Go(func() error { return w.eng.runTrigger(ctx, trigger) })
 	}
+	taking.Go(func() error { return w.eng.standIn(ctx) })
 	err := taking.Wait()
 	halt(ErrStopping)
 	err = errors.Join(err, w.await(&h.attempts))

@@ -1,0 +1,129 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/engine/spec"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/kv"
+)
+
+// TriggerInfo is a trigger as users see it.
+type TriggerInfo struct {
+	Name string `json:"name"`
+	// Declared is "stored" for a trigger that was applied, and "go" for one
+	// that workers bring along.
+	Declared string `json:"declared"`
+	Subject  string `json:"subject,omitempty"`
+	Stream   string `json:"stream,omitempty"`
+	Filter   string `json:"filter,omitempty"`
+	Job      string `json:"job"` // the kind of its jobs
+	// Definition is what was applied. It is nil for a trigger in Go, and for
+	// one that cannot be read.
+	Definition *spec.Trigger `json:"definition,omitempty"`
+	// Problem is why a stored trigger cannot run, or empty.
+	Problem string `json:"problem,omitempty"`
+	// Source is the stream that its events come from.
+	Source string `json:"source,omitempty"`
+	// Waiting is how many events have not been handled, and nil if it is not
+	// known.
+	Waiting  *uint64    `json:"waiting"`
+	Revision uint64     `json:"revision"` // of the stored definition, or 0
+	Changed  *time.Time `json:"changed_at"`
+}
+
+// Triggers returns all triggers, by name. It may be some milliseconds behind.
+func (e *Engine) Triggers(ctx context.Context) ([]TriggerInfo, error) {
+	definitions, err := e.definitions().ListStale(ctx, definitionKey("*"))
+	if err != nil {
+		return nil, fmt.Errorf("engine: list triggers: %w", err)
+	}
+	cursors, err := e.cursors().ListStale(ctx, cursorKey("*"))
+	if err != nil {
+		return nil, fmt.Errorf("engine: list triggers: %w", err)
+	}
+	all := map[string]TriggerInfo{}
+	for _, d := range definitions {
+		info := describeStored(d)
+		all[info.Name] = info
+	}
+	for _, c := range cursors {
+		trigger := strings.TrimPrefix(c.Key, cursorKey(""))
+		info, ok := all[trigger]
+		if !ok && !c.Value.Go {
+			continue // deleted
+		}
+		all[trigger] = e.locate(ctx, info, c)
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b TriggerInfo) int { return cmp.Compare(a.Name, b.Name) }), nil
+}
+
+// Trigger returns the trigger of a name. It returns [ErrNotFound] for one that
+// is not there.
+func (e *Engine) Trigger(ctx context.Context, trigger string) (TriggerInfo, error) {
+	if err := name.Check("trigger", trigger); err != nil {
+		return TriggerInfo{}, fmt.Errorf("engine: get trigger: %w", err)
+	}
+	d, err := e.definitions().Get(ctx, definitionKey(trigger))
+	c, cursorErr := e.cursors().Get(ctx, cursorKey(trigger))
+	var info TriggerInfo
+	switch missing := errors.Is(err, kv.ErrNotFound); {
+	case err == nil:
+		info = describeStored(d)
+	case !missing:
+		return TriggerInfo{}, fmt.Errorf("engine: get trigger: %w", err)
+	case cursorErr == nil && !c.Value.Go, errors.Is(cursorErr, kv.ErrNotFound):
+		return TriggerInfo{}, fmt.Errorf("engine: get trigger %s: %w", trigger, errNoTrigger)
+	}
+	switch {
+	case cursorErr == nil:
+		info = e.locate(ctx, info, c)
+	case !errors.Is(cursorErr, kv.ErrNotFound):
+		return TriggerInfo{}, fmt.Errorf("engine: get trigger: %w", cursorErr)
+	}
+	return info, nil
+}
+
+func describeStored(d kv.Entry[stored]) TriggerInfo {
+	info := TriggerInfo{
+		Name: strings.TrimPrefix(d.Key, definitionKey("")), Declared: "stored",
+		Revision: d.Revision, Changed: moment(d.Stored),
+	}
+	if d.Value.problem != nil {
+		info.Problem = oneLine(d.Value.problem.Error())
+		return info
+	}
+	t := d.Value.Trigger
+	info.Definition = &t
+	info.Subject, info.Stream, info.Filter, info.Job = t.Subject, t.Stream, t.Filter, t.Job
+	return info
+}
+
+// locate adds what the cursor says.
+func (e *Engine) locate(ctx context.Context, info TriggerInfo, c kv.Entry[cursor]) TriggerInfo {
+	if c.Value.Go {
+		info.Name, info.Declared = strings.TrimPrefix(c.Key, cursorKey("")), "go"
+		info.Subject, info.Stream, info.Filter, info.Job = c.Value.Subject, c.Value.Stream, c.Value.Filter, c.Value.Job
+	}
+	info.Source = c.Value.Home
+	js, err := jetstream.New(e.pub.Conn())
+	if err != nil {
+		return info
+	}
+	consumer, err := js.Consumer(ctx, c.Value.Home, e.ns.TriggerConsumer(info.Name, "", 0).Durable)
+	if err == nil {
+		state := consumer.CachedInfo()
+		waiting := state.NumPending + uint64(state.NumAckPending)
+		info.Waiting = &waiting
+	}
+	return info
+}
