@@ -141,7 +141,8 @@ func (j Job) Held(token string) bool {
 	return j.Lease != nil && j.Lease.Token == token
 }
 
-// Ended returns the attempt that ended under token.
+// Ended returns the attempt that ended under token. Its holder ended it, unless
+// it was lost.
 func (j Job) Ended(token string) (Attempt, bool) {
 	for _, a := range slices.Backward(j.Attempts) {
 		if a.Outcome != "" && a.Token == token {

@@ -53,7 +53,8 @@ func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machin
 // conclude tells the fate of the outcome of an attempt that does not hold the
 // job any more.
 func (s *Store) conclude(ctx context.Context, stored Entry, token string) (Entry, Fate, error) {
-	if _, mine := stored.Value.Ended(token); mine {
+	// Who takes a job over ends the attempt before as lost, token and all.
+	if a, found := stored.Value.Ended(token); found && a.Outcome != machine.AttemptLost {
 		for try := 0; ; try++ {
 			err := s.Owe(ctx, stored)
 			if err == nil {
