@@ -35,8 +35,10 @@ type TriggerInfo struct {
 	// Source is the stream that its events come from.
 	Source string `json:"source,omitempty"`
 	// Waiting is how many events have not been handled, and nil if it is not
-	// known.
+	// known. Handled is how far the trigger got: every event up to that place
+	// in the stream is done with.
 	Waiting  *uint64    `json:"waiting"`
+	Handled  uint64     `json:"handled"`
 	Revision uint64     `json:"revision"` // of the stored definition, or 0
 	Changed  *time.Time `json:"changed_at"`
 }
@@ -123,7 +125,7 @@ func (e *Engine) locate(ctx context.Context, info TriggerInfo, c kv.Entry[cursor
 	if err == nil {
 		state := consumer.CachedInfo()
 		waiting := state.NumPending + uint64(state.NumAckPending)
-		info.Waiting = &waiting
+		info.Waiting, info.Handled = &waiting, state.AckFloor.Stream
 	}
 	return info
 }
