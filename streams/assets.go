@@ -108,9 +108,10 @@ func (n Namespace) leases() jetstream.StreamConfig {
 	return n.bucket(Leases, withMarkers)
 }
 
-// assets are all streams that every installation has, but for the leases.
+// assets are all streams that every installation has.
 func (n Namespace) assets() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
+		n.leases(),
 		n.bucket(Config, withMarkers),
 		n.bucket(Cursor, nil),
 		n.bucket(Nodes, func(c *jetstream.StreamConfig) {
@@ -132,6 +133,15 @@ func (n Namespace) assets() []jetstream.StreamConfig {
 			AllowDirect:       true,
 		},
 	}
+}
+
+// Streams lists the names of the streams that the namespace may have.
+func (n Namespace) Streams() []string {
+	names := []string{n.leases().Name, n.CaptureStream()}
+	for _, config := range n.assets() {
+		names = append(names, config.Name)
+	}
+	return names
 }
 
 // Capture is the stream of events on users' plain subjects, for the subjects

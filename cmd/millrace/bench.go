@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
-	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,9 +14,78 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/millrace/millrace/embedded"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/streams"
 )
+
+type benchCmd struct {
+	Throughput benchThroughputCmd `cmd:"" help:"Measure no-op jobs a second, and what the same messages by hand would be."`
+}
+
+type benchThroughputCmd struct {
+	Duration time.Duration `help:"How long to measure, about." default:"15s"`
+	Jobs     int           `help:"How many jobs to run in each round, instead of a duration." placeholder:"N"`
+	Slots    int           `help:"How many handlers run at once." default:"256"`
+	Payload  int           `help:"Bytes of input in each job." default:"0" placeholder:"BYTES"`
+}
+
+// embeddedServer is what --server says for a server in this process.
+const embeddedServer = "embedded"
+
+// Run measures, on a server in this process unless another one is named.
+func (c *benchThroughputCmd) Run(ctx context.Context, e *env) error {
+	o := benchOptions{Duration: c.Duration, Jobs: c.Jobs, Slots: c.Slots, Payload: c.Payload}
+	if err := o.validate(); err != nil {
+		return usage(err)
+	}
+	nc, shut, err := c.connect(ctx, e)
+	if err != nil {
+		return err
+	}
+	defer shut()
+	result, err := benchThroughput(ctx, nc, o)
+	if err != nil {
+		return fmt.Errorf("measure throughput: %w", err)
+	}
+	if e.Output == "json" {
+		return json.NewEncoder(e.stdout).Encode(result)
+	}
+	result.write(e.stdout)
+	return nil
+}
+
+func (c *benchThroughputCmd) connect(ctx context.Context, e *env) (nc *nats.Conn, shut func(), err error) {
+	if e.given && e.Server != embeddedServer {
+		nc, err := e.dial(quiet())
+		if err != nil {
+			return nil, nil, err
+		}
+		return nc, nc.Close, nil
+	}
+	dir, err := os.MkdirTemp("", "millrace-bench-")
+	if err != nil {
+		return nil, nil, err
+	}
+	srv, err := embedded.Start(ctx, embedded.Options{Dir: dir, Logger: quiet()})
+	if err == nil {
+		nc, err = srv.Connect(engine.ConnectOptions()...)
+	}
+	shut = func() {
+		if nc != nil {
+			nc.Close()
+		}
+		if srv != nil {
+			srv.Close()
+		}
+		_ = os.RemoveAll(dir) // a temporary folder that stays does no harm
+	}
+	if err != nil {
+		shut()
+		return nil, nil, err
+	}
+	return nc, shut, nil
+}
 
 // benchOptions says what a measurement of throughput is to do.
 type benchOptions struct {
@@ -23,6 +93,20 @@ type benchOptions struct {
 	Jobs     int           // in a round; 0 makes rounds that fit the duration
 	Slots    int
 	Payload  int // bytes of input
+}
+
+func (o benchOptions) validate() error {
+	switch {
+	case o.Duration <= 0:
+		return fmt.Errorf("--duration is %v: use a positive one", o.Duration)
+	case o.Jobs < 0:
+		return fmt.Errorf("--jobs is %d: use 1 or more", o.Jobs)
+	case o.Slots < 1:
+		return fmt.Errorf("--slots is %d: use 1 or more", o.Slots)
+	case o.Payload < 0:
+		return fmt.Errorf("--payload is %d: use 0 or more", o.Payload)
+	}
+	return nil
 }
 
 // benchResult is what a measurement of throughput finds: the medians of its
@@ -49,11 +133,12 @@ const (
 // benchThroughput runs no-op jobs through the public API, and the same writes,
 // deliveries and acknowledgements by hand, in alternating rounds on one server.
 func benchThroughput(ctx context.Context, nc *nats.Conn, o benchOptions) (benchResult, error) {
-	eng, err := engine.Connect(ctx, nc, engine.Options{Namespace: benchNamespace, Logger: slog.New(slog.DiscardHandler)})
+	eng, err := engine.Connect(ctx, nc, engine.Options{Namespace: benchNamespace, Logger: quiet()})
 	if err != nil {
 		return benchResult{}, err
 	}
 	defer eng.Close()
+	defer forget(nc)
 	raw, err := newRawLimit(ctx, nc, benchNamespace, o.Payload)
 	if err != nil {
 		return benchResult{}, err
@@ -69,6 +154,20 @@ func benchThroughput(ctx context.Context, nc *nats.Conn, o benchOptions) (benchR
 		err = stopErr
 	}
 	return result, err
+}
+
+// forget deletes what the measurement made, so that a server is left as it was.
+func forget(nc *nats.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return
+	}
+	ns := streams.Namespace(benchNamespace)
+	for _, name := range append(ns.Streams(), rawRecords, rawItems) {
+		_ = js.DeleteStream(ctx, name) // a later measurement uses or deletes it
+	}
 }
 
 // round runs n jobs and returns how many it did in a second.

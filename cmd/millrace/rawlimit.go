@@ -31,7 +31,6 @@ type rawLimit struct {
 	sub     *nats.Subscription
 	ask     func() error
 	rounds  int
-	streams []string
 
 	done      atomic.Int64
 	pulled    atomic.Int64
@@ -39,6 +38,12 @@ type rawLimit struct {
 	onceEnded chan struct{}
 	target    int64
 }
+
+// The streams of the raw limit.
+const (
+	rawRecords = "KV_mr_raw_jobs"
+	rawItems   = "mr_raw_work"
+)
 
 // Sizes of the record beside its input, as the engine writes it: when it is
 // created, claimed and finished.
@@ -63,9 +68,9 @@ func newRawLimit(ctx context.Context, nc *nats.Conn, namespace string, payload i
 	for i, size := range []int{rawCreated, rawClaimed, rawFinished} {
 		r.bodies[i] = bytes.Repeat([]byte("x"), size+payload)
 	}
-	_, err = r.twin(ctx, "KV_"+ns.Bucket(streams.Jobs), "KV_mr_raw_jobs", "$KV.mr_raw_jobs.>")
+	_, err = r.twin(ctx, "KV_"+ns.Bucket(streams.Jobs), rawRecords, "$KV.mr_raw_jobs.>")
 	if err == nil {
-		r.work, err = r.twin(ctx, ns.WorkStream(), "mr_raw_work", "mr.raw.work.>")
+		r.work, err = r.twin(ctx, ns.WorkStream(), rawItems, "mr.raw.work.>")
 	}
 	if err == nil {
 		err = r.listen(ctx)
@@ -88,7 +93,6 @@ func (r *rawLimit) twin(ctx context.Context, of, name, subject string) (jetstrea
 	if err := r.js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("delete stream %s of an earlier measurement: %w", name, err)
 	}
-	r.streams = append(r.streams, name)
 	return r.js.CreateStream(ctx, config)
 }
 
@@ -108,7 +112,7 @@ func (r *rawLimit) listen(ctx context.Context) error {
 		return err
 	}
 	r.ask = func() error {
-		return nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.mr_raw_work.bench", inbox, fmt.Appendf(nil, `{"batch":%d}`, rawPull))
+		return nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+rawItems+".bench", inbox, fmt.Appendf(nil, `{"batch":%d}`, rawPull))
 	}
 	return errors.Join(r.sub.SetPendingLimits(-1, -1), r.ask(), r.ask())
 }
@@ -196,11 +200,6 @@ func (r *rawLimit) put(subject string, revision uint64, body []byte, next func(u
 }
 
 func (r *rawLimit) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	for _, name := range r.streams {
-		_ = r.js.DeleteStream(ctx, name) // a later measurement deletes it
-	}
 	_ = r.sub.Unsubscribe() // fails only on a closed connection
 	r.pub.Close()
 }
