@@ -68,10 +68,10 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 		return
 	}
 	d = h.eng.running.end(token)
-	if fate != store.Accepted {
+	if fate == store.Stale || fate == store.Ended {
 		h.log.Warn("outcome is stale", "job", entry.Key, "attempt", entry.Value.Attempt, "state", stored.Value.State)
 	}
-	if fate != store.Stale {
+	if fate.Acknowledge() {
 		err = d.Ack()
 	}
 	if err != nil {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine/machine"
 )
@@ -13,19 +16,24 @@ type Fate string
 
 // What can become of an outcome.
 const (
-	Accepted Fate = "accepted" // it is stored, and what it owes was carried out
-	Stale    Fate = "stale"    // it was dropped: somebody else has the job
-	Ended    Fate = "ended"    // it was dropped: the job has ended, or is gone
+	Accepted  Fate = "accepted"  // it is stored, and what it owes was carried out
+	Overtaken Fate = "overtaken" // it is stored, and its item drives a newer attempt by now
+	Stale     Fate = "stale"     // it was dropped: somebody else has the job
+	Ended     Fate = "ended"     // it was dropped: the job has ended, or is gone
 )
+
+// Acknowledge reports whether the delivery that led to the attempt is to be
+// acknowledged. If it drives a newer attempt by now it must not be: the server
+// would credit the newer delivery.
+func (f Fate) Acknowledge() bool { return f == Accepted || f == Ended }
 
 // Finish stores the outcome of the attempt that runs entry under token, and
 // carries out what follows. The outcome is kept until it is decided, however
 // often NATS goes away meanwhile: an error means that ctx ended first, or that
 // the server refuses the write for good.
 //
-// The caller acknowledges the delivery if the fate is [Accepted] or [Ended].
-// For one that is [Stale] it must not: the server would credit the delivery
-// that drives the newer attempt.
+// The caller acknowledges the delivery if [Fate.Acknowledge] says so and there
+// is no error.
 //
 // If the process dies before the outcome is stored, the job is taken over. If
 // it dies afterwards, the item comes back and what is owed is carried out then.
@@ -35,14 +43,16 @@ func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machin
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return stored, Ended, nil
-		case err != nil && ctx.Err() != nil:
+		case errors.Is(err, ErrUnreadable), err != nil && ctx.Err() != nil:
 			return stored, Stale, fmt.Errorf("store: finish job %s: its outcome is not stored: %w", entry.Key, err)
+		case errors.Is(err, nats.ErrMaxPayload):
+			ev = tooLarge(token, err)
 		case err != nil:
 			s.log.ErrorContext(ctx, "outcome is refused", "job", entry.Key, "err", err)
 		case stored.Value.Held(token):
 			entry = stored // the same attempt at a newer revision, or unchanged
 		default:
-			return s.conclude(ctx, stored, token)
+			return s.conclude(ctx, entry, stored, token)
 		}
 		if err := s.pause(ctx, try); err != nil {
 			return entry, Stale, fmt.Errorf("store: finish job %s: its outcome is not stored: %w", entry.Key, err)
@@ -50,27 +60,35 @@ func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machin
 	}
 }
 
-// conclude tells the fate of the outcome of an attempt that does not hold the
-// job any more.
-func (s *Store) conclude(ctx context.Context, stored Entry, token string) (Entry, Fate, error) {
-	// Who takes a job over ends the attempt before as lost, token and all.
-	if a, found := stored.Value.Ended(token); found && a.Outcome != machine.AttemptLost {
-		for try := 0; ; try++ {
-			err := s.Owe(ctx, stored)
-			if err == nil {
-				return stored, Accepted, nil
-			}
-			if ctx.Err() != nil {
-				return stored, Accepted, err
-			}
-			s.log.WarnContext(ctx, "what a job owes is tried again", "job", stored.Key, "err", err)
-			if err := s.pause(ctx, try); err != nil {
-				return stored, Accepted, err
-			}
-		}
+// tooLarge ends the attempt under token instead of an outcome that no server
+// takes.
+func tooLarge(token string, err error) machine.Event {
+	return machine.Erred{
+		Hold: machine.Hold{Token: token, At: time.Now().UTC()}, Final: true,
+		Error: machine.Error{Code: "too_large", Message: fmt.Sprintf("the outcome cannot be stored: %v: return less, or raise max_payload", err)},
 	}
-	if stored.Value.State.Final() {
-		return stored, Ended, nil
+}
+
+// conclude tells the fate of the outcome of the attempt in entry, which does not
+// hold the job any more as it is stored now.
+func (s *Store) conclude(ctx context.Context, entry, stored Entry, token string) (Entry, Fate, error) {
+	fate := fateOf(entry.Value, stored.Value, token)
+	if !fate.Acknowledge() {
+		return stored, fate, nil
 	}
-	return stored, Stale, nil
+	return stored, fate, s.pay(ctx, stored, func(error) bool { return true })
+}
+
+func fateOf(mine, now machine.Job, token string) Fate {
+	attempt, ended := now.Ended(token)
+	accepted := ended && attempt.Outcome != machine.AttemptLost // which a take-over writes
+	switch {
+	case accepted && now.Lease != nil && now.Lease.Driver == mine.Lease.Driver:
+		return Overtaken
+	case accepted:
+		return Accepted
+	case now.State.Final():
+		return Ended
+	}
+	return Stale
 }

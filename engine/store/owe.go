@@ -22,6 +22,21 @@ func (s *Store) Owe(ctx context.Context, entry Entry) error {
 	return nil
 }
 
+// pay is Owe, again and again while it fails in a way that passes and until ctx
+// ends.
+func (s *Store) pay(ctx context.Context, entry Entry, passes func(error) bool) error {
+	for try := 0; ; try++ {
+		err := s.Owe(ctx, entry)
+		if err == nil || !passes(err) || ctx.Err() != nil {
+			return err
+		}
+		s.log.WarnContext(ctx, "what a job owes is tried again", "job", entry.Key, "err", err)
+		if s.pause(ctx, try) != nil {
+			return err
+		}
+	}
+}
+
 func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) error {
 	switch debt {
 	case machine.Offer:

@@ -257,7 +257,7 @@ func erred(token string) machine.Event {
 func (p *process) finish(entry store.Entry, token string, ev machine.Event, d *streams.Delivery) store.Fate {
 	p.w.Helper()
 	_, fate, err := p.Finish(p.w.Context(), entry, token, ev)
-	if err == nil && fate != store.Stale {
+	if err == nil && fate.Acknowledge() {
 		err = d.Ack()
 	}
 	p.forget(token)
