@@ -194,6 +194,55 @@ func TestNoVerdictAfterBreak(t *testing.T) {
 	})
 }
 
+// Nor when it is cut off while it waits for an answer: the request may be lost.
+func TestNoVerdictAfterBreakWhileAsking(t *testing.T) {
+	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+		link := network(t, srv, nil)
+		rule(t, open(t, link.Connect(t)), "boss")
+		p := join(t, srv, "n1")
+		freeze(t, pub.Conn(), "n1")
+		time.Sleep(3 * lease)
+		p.leave()
+		time.Sleep(500 * time.Millisecond)
+		link.Cut()
+		time.Sleep(lease - time.Second)
+		if got := verdict(t, pub, "n1"); got != 0 {
+			t.Errorf("verdict %d within a lease of a break", got)
+		}
+		judged(t, pub, "n1", p.Incarnation())
+	})
+}
+
+// A node whose key is there is not judged, though somebody whom it did not
+// answer suspects it.
+func TestNoVerdictWhileItBeats(t *testing.T) {
+	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+		rule(t, pub, "boss")
+		beat, err := kv.Take(t.Context(), beats(pub), "beat.n1", "x", kv.LeaseOptions{TTL: lease, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		kept := make(chan error)
+		go func() { kept <- beat.Keep(ctx) }()
+		for range 10 {
+			time.Sleep(lease / 2)
+			c := nodes.Claim{Node: "n1", Incarnation: beat.Epoch(), Job: "email.1"}
+			if got := ask(t, pub, c); got != nodes.Silent {
+				t.Errorf("asked: %v, want silent", got)
+			}
+		}
+		if got := verdict(t, pub, "n1"); got != 0 {
+			t.Errorf("verdict %d on a node that beats", got)
+		}
+		cancel()
+		if err := <-kept; err != nil {
+			t.Error(err)
+		}
+		judged(t, pub, "n1", beat.Epoch())
+	})
+}
+
 // A node that answers although its key is gone is not judged, until it answers
 // no more.
 func TestNoVerdictWhileItAnswers(t *testing.T) {
@@ -283,6 +332,12 @@ func TestTwoJudges(t *testing.T) {
 			time.Sleep(lease + time.Duration(i)*time.Second)
 			p.leave()
 			judged(t, pub, "n1", p.Incarnation())
+			first, err := verdicts(pub).Get(t.Context(), "dead.n1")
+			time.Sleep(lease)
+			second, again := verdicts(pub).Get(t.Context(), "dead.n1")
+			if err != nil || again != nil || first.Revision != second.Revision {
+				t.Errorf("both wrote: %+v, %v, then %+v, %v", first, err, second, again)
+			}
 		}
 	})
 }

@@ -77,23 +77,26 @@ func (n *Node) keepRegistered(ctx context.Context) error {
 			return nil
 		}
 		n.opts.Logger.WarnContext(ctx, "lease lost, registering again", "node", n.id, "incarnation", n.Incarnation(), "err", err)
-		for failures := 0; ; {
-			err := n.register(ctx)
-			switch {
-			case err == nil:
-			case ctx.Err() != nil:
-				return nil
-			case errors.Is(err, kv.ErrHeld):
-				return fmt.Errorf("nodes: register %s again: %w: stop one of the two (%w)", n.id, ErrTaken, err)
-			default:
-				if failures++; failures == 1 {
-					n.opts.Logger.WarnContext(ctx, "cannot register yet", "node", n.id, "err", err)
-				}
-				_ = pause(ctx, again) // register finds out that ctx has ended
-				continue
-			}
-			break
+		if err := n.registerAgain(ctx); err != nil || ctx.Err() != nil {
+			return err
 		}
+	}
+}
+
+// registerAgain tries until it is registered or ctx ends. It returns an error
+// only if the ID belongs to another process.
+func (n *Node) registerAgain(ctx context.Context) error {
+	for failures := 1; ; failures++ {
+		err := n.register(ctx)
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return nil
+		case errors.Is(err, kv.ErrHeld):
+			return fmt.Errorf("nodes: register %s again: %w: stop one of the two (%w)", n.id, ErrTaken, err)
+		case failures == 1:
+			n.opts.Logger.WarnContext(ctx, "cannot register yet", "node", n.id, "err", err)
+		}
+		_ = pause(ctx, again) // register finds out that ctx has ended
 	}
 }
 
