@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,7 +115,12 @@ func (e *Engine) place(ctx context.Context, r rule, yields bool) (place, error) 
 // underBootstrap runs f under the bootstrap lease, which serialises what
 // triggers do to streams.
 func (e *Engine) underBootstrap(ctx context.Context, f func(context.Context) error) error {
-	return streams.UnderBootstrap(ctx, e.ns, e.pub, e.opts.Node, f)
+	holder := e.opts.Node
+	if holder == "" {
+		host, _ := os.Hostname() // is for people to read
+		holder = host + "#" + strconv.Itoa(os.Getpid())
+	}
+	return streams.UnderBootstrap(ctx, e.ns, e.pub, holder, f)
 }
 
 // mayPlace refuses to place a trigger that another one has replaced.

@@ -119,7 +119,7 @@ func (s *storedTriggers) tidy(ctx context.Context, trigger string) {
 		_, err := s.forget(ctx, trigger)
 		return err
 	})
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "deleted trigger leaves something behind", "trigger", trigger, "err", err)
 	}
 }
