@@ -160,7 +160,7 @@ func (b *Bucket[T]) UpdateAsync(key string, v T, rev uint64, done func(rev uint6
 // hear and which goes away by itself after an hour. It returns [ErrConflict] if
 // that may not be the current revision.
 func (b *Bucket[T]) Delete(ctx context.Context, key string, rev uint64) error {
-	msg, err := b.message(key, rev, markerTTL)
+	msg, err := b.message(key, rev, markerTTL, nil, nil)
 	if err != nil {
 		return b.failed("delete", key, err)
 	}
@@ -248,31 +248,27 @@ func (b *Bucket[T]) encode(key string, v T, expect uint64, opts []WriteOptions) 
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	msg, err := b.message(key, expect, o.TTL)
-	if err != nil {
-		return nil, err
-	}
 	header, data, err := b.codec.Encode(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode: %w", err)
 	}
-	msg.Data = data
-	for k, values := range header {
-		msg.Header[k] = values
-	}
-	return msg, nil
+	return b.message(key, expect, o.TTL, header, data)
 }
 
-// message returns a message for key without a value.
-func (b *Bucket[T]) message(key string, expect uint64, ttl time.Duration) (*nats.Msg, error) {
+// message returns the message that puts header and data in the place of
+// revision expect. It adds to the header.
+func (b *Bucket[T]) message(key string, expect uint64, ttl time.Duration, header nats.Header, data []byte) (*nats.Msg, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	header := nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(expect, 10)}}
+	if header == nil {
+		header = make(nats.Header, 2)
+	}
+	header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(expect, 10)}
 	if ttl > 0 {
 		header[jetstream.MsgTTLHeader] = []string{ttl.String()}
 	}
-	return &nats.Msg{Subject: b.prefix + key, Header: header}, nil
+	return &nats.Msg{Subject: b.prefix + key, Header: header, Data: data}, nil
 }
 
 // entry decodes s.
