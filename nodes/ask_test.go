@@ -27,7 +27,8 @@ func ask(t *testing.T, pub *publish.Publisher, c nodes.Claim) nodes.Answer {
 }
 
 func TestAskLiveNode(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		p, err := joinOn(t, network(t, srv, nil), nodes.Options{ID: "n1", Runs: runsOne})
 		if err != nil {
 			t.Fatal(err)
@@ -55,7 +56,8 @@ func TestAskLiveNode(t *testing.T) {
 
 // A process that has lost its lease says yes, but its no proves nothing.
 func TestAskBetweenRegistrations(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		var blocked atomic.Bool
 		link := network(t, srv, func(natstest.Write) natstest.Fault {
 			if blocked.Load() {
@@ -85,7 +87,8 @@ func TestAskBetweenRegistrations(t *testing.T) {
 
 // Where nobody answers, the verdict decides, at once or after two time-outs.
 func TestAskDeadNode(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		if _, err := verdicts(pub).Create(t.Context(), "dead.n1", 10); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +129,8 @@ func freeze(t *testing.T, nc *nats.Conn, node string) *nats.Subscription {
 
 // One lost answer is made good by asking again.
 func TestAskTwice(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		asked := 0
 		p, err := joinOn(t, network(t, srv, nil), nodes.Options{ID: "n1", Runs: func(string, string) bool {
 			if asked++; asked == 1 {
@@ -145,7 +149,8 @@ func TestAskTwice(t *testing.T) {
 
 // Without NATS nothing is known: that is an error, and never an answer.
 func TestAskWithoutNATS(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		link := network(t, srv, nil)
 		pub := open(t, link.Connect(t))
 		link.Down()
@@ -161,7 +166,8 @@ func TestAskWithoutNATS(t *testing.T) {
 // A request that this build does not know, or that is none, gets an answer that
 // says so: the node is there.
 func TestUnknownRequests(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		join(t, srv, "n1")
 		for header, body := range map[string]string{"ctl/1": `{"do":"dance"}`, "ctl/2": `{"do":"runs"}`, "ctl/1 ": `{`, "": ""} {
 			msg := nats.NewMsg(ns.CtlSubject("n1"))

@@ -58,7 +58,8 @@ func judged(t *testing.T, pub *publish.Publisher, node string, need uint64) time
 
 // A node that the owner saw alive is judged as soon as its key expires.
 func TestVerdictOnCrash(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		rule(t, pub, "boss")
 		p := join(t, srv, "n1")
 		time.Sleep(2*lease + lease/6)
@@ -83,7 +84,8 @@ func TestVerdictOnCrash(t *testing.T) {
 
 // A node that left cleanly is judged within milliseconds.
 func TestVerdictOnLeaving(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		rule(t, pub, "boss")
 		p := join(t, srv, "n1")
 		time.Sleep(2 * lease)
@@ -97,7 +99,8 @@ func TestVerdictOnLeaving(t *testing.T) {
 // A node that went before the owner came is judged by its description, however
 // long ago its last beat was.
 func TestVerdictOnUnseen(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		p := join(t, srv, "n1")
 		p.crash()
 		time.Sleep(12 * time.Hour)
@@ -110,7 +113,8 @@ func TestVerdictOnUnseen(t *testing.T) {
 
 // A node of which nothing is stored any more is judged when somebody asks.
 func TestVerdictOnForgotten(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		p := join(t, srv, "n1")
 		p.crash()
 		time.Sleep(48 * time.Hour)
@@ -135,7 +139,8 @@ func TestVerdictOnForgotten(t *testing.T) {
 // A frozen process is still connected but does not answer; it is judged a second
 // later. When it wakes up, it comes back as another incarnation.
 func TestVerdictOnFrozen(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		rule(t, pub, "boss")
 		p := join(t, srv, "n1")
 		before := p.Incarnation()
@@ -159,7 +164,8 @@ func TestVerdictOnFrozen(t *testing.T) {
 // There is no verdict while the owner's lease is younger than one lease: those
 // who lost their keys in an outage have that time to come back.
 func TestNoVerdictByNewOwner(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		p := join(t, srv, "n1")
 		p.leave()
 		rule(t, pub, "boss")
@@ -173,7 +179,8 @@ func TestNoVerdictByNewOwner(t *testing.T) {
 
 // Nor while the owner was cut off itself, however old its lease is.
 func TestNoVerdictAfterBreak(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		link := network(t, srv, nil)
 		rule(t, open(t, link.Connect(t)), "boss")
 		p := join(t, srv, "n1")
@@ -196,7 +203,8 @@ func TestNoVerdictAfterBreak(t *testing.T) {
 
 // Nor when it is cut off while it waits for an answer: the request may be lost.
 func TestNoVerdictAfterBreakWhileAsking(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		link := network(t, srv, nil)
 		rule(t, open(t, link.Connect(t)), "boss")
 		p := join(t, srv, "n1")
@@ -216,7 +224,8 @@ func TestNoVerdictAfterBreakWhileAsking(t *testing.T) {
 // A node whose key is there is not judged, though somebody whom it did not
 // answer suspects it.
 func TestNoVerdictWhileItBeats(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		rule(t, pub, "boss")
 		beat, err := kv.Take(t.Context(), beats(pub), "beat.n1", "x", kv.LeaseOptions{TTL: lease, Logger: quiet})
 		if err != nil {
@@ -246,7 +255,8 @@ func TestNoVerdictWhileItBeats(t *testing.T) {
 // A node that answers although its key is gone is not judged, until it answers
 // no more.
 func TestNoVerdictWhileItAnswers(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		rule(t, pub, "boss")
 		var blocked atomic.Bool
 		link := network(t, srv, func(natstest.Write) natstest.Fault {
@@ -285,7 +295,8 @@ func TestNoVerdictWhileItAnswers(t *testing.T) {
 
 // A verdict only grows, and is written once for a death.
 func TestVerdictGrows(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		rule(t, pub, "boss")
 		time.Sleep(2 * lease)
 		last := uint64(0)
@@ -313,7 +324,8 @@ func TestVerdictGrows(t *testing.T) {
 // Two owners at once, such as one that was frozen and its successor, come to
 // verdicts that are both true.
 func TestTwoJudges(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		defer group.Wait()
@@ -346,7 +358,8 @@ func TestTwoJudges(t *testing.T) {
 func TestVerdictFaults(t *testing.T) {
 	for _, fault := range []natstest.Fault{natstest.LoseAnswer, natstest.CutAfter, natstest.CutBefore, natstest.Hold} {
 		t.Run(fault.String(), func(t *testing.T) {
-			bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+				pub := setup(t, srv)
 				var strikes atomic.Int32
 				strikes.Store(2)
 				link := natstest.NewLink(t, srv, func(w natstest.Write) natstest.Fault {
@@ -402,7 +415,8 @@ func TestNoVerdictAfterOutage(t *testing.T) {
 
 // Many nodes that go at once, none of which answers, are judged together.
 func TestManyVerdicts(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		const count = 300
 		rule(t, pub, "boss")
 		infos := kv.Open(pub, ns.Bucket("nodes"), kv.JSON[nodes.Info]())

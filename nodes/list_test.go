@@ -8,12 +8,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/internal/natstest"
 	"github.com/millrace/millrace/nodes"
 )
 
 func TestList(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		for _, id := range []string{"alive", "draining", "left", "crashed"} {
 			p, err := joinOn(t, network(t, srv, nil), nodes.Options{ID: id, Info: nodes.Info{Kinds: []string{id}}})
 			if err != nil {

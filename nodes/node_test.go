@@ -13,14 +13,14 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/millrace/millrace/internal/natstest"
-	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
 )
 
 // A node is there from Join on, and is gone when it has left.
 func TestJoinAndLeave(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		p := join(t, srv, "n1")
 		beat, err := beats(pub).Get(t.Context(), "beat.n1")
 		if err != nil {
@@ -51,7 +51,8 @@ func TestJoinAndLeave(t *testing.T) {
 
 // The description is there for every incarnation, and is newer than it.
 func TestInfo(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		infos := kv.Open(pub, ns.Bucket("nodes"), kv.JSON[nodes.Info]())
 		given := nodes.Info{
 			Labels: map[string]string{"zone": "a"}, Kinds: []string{"email.send"}, Queues: []string{"email"},
@@ -96,7 +97,8 @@ func TestInfo(t *testing.T) {
 
 // A change that could not be stored is stored when NATS is back.
 func TestSetInfoWhileAway(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		for i, away := range []time.Duration{lease / 3, 3 * lease} {
 			p := join(t, srv, fmt.Sprint("n", i))
 			p.link.Down()
@@ -118,7 +120,8 @@ func TestSetInfoWhileAway(t *testing.T) {
 // Every life of an ID has a larger incarnation than the one before, however
 // that ended.
 func TestIncarnationGrows(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		last := uint64(0)
 		for i := range 6 {
 			p := join(t, srv, "n1")
@@ -138,7 +141,8 @@ func TestIncarnationGrows(t *testing.T) {
 
 // Without an ID a node gets one of its host, and two on one host get two.
 func TestDefaultID(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		opts := nodes.Options{Info: nodes.Info{Host: "web-1.example.com"}}
 		a, errA := joinOn(t, network(t, srv, nil), opts)
 		b, errB := joinOn(t, network(t, srv, nil), opts)
@@ -163,7 +167,8 @@ func TestDefaultID(t *testing.T) {
 // Under an ID that was given, a process is refused as soon as it sees the other
 // renew, and in one line.
 func TestExplicitIDTaken(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		first, err := joinOn(t, network(t, srv, nil), nodes.Options{ID: "n1", Info: nodes.Info{Host: "web", PID: 7}})
 		if err != nil {
 			t.Fatal(err)
@@ -185,7 +190,8 @@ func TestExplicitIDTaken(t *testing.T) {
 // Two processes that start at the same time under one ID: one of them gets it,
 // and the description is its own.
 func TestExplicitIDRace(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		var group sync.WaitGroup
 		won := make([]string, 4)
 		for i := range won {
@@ -211,7 +217,8 @@ func TestExplicitIDRace(t *testing.T) {
 
 // Under an ID that was given, a process waits until its predecessor has expired.
 func TestExplicitIDExpires(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		first := join(t, srv, "n1")
 		before := first.Incarnation()
 		first.crash()
@@ -228,7 +235,8 @@ func TestExplicitIDExpires(t *testing.T) {
 
 // Bad options are refused in one line, all of them at once.
 func TestJoinChecksOptions(t *testing.T) {
-	bubble(t, func(t *testing.T, _ *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		_, err := nodes.Join(t.Context(), pub, nodes.Options{Namespace: "a.b", ID: "n 1"})
 		for _, want := range []string{`namespace "a.b"`, `node "n 1"`, "lease is 0s"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
@@ -250,7 +258,8 @@ func TestJoinWithoutAssets(t *testing.T) {
 
 // A node that is cut off for less than its lease keeps its incarnation.
 func TestShortOutage(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		p := join(t, srv, "n1")
 		ctx, before := p.Lease()
 		time.Sleep(lease)
@@ -267,7 +276,8 @@ func TestShortOutage(t *testing.T) {
 // A node that is cut off for longer loses its lease by its own clock, before
 // anybody else may think so, and comes back under a larger incarnation.
 func TestLongOutage(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		p := join(t, srv, "n1")
 		ctx, before := p.Lease()
 		time.Sleep(lease)
@@ -295,7 +305,8 @@ func TestLongOutage(t *testing.T) {
 // A process that loses its lease while its key is still there takes it over at
 // once.
 func TestTakesOverOwnKey(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		p := join(t, srv, "n1")
 		ctx, before := p.Lease()
 		time.Sleep(lease)
@@ -313,7 +324,8 @@ func TestTakesOverOwnKey(t *testing.T) {
 
 // A key that somebody deleted by hand is taken again.
 func TestKeyDeleted(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		p := join(t, srv, "n1")
 		ctx, before := p.Lease()
 		remove(t, beats(pub), "beat.n1")
@@ -338,7 +350,8 @@ func remove(t *testing.T, b *kv.Bucket[kv.Held], key string) {
 
 // A process whose ID went to another one while it was away gives up.
 func TestIDLostToAnother(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		first := join(t, srv, "n1")
 		first.link.Down()
 		second := join(t, srv, "n1")
@@ -360,7 +373,8 @@ func TestRegistrationFaults(t *testing.T) {
 	for _, fault := range []natstest.Fault{natstest.CutBefore, natstest.LoseAnswer, natstest.CutAfter, natstest.Hold} {
 		for number := 1; number <= 2; number++ {
 			t.Run(fmt.Sprint(fault, " ", number), func(t *testing.T) {
-				bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+				natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+					pub := setup(t, srv)
 					link := network(t, srv, func(w natstest.Write) natstest.Fault {
 						if w.Number == number {
 							return fault
@@ -391,7 +405,8 @@ func TestRegistrationFaults(t *testing.T) {
 func TestRegistrationAgainFaults(t *testing.T) {
 	for _, fault := range []natstest.Fault{natstest.CutBefore, natstest.LoseAnswer, natstest.CutAfter, natstest.Hold} {
 		t.Run(fault.String(), func(t *testing.T) {
-			bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+				pub := setup(t, srv)
 				var mu sync.Mutex
 				strikes := 0
 				link := network(t, srv, func(natstest.Write) natstest.Fault {

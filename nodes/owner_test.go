@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/millrace/millrace/internal/natstest"
-	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
 )
@@ -78,7 +77,8 @@ func awaitOwner(t *testing.T, c *candidate) time.Duration {
 
 // One of two is owner; when it stops, the other one is at once.
 func TestHandOver(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		a := stand(t, network(t, srv, nil), "a")
 		awaitOwner(t, a)
 		b := stand(t, network(t, srv, nil), "b")
@@ -99,7 +99,8 @@ func TestHandOver(t *testing.T) {
 
 // An owner that is cut off ceases to be before the next one is, and stands again.
 func TestOwnerExpires(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		a := stand(t, network(t, srv, nil), "a")
 		awaitOwner(t, a)
 		b := stand(t, network(t, srv, nil), "b")
@@ -123,7 +124,8 @@ func TestOwnerExpires(t *testing.T) {
 
 // When somebody deletes the key by hand, there is one owner again soon.
 func TestOwnerKeyDeleted(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		a := stand(t, network(t, srv, nil), "a")
 		awaitOwner(t, a)
 		b := stand(t, network(t, srv, nil), "b")
@@ -143,7 +145,8 @@ func TestOwnerKeyDeleted(t *testing.T) {
 
 // A candidate finds out that the owner has gone also when it cannot hear of it.
 func TestHandOverUnheard(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		held, err := kv.Take(t.Context(), leases(pub), "owner", "old.x", kv.LeaseOptions{TTL: lease, Logger: quiet})
 		if err != nil {
 			t.Fatal(err)
@@ -170,7 +173,8 @@ func TestHandOverUnheard(t *testing.T) {
 func TestStandFaults(t *testing.T) {
 	for _, fault := range []natstest.Fault{natstest.CutBefore, natstest.LoseAnswer, natstest.CutAfter, natstest.Hold} {
 		t.Run(fault.String(), func(t *testing.T) {
-			bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+				setup(t, srv)
 				link := network(t, srv, func(w natstest.Write) natstest.Fault {
 					if w.Number <= 2 {
 						return fault
@@ -191,7 +195,8 @@ func TestStandFaults(t *testing.T) {
 
 // lead may end by itself: then Stand does, and the lease is free.
 func TestLeadEnds(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		boom := errors.New("boom")
 		for _, want := range []error{nil, boom} {
 			err := nodes.Stand(t.Context(), pub, nodes.StandOptions{Node: "a", Lease: lease, Logger: quiet},
@@ -212,7 +217,8 @@ func TestLeadEnds(t *testing.T) {
 
 // The lease stays valid while lead comes to its end.
 func TestLeadEndsUnderLease(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, pub *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
 		ctx, cancel := context.WithCancel(t.Context())
 		err := nodes.Stand(ctx, pub, nodes.StandOptions{Node: "a", Lease: lease, Logger: quiet},
 			func(ctx context.Context, l *kv.Lease) error {
@@ -233,7 +239,8 @@ func TestLeadEndsUnderLease(t *testing.T) {
 // Many candidates, and owners that stop one after the other: there is never more
 // than one, and epochs grow.
 func TestOneOwner(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *server.Server, _ *publish.Publisher) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
 		var all []*candidate
 		for i := range 5 {
 			all = append(all, stand(t, network(t, srv, nil), fmt.Sprint("n", i)))

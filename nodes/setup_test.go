@@ -46,12 +46,6 @@ func setup(t *testing.T, srv *server.Server) *publish.Publisher {
 	return pub
 }
 
-// bubble runs f with a server that has the assets, on a virtual clock.
-func bubble(t *testing.T, f func(t *testing.T, srv *server.Server, pub *publish.Publisher)) {
-	t.Helper()
-	natstest.Bubble(t, func(t *testing.T, srv *server.Server) { f(t, srv, setup(t, srv)) })
-}
-
 // process is a node in a process of its own, as far as NATS can tell: it has
 // its own connection, through a link.
 type process struct {
