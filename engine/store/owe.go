@@ -2,12 +2,14 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -35,6 +37,16 @@ func (s *Store) pay(ctx context.Context, entry Entry, passes func(error) bool) e
 			return err
 		}
 	}
+}
+
+// passing reports whether err says only that NATS is away.
+func passing(err error) bool {
+	for _, away := range []error{publish.ErrUnsent, publish.ErrUnknown, nats.ErrReconnectBufExceeded, nats.ErrTimeout, context.DeadlineExceeded} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) error {

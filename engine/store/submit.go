@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 )
 
@@ -15,18 +16,40 @@ import (
 // If the process dies after the record was created, the job is there and not
 // offered: whoever submits it again offers it.
 func (s *Store) Submit(ctx context.Context, j machine.Job) (entry Entry, created bool, err error) {
+	return s.submit(ctx, j, false)
+}
+
+// Settle is Submit for a job whose SubmitAsync has failed with an error.
+func (s *Store) Settle(ctx context.Context, j machine.Job, failure error) (entry Entry, created bool, err error) {
+	return s.submit(ctx, j, errors.Is(failure, publish.ErrUnknown))
+}
+
+func (s *Store) submit(ctx context.Context, j machine.Job, lost bool) (Entry, bool, error) {
+	entry, created, err := s.create(ctx, j, lost)
+	if err != nil {
+		return Entry{}, false, err
+	}
+	return entry, created, s.pay(ctx, entry, passing)
+}
+
+// create creates a record or finds the one that is there. If an answer was lost,
+// now or before, that one may be the caller's own.
+func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Entry, created bool, err error) {
 	for try := 0; ; try++ {
 		revision, err := s.jobs.Create(ctx, j.ID, j)
 		if err == nil {
-			entry, created = Entry{Key: j.ID, Value: j, Revision: revision}, true
-			break
+			return Entry{Key: j.ID, Value: j, Revision: revision}, true, nil
 		}
-		if !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) {
+		lost = lost || errors.Is(err, publish.ErrUnknown)
+		if !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) && (!lost || !errors.Is(err, publish.ErrUnsent)) {
 			return Entry{}, false, err
 		}
-		entry, err = s.Get(ctx, j.ID)
+		entry, err := s.Get(ctx, j.ID)
 		if err == nil {
-			break
+			return entry, lost && entry.Value.Created.Equal(j.Created), nil
+		}
+		if errors.Is(err, ErrUnreadable) {
+			return Entry{}, false, err
 		}
 		// Not there, so the create may still be on its way: the next one
 		// settles it. Or nobody answers.
@@ -34,12 +57,11 @@ func (s *Store) Submit(ctx context.Context, j machine.Job) (entry Entry, created
 			return Entry{}, false, err
 		}
 	}
-	return entry, created, s.Owe(ctx, entry)
 }
 
 // SubmitAsync is Submit with everything in flight: done is called once, from a
 // goroutine that it must not block. If its error is not nil the job may or may
-// not be there, or may be another's; [Store.Submit] settles that.
+// not be there, or may be another's: see [Store.Settle].
 func (s *Store) SubmitAsync(j machine.Job, done func(Entry, error)) {
 	s.jobs.CreateAsync(j.ID, j, func(revision uint64, err error) {
 		entry := Entry{Key: j.ID, Value: j, Revision: revision}
