@@ -100,8 +100,8 @@ func describeStored(d kv.Entry[stored]) TriggerInfo {
 		Name: strings.TrimPrefix(d.Key, definitionKey("")), Declared: "stored",
 		Revision: d.Revision, Changed: moment(d.Stored),
 	}
-	if d.Value.problem != nil {
-		info.Problem = oneLine(d.Value.problem.Error())
+	if err := usable(d); err != nil {
+		info.Problem = oneLine(err.Error())
 		return info
 	}
 	t := d.Value.Trigger

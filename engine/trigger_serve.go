@@ -57,14 +57,10 @@ func (s *storedTriggers) hear(ctx context.Context, ev kv.Event[stored]) {
 // the definition before has ended.
 func (s *storedTriggers) put(ctx context.Context, trigger string, entry kv.Entry[stored]) {
 	before := s.stop(trigger)
-	definition := entry.Value
 	var r rule
-	err := definition.problem
-	if err == nil && definition.Name != trigger {
-		err = errors.New("its name is another one than its key")
-	}
+	err := usable(entry)
 	if err == nil {
-		r, err = storedRule(definition.Trigger, entry.Revision)
+		r, err = storedRule(entry.Value.Trigger, entry.Revision)
 	}
 	if err != nil {
 		s.log.ErrorContext(ctx, "stored trigger cannot be used", "trigger", trigger, "err", err)

@@ -64,3 +64,12 @@ func readStored(h nats.Header, data []byte) stored {
 
 // typeHeader names the type of a message in its envelope.
 const typeHeader = "Mr-Type"
+
+// usable reports what is wrong with a stored definition.
+func usable(entry kv.Entry[stored]) error {
+	s := entry.Value
+	if s.problem == nil && s.Key() != entry.Key {
+		return fmt.Errorf("its name is %q, another one than its key %s has", s.Name, entry.Key)
+	}
+	return s.problem
+}
