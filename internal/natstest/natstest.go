@@ -78,6 +78,7 @@ func dial(t testing.TB, url string, opts []nats.Option) *nats.Conn {
 		nats.ReconnectWait(50 * time.Millisecond),
 		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
 		nats.Timeout(patience),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // tests break connections on purpose
 	}, opts...)
 	nc, err := nats.Connect(url, all...)
 	if err != nil {
