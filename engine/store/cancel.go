@@ -24,7 +24,7 @@ func (s *Store) Cancel(ctx context.Context, id, cause string) (Entry, error) {
 		}
 		switch entry.Value.State {
 		case machine.Cancelled:
-			return entry, s.Owe(ctx, entry)
+			return entry, s.pay(ctx, entry, passing)
 		case machine.Running:
 			return entry, fmt.Errorf("%w: %s on node %s", ErrRunning, id, entry.Value.Lease.Node)
 		default:
@@ -34,7 +34,7 @@ func (s *Store) Cancel(ctx context.Context, id, cause string) (Entry, error) {
 			return entry, err
 		}
 		if entry.Value.State == machine.Cancelled {
-			return entry, s.Owe(ctx, entry)
+			return entry, s.pay(ctx, entry, passing)
 		}
 		if err := s.pause(ctx, try); err != nil {
 			return Entry{}, err

@@ -54,16 +54,14 @@ func TestClaimLandsLate(t *testing.T) {
 		p.fail(jobWrites, natstest.Hold)
 		p.fail(jobWrites, natstest.Hold)
 		d := p.take()
-		claiming := w.loop(func(ctx context.Context) error {
-			if entry, ok, err := p.Deliver(ctx, d, "t1", p); !ok || err != nil || !entry.Value.Held("t1") {
-				t.Errorf("got %+v, runs %v, %v", entry.Value, ok, err)
+		claimed := w.meanwhile(func() {
+			if entry, ok := p.deliver(d, "t1"); !ok || !entry.Value.Held("t1") {
+				t.Errorf("got %+v, runs %v", entry.Value, ok)
 			}
-			return nil
 		})
 		time.Sleep(lease) // the first has timed out, the second waits for its answer
 		p.link.Release()
-		synctest.Wait()
-		claiming()
+		claimed()
 		w.want("q.1", machine.Running, 1, 0)
 		if n := len(p.writes(jobWrites)); n != 3 || p.ends("t1") != 0 {
 			t.Errorf("%d writes, denied %d times, want 3 (create, claim, claim) and never", n, p.ends("t1"))
@@ -78,12 +76,10 @@ func TestClaimLandsTooLate(t *testing.T) {
 		a, b := w.process("a"), w.process("b")
 		submitted := a.submit(job("1"))
 		a.fail(jobWrites, natstest.Hold)
-		slow := w.loop(func(ctx context.Context) error {
-			entry, ok, _ := a.Deliver(ctx, a.take(), "t1", a)
-			if ok {
+		refused := w.meanwhile(func() {
+			if entry, ok := a.deliver(a.take(), "t1"); ok {
 				t.Errorf("got %+v, running", entry.Value)
 			}
-			return nil
 		})
 		synctest.Wait()
 		b.again(submitted)
@@ -91,7 +87,7 @@ func TestClaimLandsTooLate(t *testing.T) {
 			t.Error("the job does not run, want it claimed")
 		}
 		a.link.Release()
-		slow()
+		refused()
 		w.want("q.1", machine.Running, 1, 0)
 		if j := w.get("q.1").Value; !j.Held("t2") || a.Runs("q.1", "t1") {
 			t.Errorf("held by %+v, and a runs it: %v", j.Lease, a.Runs("q.1", "t1"))

@@ -194,18 +194,17 @@ func TestFinishOvertaken(t *testing.T) {
 		entry, d := a.start("t1")
 		time.Sleep(lease / 2)
 		a.fail(jobWrites, natstest.LoseAnswer)
-		finishing := w.loop(func(context.Context) error {
+		finished := w.meanwhile(func() {
 			if fate := a.finish(entry, "t1", erred("t1"), d); fate != store.Overtaken {
 				t.Errorf("the outcome is %s, want overtaken", fate)
 			}
-			return nil
 		})
 		redelivered := b.take() // after the acknowledgement wait, while a waits for its answer
 		second, ok := b.deliver(redelivered, "t2")
 		if !ok || second.Value.Attempt != 2 {
 			t.Fatalf("got %+v, runs %v, want attempt 2", second.Value, ok)
 		}
-		finishing()
+		finished()
 		w.wantItems("q.1", 1)
 		b.finish(second, "t2", done("t2"), redelivered)
 		w.want("q.1", machine.Succeeded, 2, 1)

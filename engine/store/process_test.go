@@ -206,6 +206,13 @@ func (p *process) Adopt(_, token string, d *streams.Delivery) {
 	p.adopted[token] = d
 }
 
+// adoptedBy returns the delivery that the attempt under a token has adopted.
+func (p *process) adoptedBy(token string) *streams.Delivery {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.adopted[token]
+}
+
 // Handles implements [store.Runner].
 func (p *process) Handles(kind string) (int, bool) {
 	limit, ok := p.kinds[kind]

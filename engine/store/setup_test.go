@@ -177,6 +177,14 @@ func (w *world) serve() {
 	})
 }
 
+// meanwhile runs f beside the test, which waits for it by wait.
+func (w *world) meanwhile(f func()) (wait func()) {
+	var beside sync.WaitGroup
+	beside.Go(f)
+	w.Cleanup(beside.Wait)
+	return beside.Wait
+}
+
 // loop runs f until the test ends, or until stop is called.
 func (w *world) loop(f func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(w.Context())

@@ -1,0 +1,129 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/natstest"
+)
+
+// A job that nobody runs ends as cancelled, its item goes and its end is
+// announced, whatever happens to the write.
+func TestCancelFaults(t *testing.T) {
+	for _, fault := range append(faults, natstest.Pass) {
+		t.Run(fault.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				p := w.process("a")
+				p.submit(job("1"))
+				heard := w.heard("q.1")
+				p.fail(jobWrites, fault)
+				entry, err := p.Cancel(t.Context(), "q.1", "asked")
+				if err != nil || entry.Value.State != machine.Cancelled {
+					t.Errorf("got %s, %v", entry.Value.State, err)
+				}
+				p.link.Release()
+				w.want("q.1", machine.Cancelled, 0, 0)
+				w.wantItems("q.1", 0)
+				if n := heard(); n != 1 {
+					t.Errorf("the end was announced %d times, want once", n)
+				}
+				if d := p.takeWithin(lease); d != nil {
+					t.Errorf("item %d is still there", d.Sequence)
+				}
+			})
+		})
+	}
+}
+
+// An item that a worker has in its hands when the job is cancelled starts
+// nothing.
+func TestCancelDelivered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		p.submit(job("1"))
+		d := p.take()
+		must(p.Cancel(t.Context(), "q.1", "asked"))(t)
+		if _, ok := p.deliver(d, "t1"); ok {
+			t.Error("a cancelled job runs")
+		}
+		w.want("q.1", machine.Cancelled, 0, 0)
+	})
+}
+
+// What cannot be cancelled says why in one line; what is cancelled already
+// stays as it is.
+func TestCancelRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		var moved *machine.MoveError
+		if _, err := p.Cancel(t.Context(), "q.1", "asked"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("no job: got %v", err)
+		}
+		p.submit(job("1"))
+		entry, d := p.start("t1")
+		_, err := p.Cancel(t.Context(), "q.1", "asked")
+		if !errors.Is(err, store.ErrRunning) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("running: got %v", err)
+		}
+		p.finish(entry, "t1", done("t1"), d)
+		if _, err := p.Cancel(t.Context(), "q.1", "asked"); !errors.As(err, &moved) || moved.From != machine.Succeeded {
+			t.Errorf("succeeded: got %v", err)
+		}
+		p.submit(job("2"))
+		first := must(p.Cancel(t.Context(), "q.2", "asked"))(t)
+		again := must(p.Cancel(t.Context(), "q.2", "asked once more"))(t)
+		if first.Revision != again.Revision || again.Value.Error.Message != "asked" {
+			t.Errorf("cancelled: got %+v, want it unchanged", again.Value)
+		}
+	})
+}
+
+// A cancel that lands while the job is claimed loses, and says so.
+func TestCancelLosesToClaim(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.process("a"), w.process("b")
+		a.submit(job("1"))
+		b.fail(jobWrites, natstest.Hold)
+		cancelled := w.meanwhile(func() {
+			if _, err := b.Cancel(t.Context(), "q.1", "asked"); !errors.Is(err, store.ErrRunning) {
+				t.Errorf("got %v", err)
+			}
+		})
+		synctest.Wait()
+		entry, d := a.start("t1")
+		b.link.Release()
+		cancelled()
+		w.want("q.1", machine.Running, 1, 0)
+		a.finish(entry, "t1", done("t1"), d)
+		w.want("q.1", machine.Succeeded, 1, 0)
+	})
+}
+
+// The process dies between the write and what it owes: the job is cancelled,
+// and whoever meets its item settles it.
+func TestCancelThenDeath(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.process("a"), w.process("b")
+		a.submit(job("1"))
+		heard := w.heard("q.1")
+		a.fail(jobWrites, natstest.DownAfter)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := a.Cancel(ctx, "q.1", "asked"); err == nil {
+			t.Error("a process without a server was told that the job is cancelled")
+		}
+		w.want("q.1", machine.Cancelled, 0, 0)
+		w.wantItems("q.1", 1)
+		b.settle()
+		w.wantItems("q.1", 0)
+		if n := heard(); n != 1 {
+			t.Errorf("the end was announced %d times, want once", n)
+		}
+	})
+}
