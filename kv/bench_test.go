@@ -200,14 +200,9 @@ func pipelineTheirs(b *testing.B, nc *nats.Conn, round int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	window := make(chan struct{}, 4096)
 	for i := range b.N {
-		select {
-		case window <- struct{}{}:
-		default:
-			for js.PublishAsyncPending() >= 4096 {
-				<-js.PublishAsyncComplete()
-			}
+		for js.PublishAsyncPending() >= 4096 {
+			<-js.PublishAsyncComplete()
 		}
 		if _, err := js.PublishMsgAsync(message(i, 0)); err != nil {
 			b.Fatal(err)

@@ -117,6 +117,9 @@ func New(nc *nats.Conn, opts ...Options) (*Publisher, error) {
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return nil, fmt.Errorf("publish: lift limits of inbox: %w", err)
 	}
+	if !sub.IsValid() { // closed before its handler was set, which may not be called
+		return nil, fmt.Errorf("publish: subscribe to inbox: %w", nats.ErrConnectionClosed)
+	}
 	p.mu.timer = time.NewTimer(o.Timeout)
 	p.mu.timer.Stop()
 	p.status = nc.StatusChanged()
