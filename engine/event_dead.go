@@ -30,7 +30,8 @@ type DeadEvent struct {
 	Data []byte `json:"-"`
 	// Size is how many bytes the event carried. If that is more than Data has,
 	// it was cut to fit the server's max_payload together with the reason.
-	Size   int         `json:"size"`
+	Size int `json:"size"`
+	// Header is what the event had, or nil if that was too long to be kept.
 	Header nats.Header `json:"headers,omitempty"`
 	// Stream, Sequence and Time are where and when the event was stored.
 	Stream   string    `json:"stream"`
@@ -64,6 +65,9 @@ const (
 	deadType    = "dead"
 	deadVersion = 1
 	headerEvent = "Mr-Event"
+	// maxAbout keeps that header below what a stream takes, 64 KiB in all. If
+	// it would be longer it is without the event's own headers.
+	maxAbout = 56 << 10
 )
 
 // bury puts an event that cannot become a job on the list of the dead, and then
@@ -107,14 +111,14 @@ func isThere(err error) bool {
 // yet, cut to fit what the server takes.
 func (d DeadEvent) message(subject string, limit int) (*nats.Msg, error) {
 	about, err := json.Marshal(d.about())
-	if err == nil && len(about) > limit/2 {
+	if err == nil && len(about) > min(limit/2, maxAbout) {
 		d.Header = nil
 		about, err = json.Marshal(d.about())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("engine: encode dead event: %w", err)
 	}
-	h := streams.Envelope{Type: deadType, Version: deadVersion, Trace: trace(d.Header)}.Header()
+	h := streams.Envelope{Type: deadType, Version: deadVersion}.Header()
 	h[headerEvent] = []string{string(about)}
 	h[jetstream.ExpectedLastSubjSeqHeader] = []string{"0"}
 	msg := &nats.Msg{Subject: subject, Header: h, Data: d.Data}

@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"encoding/json"
 	"errors"
 	"sync"
 	"testing"
@@ -287,21 +286,6 @@ func TestApplyLostAnswers(t *testing.T) {
 					}
 				})
 			})
-		}
-	}
-}
-
-// Events that died can be read as JSON by programs.
-func TestDeadEventJSON(t *testing.T) {
-	t.Parallel()
-	for data, want := range map[string]string{`{"a":1}`: `{"a":1}`, "text": `"text"`, "\xff": `"/w=="`, "": "null"} {
-		out, err := json.Marshal(engine.DeadEvent{Data: []byte(data)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got struct{ Data json.RawMessage }
-		if err := json.Unmarshal(out, &got); err != nil || string(got.Data) != want {
-			t.Errorf("data %q became %s, %v, want %s", data, got.Data, err, want)
 		}
 	}
 }
