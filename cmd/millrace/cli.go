@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,20 +27,32 @@ type cli struct {
 	Apply   applyCmd   `cmd:"" help:"Store definitions from YAML files."`
 	Trigger triggerCmd `cmd:"" help:"Look at triggers, delete them."`
 	Node    nodeCmd    `cmd:"" help:"Look at nodes."`
+	Bench   benchCmd   `cmd:"" help:"Measure what a server and this machine can do."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
 // globals are the flags of every command.
 type globals struct {
-	Server    string `help:"URL of NATS, or several with commas." env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL"`
+	Server    string `help:"URL of NATS, or several with commas. Default: nats://127.0.0.1:4222." env:"NATS_URL" placeholder:"URL"`
 	Creds     string `help:"File with the credentials of a NATS user." placeholder:"FILE"`
-	Namespace string `help:"Installation to use." env:"MILLRACE_NAMESPACE" default:"default" placeholder:"NAME"`
+	Namespace string `help:"Installation to use. Default: default." env:"MILLRACE_NAMESPACE" placeholder:"NAME"`
 	Output    string `help:"How to print: ${enum}." enum:"table,json" default:"table"`
+}
+
+// defaultServer is where NATS listens unless told otherwise.
+const defaultServer = "nats://127.0.0.1:4222"
+
+// withDefaults takes an empty variable for one that is not set.
+func (g globals) withDefaults() globals {
+	g.Server = cmp.Or(g.Server, defaultServer)
+	g.Namespace = cmp.Or(g.Namespace, "default")
+	return g
 }
 
 // env is what a command gets from its process.
 type env struct {
 	globals
+	given          bool // the server was: --server or NATS_URL
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	programs       *programs // that run as handlers
@@ -81,7 +94,7 @@ func (e *env) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return usage(fmt.Errorf("%w: see millrace %s--help", err, path(err)))
 	}
-	e.globals = c.globals
+	e.globals, e.given = c.globals.withDefaults(), c.Server != ""
 	if err := name.Check("namespace", e.Namespace); err != nil {
 		return usage(err)
 	}

@@ -62,14 +62,19 @@ func (e *env) open(ctx context.Context, nc *nats.Conn, opts engine.Options) (*en
 	defer nc.SetErrorHandler(before)
 	eng, err := engine.Connect(ctx, nc, opts)
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, nats.ErrPermissionViolation) {
-		return nil, fmt.Errorf("open namespace %s on %s: %w: let this user do that, or set --creds", e.Namespace, e.where(), denied(cause))
+		return nil, fmt.Errorf("open namespace %s on %s: %w", e.Namespace, e.where(), denied(cause))
 	}
 	return eng, err
 }
 
-// denied says in one line what the server denies.
+// denied says in one line what the server denies this user.
 func denied(err error) error {
-	return errors.New(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "nats: "))
+	text := strings.ReplaceAll(err.Error(), "\n", " ")
+	if _, what, ok := strings.Cut(text, "Permissions Violation for "); ok {
+		what = strings.Replace(what, "Publish to", "publish to", 1)
+		text = "this user may not " + strings.Replace(what, "Subscription to", "subscribe to", 1)
+	}
+	return fmt.Errorf("%s: grant it, or set --creds", text)
 }
 
 // dial connects to NATS, once: after that the connection comes back by itself,
@@ -79,7 +84,11 @@ func (e *env) dial(log *slog.Logger) (*nats.Conn, error) {
 		nats.Name("millrace"),
 		nats.Timeout(connectTimeout),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("nats reports", "err", err) }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("nats is away", "err", err) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() {
+				log.Warn("nats is away", "err", err)
+			}
+		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("nats is back", "server", nc.ConnectedUrlRedacted()) }),
 	)
 	if e.Creds != "" {

@@ -60,24 +60,28 @@ func (c devCmd) Run(ctx context.Context, e *env) error {
 // greet says where everything is, and what to do next.
 func (c devCmd) greet(e *env, srv *embedded.Server, ln net.Listener) {
 	flag := ""
-	if srv.URL() != "nats://127.0.0.1:4222" {
+	if srv.URL() != defaultServer {
 		flag = " --server " + srv.URL()
 	}
 	engine := "namespace " + e.Namespace
 	if c.NoEngine {
 		engine = "none"
 	}
+	health := "none"
+	if ln != nil {
+		health = address(ln) + "/readyz"
+	}
 	fmt.Fprintf(e.stdout, `NATS    %s
 data    %s
 engine  %s
-health  %s/readyz
+health  %s
 
 Try this in two other terminals:
   millrace worker%s --exec 'shout=tr a-z A-Z'
   millrace job submit%s shout --input '"hello"' --wait
 
 Ctrl-C ends it; the data stays.
-`, srv.URL(), c.Dir, engine, address(ln), flag, flag)
+`, srv.URL(), c.Dir, engine, health, flag, flag)
 }
 
 // dataDir returns the folder for data of this user.

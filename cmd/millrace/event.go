@@ -56,7 +56,7 @@ func send(ctx context.Context, nc *nats.Conn, msgs ...*nats.Msg) error {
 		return fmt.Errorf("send events: %w: whether they arrived is not known", err)
 	}
 	if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
-		return fmt.Errorf("send event: %w: let this user do that, or set --creds", denied(err))
+		return fmt.Errorf("send event: %w", denied(err))
 	}
 	return nil
 }

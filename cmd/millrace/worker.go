@@ -43,6 +43,7 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer e.programs.kill()
+	defer context.AfterFunc(ctx, func() { log.Info("stopping: once more to stop at once", "grace", c.Grace) })()
 	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots)
 	return together(ctx, worker.Run)
 }
