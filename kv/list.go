@@ -129,7 +129,7 @@ func (b *Bucket[T]) direct(ctx context.Context, get directGet, got func(stored))
 			return 0, false, err
 		}
 		if status := msg.Header.Get("Status"); status != "" {
-			return endOfDirect(status, msg, last)
+			return get.end(status, msg, last)
 		}
 		s, err := parseDirect(msg)
 		if err != nil {
@@ -140,20 +140,22 @@ func (b *Bucket[T]) direct(ctx context.Context, get directGet, got func(stored))
 	}
 }
 
-// endOfDirect says what the status at the end of a direct get means.
-func endOfDirect(status string, msg *nats.Msg, last uint64) (uint64, bool, error) {
-	switch status {
-	case "204":
+// end says what the status at the end of the answers means.
+func (g directGet) end(status string, msg *nats.Msg, last uint64) (uint64, bool, error) {
+	const lostOne = "Message Not Found" // one that expired while a multi-get read the others
+	description := msg.Header.Get("Description")
+	switch {
+	case status == "204":
 		pending, err := strconv.ParseUint(msg.Header.Get("Nats-Num-Pending"), 10, 64)
 		return last, pending > 0 && last > 0, err
-	case "404":
+	case status == "404" && (g.MultiLast == nil || description != lostOne):
 		return last, false, nil
-	case "413":
+	case status == "413":
 		return 0, false, errTooMany
-	case "503":
+	case status == "503":
 		return 0, false, jetstream.ErrNoStreamResponse
 	}
-	return 0, false, fmt.Errorf("status %s %s", status, msg.Header.Get("Description"))
+	return 0, false, fmt.Errorf("status %s %s", status, description)
 }
 
 func nextMsg(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {

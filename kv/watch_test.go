@@ -203,11 +203,10 @@ func TestWatchListingShrinks(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 		makeBucket(t, srv, true)
 		b := open[int](t, natstest.Connect(t, srv))
-		revs := map[string]uint64{}
-		for i := range 100 {
-			key := fmt.Sprint("k", i)
-			revs[key] = create(t, b, key, i)
-		}
+		// More than one pull brings, or the server has sent everything.
+		fill(t, b, 1500, func(i int) string { return fmt.Sprint("k", i) })
+		list, err := b.ListStale(t.Context(), ">")
+		is(t, "list", err, nil)
 		block := make(chan struct{})
 		listed := make(chan struct{})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -225,13 +224,13 @@ func TestWatchListingShrinks(t *testing.T) {
 			})
 		}()
 		time.Sleep(time.Second)
-		for key, rev := range revs {
-			is(t, "remove", b.Remove(t.Context(), key, rev), nil)
+		for _, e := range list {
+			is(t, "remove", b.Remove(t.Context(), e.Key, e.Revision), nil)
 		}
 		close(block)
 		<-listed
-		if puts == 0 {
-			t.Error("nothing was listed")
+		if puts == 0 || puts == len(list) {
+			t.Errorf("%d of %d were listed, want some", puts, len(list))
 		}
 		cancel()
 		is(t, "watch", <-ended, nil)
