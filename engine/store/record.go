@@ -48,14 +48,19 @@ func Codec() kv.Codec[machine.Job] {
 func encode(j machine.Job) (nats.Header, []byte, error) {
 	body := j.AppendJSON(make([]byte, 0, recordSize(j)))
 	h := streams.Envelope{Type: recordType, Version: recordVersion, Trace: j.Trace}.Header()
-	h[headerState] = []string{string(j.State)}
-	h[headerKind] = []string{j.Kind}
+	values := make([]string, 0, 5) // one allocation for all
+	set := func(key, value string) {
+		values = append(values, value)
+		h[key] = values[len(values)-1 : len(values) : len(values)]
+	}
+	set(headerState, string(j.State))
+	set(headerKind, j.Kind)
 	if j.Lease != nil {
-		h[headerNode] = []string{j.Lease.Node}
-		h[headerIncarnation] = []string{strconv.FormatUint(j.Lease.Incarnation, 10)}
+		set(headerNode, j.Lease.Node)
+		set(headerIncarnation, strconv.FormatUint(j.Lease.Incarnation, 10))
 	}
 	if j.Cancel != nil {
-		h[headerCancel] = []string{"1"}
+		set(headerCancel, "1")
 	}
 	return h, body, nil
 }
