@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// definition of a trigger as the config bucket holds it.
+// stored is the definition of a trigger as the config bucket holds it.
 type stored struct {
 	spec.Trigger
 	// problem is why it cannot be used: it was not written by Apply, or by a
@@ -29,10 +29,15 @@ const (
 	triggerVersion = 1
 )
 
-// definitions are the triggers in the config bucket. Reading one never fails
-// for what it says, so that it can be shown and deleted.
+// definitions are the triggers in the config bucket.
 func (e *Engine) definitions() *kv.Bucket[stored] {
-	return kv.Open(e.pub, e.ns.Bucket(streams.Config), kv.Codec[stored]{
+	return kv.Open(e.pub, e.ns.Bucket(streams.Config), storedCodec(), kv.Options{Logger: e.log})
+}
+
+// storedCodec reads definitions without ever failing for what they say, so that
+// they can be shown and deleted. One with a problem is written as it was.
+func storedCodec() kv.Codec[stored] {
+	return kv.Codec[stored]{
 		Encode: func(s stored) (nats.Header, []byte, error) {
 			if s.problem != nil {
 				return s.header, s.raw, nil
@@ -41,7 +46,7 @@ func (e *Engine) definitions() *kv.Bucket[stored] {
 			return streams.Envelope{Type: triggerType, Version: triggerVersion}.Header(), data, err
 		},
 		Decode: func(h nats.Header, data []byte) (stored, error) { return readStored(h, data), nil },
-	}, kv.Options{Logger: e.log})
+	}
 }
 
 // readStored reads a definition. One that people have put there by hand has no

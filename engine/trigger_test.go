@@ -196,6 +196,7 @@ func TestThousandEvents(t *testing.T) {
 	apply(t, eng, byID)
 	got := make(chan order, events)
 	serve(t, connect(t, srv))
+	serve(t, connect(t, srv)) // they share the events
 	work(t, connect(t, srv), engine.WorkerOptions{Slots: 64}, fulfil(got))
 	for round := range 2 {
 		for i := range events {
