@@ -147,7 +147,8 @@ func (r *rawLimit) round(ctx context.Context, n int) (float64, error) {
 func (r *rawLimit) submit(id string) {
 	r.put(r.records+id, 0, r.bodies[0], func(revision uint64) {
 		item := &nats.Msg{Subject: r.items + id, Data: r.bodies[0], Header: nats.Header{
-			"Mr-Type": {"item/1"}, "Mr-Revision": {strconv.FormatUint(revision, 10)}}}
+			"Mr-Type": {"item/1"}, "Mr-Revision": {strconv.FormatUint(revision, 10)},
+		}}
 		r.pub.PublishAsync(item, func(_ publish.Ack, err error) {
 			if err != nil {
 				r.fail(err)

@@ -130,11 +130,18 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 	}
 	message := rapid.String().Draw(t, "message")
 	return rapid.SampledFrom([]Event{
-		Claimed{c}, Claimed{c}, Claimed{c}, Reclaimed{c}, TakenOver{Claimant: c}, TakenOver{Claimant: c, LostClaim: true},
+		Claimed{c},
+		Claimed{c},
+		Claimed{c},
+		Reclaimed{c},
+		TakenOver{Claimant: c},
+		TakenOver{Claimant: c, LostClaim: true},
 		Done{Hold: hold, Result: someJSON.Draw(t, "result")},
 		Erred{Hold: hold, Error: Error{Message: message, Code: "panic", Stack: message}},
 		Erred{Hold: hold, Error: Error{Message: message}, Final: rapid.IntRange(0, 3).Draw(t, "final") == 0},
-		Returned{Hold: hold, Reason: message}, Returned{Hold: hold, Reason: message}, Returned{Hold: hold, Reason: message},
+		Returned{Hold: hold, Reason: message},
+		Returned{Hold: hold, Reason: message},
+		Returned{Hold: hold, Reason: message},
 		Stopped{Cause: message, At: c.At},
 	}).Draw(t, "event")
 }

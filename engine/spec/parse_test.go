@@ -22,10 +22,14 @@ func TestParseBytes(t *testing.T) {
 		{"no UTF-8", good + "when: caf\xe9\n", "f.yaml:5:10: this is no UTF-8: save the file as UTF-8"},
 		{"NUL", "\x00", "f.yaml:1:1: this is text: write fields, beginning with kind:"},
 		{"long document", good + "---\n" + good + strings.Repeat("#", 200_000), "f.yaml:5:1: this document has 200046 bytes: make several of it, of at most 131072"},
-		{"long expression", good + "when: " + strings.Repeat("1 == 1 && ", 1000) + "true\n",
-			"f.yaml:5:7: when: expression code point size exceeds limit: size: 10004, limit 8192"},
-		{"deep expression", good + "when: " + strings.Repeat("(", 1000) + "true\n",
-			"f.yaml:5:7: when: expression recursion limit exceeded: 250"},
+		{
+			"long expression", good + "when: " + strings.Repeat("1 == 1 && ", 1000) + "true\n",
+			"f.yaml:5:7: when: expression code point size exceeds limit: size: 10004, limit 8192",
+		},
+		{
+			"deep expression", good + "when: " + strings.Repeat("(", 1000) + "true\n",
+			"f.yaml:5:7: when: expression recursion limit exceeded: 250",
+		},
 	} {
 		docs, err := spec.Parse("f.yaml", []byte(tt.text))
 		got := ""

@@ -89,8 +89,15 @@ func readTrigger(r *reader) Document {
 
 func (t *Trigger) entries() []entry {
 	return []entry{
-		{"name", &t.Name}, {"subject", &t.Subject}, {"stream", &t.Stream}, {"filter", &t.Filter}, {"when", &t.When},
-		{"job", &t.Job}, {"queue", &t.Queue}, {"id", &t.ID}, {"input", &t.Input},
+		{"name", &t.Name},
+		{"subject", &t.Subject},
+		{"stream", &t.Stream},
+		{"filter", &t.Filter},
+		{"when", &t.When},
+		{"job", &t.Job},
+		{"queue", &t.Queue},
+		{"id", &t.ID},
+		{"input", &t.Input},
 	}
 }
 

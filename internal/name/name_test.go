@@ -65,7 +65,7 @@ func TestChecks(t *testing.T) {
 		{name.CheckSubject, "orders.cre*", `subject "orders.cre*" has a wildcard inside "cre*": "*" and ">" stand for whole tokens`},
 		{name.CheckSubject, "$SYS.>", `subject "$SYS.>" belongs to NATS itself: choose one of your own`},
 		{name.CheckSubject, "_INBOX.a", `subject "_INBOX.a" belongs to NATS itself: choose one of your own`},
-		{name.CheckSubject, "mr.default.>", `subject "mr.default.>" belongs to Millrace: choose one that does not begin with mr.`},
+		{name.CheckSubject, "mr.default.>", `subject "mr.default.>" belongs to Millrace: choose one that does not begin with "mr"`},
 		{name.CheckSubject, ">", `subject ">" takes in nearly everything on the server: name its first or second token, or give a stream and a filter`},
 		{name.CheckSubject, "*", `subject "*" takes in nearly everything on the server: name its first or second token, or give a stream and a filter`},
 		{name.CheckSubject, "*.*.a", `subject "*.*.a" takes in nearly everything on the server: name its first or second token, or give a stream and a filter`},

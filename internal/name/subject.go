@@ -24,7 +24,7 @@ func CheckSubject(subject string) error {
 	case strings.HasPrefix(subject, "$"), strings.HasPrefix(subject, "_INBOX"):
 		return fmt.Errorf("subject %s belongs to NATS itself: choose one of your own", quote(subject))
 	case strings.HasPrefix(subject, "mr."):
-		return fmt.Errorf("subject %s belongs to Millrace: choose one that does not begin with mr.", quote(subject))
+		return fmt.Errorf("subject %s belongs to Millrace: choose one that does not begin with \"mr\"", quote(subject))
 	case first == ">", first == "*" && (second == "" || wildcard(second)):
 		return fmt.Errorf("subject %s takes in nearly everything on the server: name its first or second token, or give a stream and a filter", quote(subject))
 	}
