@@ -129,6 +129,7 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work,
 		store:   store.Open(pub, work, asker, store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}),
 		running: newRunning(settings.Lease), standingIn: make(chan struct{}, 1),
+		member: member{turn: make(chan struct{}, 1)},
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/millrace/millrace/nodes"
 )
@@ -16,8 +17,10 @@ var errNodeGone = errors.New("engine: the node is gone")
 // member is the engine's registration as a node. It is there while anybody
 // uses it: the first user registers, the last one leaves.
 type member struct {
+	turn chan struct{} // has a token while somebody enters or leaves
+
 	mu    sync.Mutex
-	users int
+	roles []*role // of those who use it
 	node  *nodes.Node
 	stop  context.CancelFunc
 	ended chan struct{} // closed when the node has left
@@ -32,35 +35,92 @@ type role struct {
 	slots  int
 }
 
-// enter registers the engine as a node, or adds a role to it. The caller must
-// call leave when it is done, and return when ended is closed.
-func (e *Engine) enter(ctx context.Context, r role) (node *nodes.Node, ended <-chan struct{}, leave func() error, err error) {
-	m := &e.member
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.users > 0 {
-		if err := m.node.SetInfo(ctx, r.add); err != nil {
-			return nil, nil, nil, fmt.Errorf("engine: describe node %s: %w", m.node.ID(), err)
-		}
-	} else if err := e.register(ctx, r); err != nil {
-		return nil, nil, nil, err
-	}
-	m.users++
-	return m.node, m.ended, m.leave, nil
+// membership is one use of the node.
+type membership struct {
+	eng   *Engine
+	role  *role
+	node  *nodes.Node
+	ended <-chan struct{} // closed when the node has ended: leave says why
 }
 
-func (e *Engine) register(ctx context.Context, r role) error {
+// enter registers the engine as a node, or adds a role to it. The caller must
+// call leave when it is done, and be done when the node has ended.
+func (e *Engine) enter(ctx context.Context, r role) (*membership, error) {
+	m := &e.member
+	select {
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("engine: join as a node: %w", context.Cause(ctx))
+	}
+	if m.change(func(roles []*role) []*role { return append(roles, &r) }) == 1 {
+		if err := e.register(ctx); err != nil {
+			m.change(func([]*role) []*role { return nil })
+			return nil, fmt.Errorf("engine: join as a node: %w", err)
+		}
+	} else {
+		e.describeNode(ctx)
+	}
+	return &membership{e, &r, m.node, m.ended}, nil
+}
+
+// leave ends a use of the node, also if ctx has ended. It returns why the node
+// ended by itself, if it did.
+func (u *membership) leave(ctx context.Context) error {
+	m := &u.eng.member
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
+	left := m.change(func(roles []*role) []*role {
+		return slices.DeleteFunc(roles, func(r *role) bool { return r == u.role })
+	})
+	if left > 0 {
+		select {
+		case <-m.ended:
+		default:
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			u.eng.describeNode(ctx)
+			return nil
+		}
+	}
+	m.stop()
+	<-m.ended
+	if m.err != nil {
+		return fmt.Errorf("%w: %w", errNodeGone, m.err)
+	}
+	return nil
+}
+
+// change changes the roles and returns how many there are.
+func (m *member) change(f func([]*role) []*role) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.roles = f(m.roles)
+	return len(m.roles)
+}
+
+// ready reports whether the node is registered, if there is one.
+func (m *member) ready() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.roles) == 0 || m.node != nil && m.node.Ready()
+}
+
+// register makes the process a node. The caller has the turn.
+func (e *Engine) register(ctx context.Context) error {
 	m := &e.member
 	info := nodes.Info{Labels: e.opts.Labels, Build: e.opts.Build}
-	r.add(&info)
+	m.describe(&info)
 	node, err := nodes.Join(ctx, e.pub, nodes.Options{
 		Namespace: e.ns, ID: e.opts.Node, Lease: e.settings.Lease, Info: info,
 		Runs: e.running.runs, Logger: e.log,
 	})
 	if err != nil {
-		return fmt.Errorf("engine: join as a node: %w", err)
+		return err
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.node, m.stop, m.ended, m.err = node, stop, make(chan struct{}), nil
 	go func(ended chan struct{}) {
 		defer close(ended)
@@ -69,28 +129,26 @@ func (e *Engine) register(ctx context.Context, r role) error {
 	return nil
 }
 
-// leave ends one use of the node. It returns why the node ended by itself, if
-// it did.
-func (m *member) leave() error {
+// describeNode tells others of the roles. If that fails now, the node makes up
+// for it.
+func (e *Engine) describeNode(ctx context.Context) {
+	if err := e.member.node.SetInfo(ctx, e.member.describe); err != nil {
+		e.log.InfoContext(ctx, "description of node is late", "node", e.member.node.ID(), "err", err)
+	}
+}
+
+// describe writes all roles into the node's info.
+func (m *member) describe(info *nodes.Info) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.users--
-	if m.users > 0 {
-		return nil
+	info.Role, info.Kinds, info.Queues, info.Slots = nodes.RoleWorker, nil, nil, 0
+	for _, r := range m.roles {
+		r.add(info)
 	}
-	m.stop()
-	<-m.ended
-	if m.err != nil {
-		return errors.Join(errNodeGone, m.err)
-	}
-	return nil
 }
 
 // add describes the role in the node's info.
 func (r role) add(info *nodes.Info) {
-	if r.serve || info.Role == "" {
-		info.Role = nodes.RoleWorker
-	}
 	if r.serve {
 		info.Role = nodes.RoleServe
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,7 +14,7 @@ import (
 // owner, and runs the triggers that are stored. Any number of processes may
 // serve; one of them is the owner.
 func (e *Engine) Serve(ctx context.Context) error {
-	node, ended, leave, err := e.enter(ctx, role{serve: true})
+	member, err := e.enter(ctx, role{serve: true})
 	if err != nil {
 		return err
 	}
@@ -24,18 +23,22 @@ func (e *Engine) Serve(ctx context.Context) error {
 	g, serving := errgroup.WithContext(serving)
 	g.Go(func() error {
 		select {
-		case <-ended:
+		case <-member.ended:
 			return errNodeGone
 		case <-serving.Done():
 			return nil
 		}
 	})
 	g.Go(func() error {
-		opts := nodes.StandOptions{Namespace: e.ns, Node: node.ID(), Lease: e.settings.Lease, Logger: e.log}
+		opts := nodes.StandOptions{Namespace: e.ns, Node: member.node.ID(), Lease: e.settings.Lease, Logger: e.log}
 		return nodes.Stand(serving, e.pub, opts, e.own)
 	})
 	g.Go(func() error { return e.runStoredTriggers(serving) })
-	return errors.Join(g.Wait(), leave())
+	err = g.Wait()
+	if gone := member.leave(ctx); gone != nil {
+		return gone
+	}
+	return err
 }
 
 // own is what the owner does.
@@ -48,10 +51,5 @@ func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 // Ready reports whether the process can work now: the connection to NATS is
 // up, and the node, if there is one, is registered.
 func (e *Engine) Ready() bool {
-	if !e.pub.Conn().IsConnected() {
-		return false
-	}
-	e.member.mu.Lock()
-	defer e.member.mu.Unlock()
-	return e.member.users == 0 || e.member.node.Ready()
+	return e.pub.Conn().IsConnected() && e.member.ready()
 }

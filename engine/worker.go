@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,26 +119,33 @@ func (w *Worker) queues() []string {
 // While NATS is away it keeps what it has and resumes on its return. It ends by
 // itself only if the node's ID is taken by another process.
 func (w *Worker) Run(ctx context.Context) error {
-	node, ended, leave, err := w.eng.enter(ctx, role{
+	member, err := w.eng.enter(ctx, role{
 		kinds: slices.Collect(maps.Keys(w.handlers)), queues: w.opts.Queues, slots: w.opts.Slots,
 	})
 	if err != nil {
 		return err
 	}
 	if err := w.placeTriggers(ctx); err != nil {
-		return errors.Join(err, leave())
+		return both(err, member.leave(ctx))
 	}
 	taking, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go func() {
 		select {
-		case <-ended:
+		case <-member.ended:
 			stop(errNodeGone)
 		case <-taking.Done():
 		}
 	}()
-	err = w.run(taking, node)
-	return errors.Join(err, leave())
+	return both(w.run(taking, member.node), member.leave(ctx))
+}
+
+// both returns two errors as one, in one line.
+func both(a, b error) error {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return fmt.Errorf("%w; %w", a, b)
 }
 
 // run has three lives, one inside the other: items are taken until ctx ends;
@@ -160,7 +168,7 @@ func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
 	taking.Go(func() error { return w.eng.standIn(ctx) })
 	err := taking.Wait()
 	halt(ErrStopping)
-	err = errors.Join(err, w.await(&h.attempts))
+	err = both(err, w.await(&h.attempts))
 	dead()
 	<-keeping
 	return err
