@@ -170,7 +170,7 @@ func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
 	halt(ErrStopping)
 	err = both(err, w.await(&h.attempts))
 	dead()
-	<-keeping
+	_ = <-keeping // it ends with its context, without an error
 	return err
 }
 

@@ -116,7 +116,7 @@ func (b *Bucket[T]) direct(ctx context.Context, get directGet, got func(stored))
 	if err != nil {
 		return 0, false, err
 	}
-	defer sub.Unsubscribe()
+	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return 0, false, err
 	}
