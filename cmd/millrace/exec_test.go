@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What a command writes to standard error is logged line by line, however it
+// arrives, and the last lines explain how it ended.
+func TestLines(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", maxLine)
+	tests := []struct {
+		name   string
+		writes []string
+		logged []string
+		last   string
+	}{
+		{"nothing", nil, nil, "end"},
+		{"one", []string{"a\n"}, []string{"a"}, "end | a"},
+		{"without its end", []string{"a\nb"}, []string{"a", "b"}, "end | a | b"},
+		{"in pieces", []string{"a", "b", "\nc", "\n"}, []string{"ab", "c"}, "end | ab | c"},
+		{"blank ones", []string{"\n \r\n\na\r\n"}, []string{"a"}, "end | a"},
+		{"the last three", []string{"1\n2\n3\n4\n"}, []string{"1", "2", "3", "4"}, "end | 2 | 3 | 4"},
+		{"just fits", []string{long + "\n"}, []string{long}, "end | " + long[:lastWidth]},
+		{"too long", []string{long, "yy", "yy\nz\n"}, []string{long + "…", "z"}, "end | " + long[:lastWidth] + " | z"},
+		{"no text", []string{"\xff\xfea\n"}, []string{"\uFFFDa"}, "end | \uFFFDa"},
+		{"cut inside a rune", []string{long[1:] + "é\n"}, []string{long[1:] + "\uFFFD…"}, "end | " + long[:lastWidth]},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var logged []string
+			l := &lines{log: slog.New(slog.NewTextHandler(writer(func(b []byte) {
+				_, text, _ := strings.Cut(string(b), "text=")
+				logged = append(logged, strings.Trim(text, "\"\n"))
+			}), nil))}
+			for _, w := range tt.writes {
+				if n, err := l.Write([]byte(w)); n != len(w) || err != nil {
+					t.Errorf("Write(%q) = %d, %v", w, n, err)
+				}
+			}
+			l.flush()
+			if diff := cmp.Diff(tt.logged, logged); diff != "" {
+				t.Errorf("logged (-want +got):\n%s", diff)
+			}
+			if got := l.explain("end"); got != tt.last || !utf8.ValidString(got) {
+				t.Errorf("explained as %q, want %q", got, tt.last)
+			}
+		})
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
+// What a command writes to standard output is its result: JSON, or a string.
+func TestCapture(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ output, want string }{
+		{"", ""},
+		{" \n", ""},
+		{"42\n", "42"},
+		{" {\"a\": [1]}\n\n", `{"a": [1]}`},
+		{"null", "null"},
+		{"hello\n", `"hello"`},
+		{"a\nb\r\n\n", `"a\nb"`},
+		{" <b>&\n", `" <b>&"`},
+		{"1 2", `"1 2"`},
+		{"\xff", `"\ufffd"`},
+		{strings.Repeat("x", 99), "the command wrote 99 bytes, and a result has up to 64: put it elsewhere and print a reference"},
+	}
+	for _, tt := range tests {
+		for _, size := range []int{1, 7, 1000} {
+			c := &capture{limit: 64}
+			for rest := []byte(tt.output); len(rest) > 0; {
+				n := min(size, len(rest))
+				if m, err := c.Write(rest[:n]); m != n || err != nil {
+					t.Fatalf("Write = %d, %v", m, err)
+				}
+				rest = rest[n:]
+			}
+			result, err := c.result()
+			got := string(bytes.TrimSpace(result))
+			if err != nil {
+				got = fmt.Sprint(err)
+			}
+			if got != tt.want {
+				t.Errorf("%q in pieces of %d: got %s, want %s", tt.output, size, got, tt.want)
+			}
+		}
+	}
+}
