@@ -145,7 +145,8 @@ func conclude(cause error, result json.RawMessage, err error, hold machine.Hold)
 		return outcome{Event: machine.Done{Hold: hold, Result: result}}
 	case errors.As(err, &crash):
 		return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{
-			Code: "panic", Message: clip(crash.Error(), maxMessage), Stack: clip(crash.stack, maxStack)}}}
+			Code: "panic", Message: clip(crash.Error(), maxMessage), Stack: clip(crash.stack, maxStack),
+		}}}
 	case errors.As(err, &nap):
 		return outcome{machine.Returned{Hold: hold, Reason: nap.Error()}, nap.wait}
 	case errors.As(err, &final):

@@ -127,13 +127,13 @@ func (r *running) returned(token string) {
 // keepAlive holds off the redelivery of everything that is held, every third
 // of the lease, until ctx ends. An attempt that was abandoned is not held any
 // more, so that another node gets it.
-func (r *running) keepAlive(ctx context.Context) error {
+func (r *running) keepAlive(ctx context.Context) {
 	tick := time.NewTicker(r.lease / 3)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 			for _, d := range r.toKeep() {
 				_ = d.Progress() // what is lost comes back, and is adopted

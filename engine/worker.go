@@ -153,8 +153,11 @@ func both(a, b error) error {
 // deliveries are kept alive until nobody has one.
 func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
 	alive, dead := context.WithCancel(context.WithoutCancel(ctx))
-	keeping := make(chan error, 1)
-	go func() { keeping <- w.eng.running.keepAlive(alive) }()
+	keeping := make(chan struct{})
+	go func() {
+		defer close(keeping)
+		w.eng.running.keepAlive(alive)
+	}()
 
 	handling, halt := context.WithCancelCause(alive)
 	h := &hand{Worker: w, node: node, handling: handling, storing: alive}
@@ -170,7 +173,7 @@ func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
 	halt(ErrStopping)
 	err = both(err, w.await(&h.attempts))
 	dead()
-	_ = <-keeping // it ends with its context, without an error
+	<-keeping
 	return err
 }
 
