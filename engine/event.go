@@ -38,8 +38,9 @@ type Source struct{ subject, stream, filter string }
 
 // Subject returns the events on a subject, which may have wildcards. If some
 // stream has the subject they come from there; otherwise they are captured, in
-// a stream of the namespace. While a subject is captured no other stream can
-// have it.
+// a stream of the namespace, for seven days. While a subject is captured no other
+// stream can have it. Nobody tells the publisher whether an event was captured:
+// those that must not be lost are better published to a stream.
 //
 // A trigger sees what is published from the moment on at which its worker first
 // ran, also what is published while no worker runs.

@@ -85,7 +85,7 @@ func (f *following) bury(msg jetstream.Msg, m Message, cause error) {
 	if err != nil {
 		f.log.Error("event cannot be put on the list of the dead", "trigger", f.rule.name, "err", err)
 		f.handBack(msg, handBackFor)
-		f.done()
+		f.done(msg)
 		return
 	}
 	f.log.Warn("event starts no job", "trigger", f.rule.name, "subject", m.Subject, "sequence", m.Sequence, "err", d.Reason)
@@ -96,7 +96,7 @@ func (f *following) bury(msg jetstream.Msg, m Message, cause error) {
 		}
 		f.log.Warn("event is tried again later", "trigger", f.rule.name, "err", err)
 		f.handBack(msg, handBackFor)
-		f.done()
+		f.done(msg)
 	})
 }
 

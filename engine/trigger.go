@@ -11,6 +11,17 @@ import (
 	"github.com/millrace/millrace/internal/name"
 )
 
+// The files of triggers, in the order of an event's way:
+//
+//	trigger.go         what a trigger is, and those in Go
+//	trigger_apply.go   those that are stored, and _stored, _delete, _info
+//	capture.go         which stream has the events of a source
+//	trigger_place.go   the cursor and the consumer that a trigger needs there
+//	trigger_serve.go   who runs stored triggers
+//	trigger_run.go     a runner reads events
+//	trigger_event.go   an event becomes a job and is then acknowledged
+//	event_dead.go      or it cannot, and is kept with the reason
+
 // Trigger lets events start jobs. [On] makes one; a [Worker] that is given it
 // runs it.
 type Trigger struct {

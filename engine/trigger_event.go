@@ -27,15 +27,7 @@ const (
 // take handles one event: it maps it and submits the job, without waiting for
 // the answer, and acknowledges the event last. One goroutine calls it.
 func (f *following) take(msg jetstream.Msg) {
-	select {
-	case <-f.ctx.Done():
-		f.handBack(msg, 0)
-		return
-	default:
-	}
-	select {
-	case f.window <- struct{}{}:
-	case <-f.ctx.Done():
+	if f.ctx.Err() != nil || f.window.Acquire(f.ctx, weight(msg)) != nil {
 		f.handBack(msg, 0)
 		return
 	}
@@ -44,7 +36,7 @@ func (f *following) take(msg jetstream.Msg) {
 	meta, err := msg.Metadata()
 	if err != nil { // never from a server
 		f.log.Error("delivery is none of JetStream's", "trigger", f.rule.name, "err", err)
-		f.done()
+		f.done(msg)
 		return
 	}
 	m := Message{Subject: msg.Subject(), Data: msg.Data(), Header: msg.Headers(), Time: meta.Timestamp, Sequence: meta.Sequence.Stream}
@@ -60,9 +52,14 @@ func (f *following) take(msg jetstream.Msg) {
 }
 
 // done ends the handling of an event, whatever became of it.
-func (f *following) done() {
-	<-f.window
+func (f *following) done(msg jetstream.Msg) {
+	f.window.Release(weight(msg))
 	f.open.Done()
+}
+
+// weight is how much of the window an event takes: more if it is large.
+func weight(msg jetstream.Msg) int64 {
+	return min(1+int64(len(msg.Data())>>15), eventWindow)
 }
 
 // finish acknowledges an event. If that is lost the event comes again, and finds
@@ -71,7 +68,7 @@ func (f *following) finish(msg jetstream.Msg) {
 	if err := msg.Ack(); err != nil {
 		f.log.Debug("event comes again", "trigger", f.rule.name, "err", err)
 	}
-	f.done()
+	f.done(msg)
 }
 
 // handBack gives an event to other runners, after a while.
@@ -122,7 +119,7 @@ func trace(h nats.Header) map[string]string {
 func (f *following) submit(msg jetstream.Msg, m Message, job machine.Job) {
 	if f.pub.Room(f.ctx) != nil {
 		f.handBack(msg, 0)
-		f.done()
+		f.done(msg)
 		return
 	}
 	f.store.SubmitAsync(job, func(_ store.Entry, err error) {
@@ -158,5 +155,5 @@ func (f *following) settle(msg jetstream.Msg, m Message, job machine.Job) {
 	}
 	f.log.WarnContext(ctx, "event is handed back", "trigger", f.rule.name, "job", job.ID)
 	f.handBack(msg, after)
-	f.done()
+	f.done(msg)
 }

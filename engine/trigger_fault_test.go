@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/natstest"
@@ -297,4 +298,25 @@ func TestStoredTriggerChanges(t *testing.T) {
 		}
 		return string(list[0].Input), string(list[0].Input) == `{"after":"x"}`
 	})
+}
+
+// Large events come a few at a time, and all of them.
+func TestTriggerLargeEvents(t *testing.T) {
+	t.Parallel()
+	const many = 100
+	srv := natstest.Start(t, t.TempDir())
+	eng, nc := connect(t, srv), natstest.Connect(t, srv)
+	createStream(t, nc, jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}})
+	apply(t, eng, newOrders)
+	data := strings.Repeat("x", 400<<10)
+	for i := range many {
+		if _, err := jetStream(t, nc).Publish(t.Context(), "orders.created", fmt.Appendf(nil, `"%d%s"`, i, data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve(t, connect(t, srv))
+	settled(t, eng, "new-orders", many)
+	if n := jobs(t, nc); n != many {
+		t.Errorf("%d jobs, want %d", n, many)
+	}
 }

@@ -112,6 +112,10 @@ func describeStored(d kv.Entry[stored]) TriggerInfo {
 
 // locate adds what the cursor says.
 func (e *Engine) locate(ctx context.Context, info TriggerInfo, c kv.Entry[cursor]) TriggerInfo {
+	if c.Value.Go && info.Revision != 0 {
+		info.Problem = errInGo.Error()
+		return info
+	}
 	if c.Value.Go {
 		info.Name, info.Declared = strings.TrimPrefix(c.Key, cursorKey("")), "go"
 		info.Subject, info.Stream, info.Filter, info.Job = c.Value.Subject, c.Value.Stream, c.Value.Filter, c.Value.Job

@@ -10,19 +10,21 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/millrace/millrace/kv"
 )
 
 const (
-	// eventWindow is how many events of a trigger a runner has in hand.
+	// eventWindow is how many events of a trigger a runner has in hand. A large
+	// one counts for several: see weight.
 	eventWindow = 1024
-	// eventPull is how many events it asks for beyond those.
-	eventPull = 512
+	// eventPull is how many events it asks for beyond those, up to so many bytes.
+	eventPull, eventPullBytes = 512, 24 << 20
 	// eventPullExpiry is how long the server keeps such a request.
 	eventPullExpiry = 30 * time.Second
 	// eventHeartbeat is how often the server says that it still has it.
-	eventHeartbeat = 2 * time.Second
+	eventHeartbeat = 5 * time.Second
 	// saveEvery is how often a runner writes down how far its trigger got. After
 	// the loss of the consumer, what came since is looked at once more.
 	saveEvery = 5 * time.Second
@@ -30,7 +32,7 @@ const (
 	lookEvery = 30 * time.Second
 	// placePause is the pause after a trigger could not be put in place.
 	placePause = time.Second
-	// yieldPause is how often a runner whose trigger was superseded looks
+	// yieldPause is how often a runner whose trigger's name is another's looks
 	// whether it still is.
 	yieldPause = 5 * time.Second
 )
@@ -70,7 +72,7 @@ func (e *Engine) runTrigger(ctx context.Context, r rule) error {
 			said = err.Error()
 			log.WarnContext(ctx, "trigger cannot run", "err", err)
 		}
-		if errors.Is(err, errSuperseded) || errors.Is(err, errOutdated) {
+		if errors.Is(err, errSuperseded) || errors.Is(err, errOutdated) || errors.Is(err, errInGo) {
 			pause(ctx, yieldPause)
 		} else {
 			pause(ctx, placePause)
@@ -86,8 +88,8 @@ type following struct {
 	ctx    context.Context // of the runner: when it ends, events are handed back
 	rule   rule
 	place  place
-	broken chan error    // why it ends
-	window chan struct{} // a token for each event in hand
+	broken chan error          // why it ends
+	window *semaphore.Weighted // of events in hand
 	open   sync.WaitGroup
 	moved  atomic.Bool // an event was taken since the position was written down
 	since  time.Time   // when the consumer was made
@@ -97,13 +99,13 @@ type following struct {
 func (e *Engine) follow(ctx context.Context, r rule, p place) error {
 	f := &following{
 		Engine: e, ctx: ctx, rule: r, place: p, since: p.consumer.CachedInfo().Created,
-		broken: make(chan error, 1), window: make(chan struct{}, eventWindow),
+		broken: make(chan error, 1), window: semaphore.NewWeighted(eventWindow),
 	}
 	nc := e.pub.Conn()
 	status := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(status)
 	consuming, err := p.consumer.Consume(f.take,
-		jetstream.PullMaxMessages(eventPull),
+		jetstream.PullMaxMessagesWithBytesLimit(eventPull, max(eventPullBytes, 2*int(nc.MaxPayload()))),
 		jetstream.PullExpiry(eventPullExpiry),
 		jetstream.PullHeartbeat(eventHeartbeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { f.fail(err) }),

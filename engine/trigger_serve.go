@@ -7,10 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
 )
 
 // runStoredTriggers runs the triggers that are stored, as they change, until ctx
@@ -171,8 +173,8 @@ func (e *Engine) standIn(ctx context.Context) error {
 // needed reports whether there are stored triggers and no node serves, and when
 // to look again. If it cannot be found out now all stays as it is.
 func (e *Engine) needed(ctx context.Context, now bool) (bool, time.Duration) {
-	definitions, err := e.definitions().ListStale(ctx, definitionKey("*"))
-	if err != nil || len(definitions) == 0 {
+	any, err := e.anyStored(ctx)
+	if err != nil || !any {
 		return now && err != nil, serveLook
 	}
 	members, err := nodes.List(ctx, e.pub, e.ns)
@@ -183,4 +185,11 @@ func (e *Engine) needed(ctx context.Context, now bool) (bool, time.Duration) {
 		return m.Role == nodes.RoleServe && m.State != nodes.Offline
 	})
 	return !serves, max(serveLook, time.Duration(len(members))*serveLookPerNode)
+}
+
+// anyStored reports whether there are stored triggers, without reading them.
+func (e *Engine) anyStored(ctx context.Context) (bool, error) {
+	unread := kv.Codec[struct{}]{Decode: func(nats.Header, []byte) (struct{}, error) { return struct{}{}, nil }}
+	list, err := kv.Open(e.pub, e.ns.Bucket(streams.Config), unread).ListStale(ctx, definitionKey("*"))
+	return len(list) > 0, err
 }

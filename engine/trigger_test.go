@@ -139,6 +139,17 @@ func TestTriggerNames(t *testing.T) {
 	waitTrigger(t, eng, "new-orders")
 	_, err := eng.Apply(t.Context(), newOrders)
 	refused(t, err, "workers bring along a trigger of this name, made in Go")
+	kv, err := jetStream(t, natstest.Connect(t, srv)).KeyValue(t.Context(), "mr_default_config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.PutString(t.Context(), "trigger.new-orders", `{"name":"new-orders","subject":"x","job":"y"}`); err != nil {
+		t.Fatal(err)
+	}
+	info, err := eng.Trigger(t.Context(), "new-orders")
+	if err != nil || !strings.HasPrefix(info.Problem, "workers bring along a trigger of this name") {
+		t.Errorf("stored by hand: got problem %q, %v", info.Problem, err)
+	}
 	stop()
 	if err := eng.DeleteTrigger(t.Context(), "new-orders"); err != nil {
 		t.Fatal(err)
