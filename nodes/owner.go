@@ -158,7 +158,7 @@ func (c *candidate) hold(ctx context.Context, lease *kv.Lease, lead func(context
 		}
 	})
 	err = lead(leading, lease)
-	early := leading.Err() == nil
+	early := leading.Err() == nil && lease.Valid() // leading ends a moment after the lease
 	stop()
 	keep.Wait()
 

@@ -215,6 +215,29 @@ func TestLeadEnds(t *testing.T) {
 	})
 }
 
+// What leads may look at the lease alone, as the judge does: when the lease is
+// lost and lead returns before its context ends, the process stands again.
+func TestStandsAgainAfterLoss(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
+		ctx, cancel := context.WithCancel(t.Context())
+		reigns := 0
+		err := nodes.Stand(ctx, pub, nodes.StandOptions{Node: "a", Lease: lease, Logger: quiet},
+			func(_ context.Context, l *kv.Lease) error {
+				if reigns++; reigns == 50 {
+					cancel()
+					return nil
+				}
+				remove(t, leases(pub), "owner")
+				<-l.Context().Done()
+				return nil
+			})
+		if err != nil || reigns != 50 {
+			t.Errorf("Stand returned %v after %d reigns, want 50", err, reigns)
+		}
+	})
+}
+
 // The lease stays valid while lead comes to its end.
 func TestLeadEndsUnderLease(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
