@@ -29,6 +29,7 @@ type cli struct {
 	Node    nodeCmd    `cmd:"" help:"Look at nodes."`
 	Bench   benchCmd   `cmd:"" help:"Measure what a server and this machine can do."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+	Guard   guardCmd   `cmd:"" hidden:"" help:"Watch over the commands of a worker."`
 }
 
 // globals are the flags of every command.

@@ -99,7 +99,7 @@ func (p program) run(ctx context.Context, job engine.Current, input []byte, stdo
 	reading.Go(func() { _, _ = io.Copy(stdout, out) })
 	reading.Go(func() { _, _ = io.Copy(stderr, log) })
 	state, err := p.await(ctx, cmd.Process)
-	killGroup(cmd.Process)
+	killGroup(cmd.Process.Pid)
 	_ = in.Close()
 	writing.Wait()
 	read := make(chan struct{})
@@ -130,19 +130,19 @@ func (p program) await(ctx context.Context, process *os.Process) (*os.ProcessSta
 		return e.state, e.err
 	case <-ctx.Done():
 	}
-	terminateGroup(process)
+	terminateGroup(process.Pid)
 	grace := time.NewTimer(p.grace)
 	defer grace.Stop()
 	look := time.NewTicker(groupPoll)
 	defer look.Stop()
 	var last *end
-	for last == nil || groupAlive(process) {
+	for last == nil || groupAlive(process.Pid) {
 		select {
 		case e := <-ended:
 			last = &e
 		case <-look.C:
 		case <-grace.C:
-			killGroup(process)
+			killGroup(process.Pid)
 			if last == nil {
 				e := <-ended
 				last = &e
@@ -170,9 +170,18 @@ func (p program) judge(state *os.ProcessState, log *lines) error {
 
 // programs are the commands that run now.
 type programs struct {
-	mu   sync.Mutex
-	cmds map[*exec.Cmd]bool
-	over bool
+	mu    sync.Mutex
+	guard *guard // nil if nobody watches over them
+	pids  map[int]bool
+	over  bool
+}
+
+// watch has them watched over until kill.
+func (p *programs) watch() (err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.guard, err = startGuard()
+	return err
 }
 
 // start starts a command, unless all have been killed.
@@ -182,20 +191,26 @@ func (p *programs) start(cmd *exec.Cmd) error {
 	if p.over {
 		return errors.New("the worker has ended")
 	}
-	if p.cmds == nil {
-		p.cmds = map[*exec.Cmd]bool{}
-	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p.cmds[cmd] = true
+	if p.pids == nil {
+		p.pids = map[int]bool{}
+	}
+	p.pids[cmd.Process.Pid] = true
+	if p.guard != nil {
+		p.guard.started(cmd.Process.Pid)
+	}
 	return nil
 }
 
 func (p *programs) ended(cmd *exec.Cmd) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.cmds, cmd)
+	delete(p.pids, cmd.Process.Pid)
+	if p.guard != nil {
+		p.guard.ended(cmd.Process.Pid)
+	}
 }
 
 // kill kills whatever runs. Nothing starts any more.
@@ -203,8 +218,12 @@ func (p *programs) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
-	for cmd := range p.cmds {
-		killGroup(cmd.Process)
+	for pid := range p.pids {
+		killGroup(pid)
+	}
+	if p.guard != nil {
+		p.guard.close()
+		p.guard = nil
 	}
 }
 

@@ -14,10 +14,15 @@ var shell = []string{"sh", "-c"}
 func own(*exec.Cmd) {}
 
 // terminateGroup ends the process: there is no way to ask.
-func terminateGroup(leader *os.Process) { _ = leader.Kill() }
+func terminateGroup(pid int) { killGroup(pid) }
 
-// killGroup ends the process.
-func killGroup(leader *os.Process) { _ = leader.Kill() }
+// killGroup ends the process. One that is gone does no harm.
+func killGroup(pid int) {
+	if process, err := os.FindProcess(pid); err == nil {
+		_ = process.Kill()
+		_ = process.Release()
+	}
+}
 
 // groupAlive reports that nobody is left: what the process started is not known.
-func groupAlive(*os.Process) bool { return false }
+func groupAlive(int) bool { return false }

@@ -98,3 +98,20 @@ func TestCapture(t *testing.T) {
 		}
 	}
 }
+
+// The guard kills what was started and has not ended, and never a group that
+// cannot be a command's.
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]map[int]bool{
+		"":                            {},
+		"+12\n+13\n-12\n":             {13: true},
+		"+12\n-12\n+12\n":             {12: true},
+		"+0\n+1\n+-5\n++\nnoise\n+\n": {},
+		"+12\n-13\n+14":               {12: true, 14: true},
+	} {
+		if diff := cmp.Diff(want, watchOver(strings.NewReader(said))); diff != "" {
+			t.Errorf("after %q (-want +got):\n%s", said, diff)
+		}
+	}
+}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"os"
 	"os/exec"
 	"syscall"
 )
@@ -15,10 +14,10 @@ var shell = []string{"sh", "-c"}
 func own(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 // terminateGroup asks a group to end. A group that is gone does no harm.
-func terminateGroup(leader *os.Process) { _ = syscall.Kill(-leader.Pid, syscall.SIGTERM) }
+func terminateGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGTERM) }
 
 // killGroup ends a group. A group that is gone does no harm.
-func killGroup(leader *os.Process) { _ = syscall.Kill(-leader.Pid, syscall.SIGKILL) }
+func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }
 
 // groupAlive reports whether anybody is left in a group.
-func groupAlive(leader *os.Process) bool { return syscall.Kill(-leader.Pid, 0) == nil }
+func groupAlive(pid int) bool { return syscall.Kill(-pid, 0) == nil }

@@ -42,6 +42,9 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	if err := e.programs.watch(); err != nil {
+		return err
+	}
 	defer e.programs.kill()
 	defer context.AfterFunc(ctx, func() { log.Info("stopping: once more to stop at once", "grace", c.Grace) })()
 	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots)
