@@ -39,12 +39,12 @@ func (h *hand) refuse(d *streams.Delivery) {
 // the delivery, in this order. It gives its slot back when the handler has
 // returned.
 func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
-	if taking.Err() != nil {
+	lease, _ := h.node.Lease()
+	if taking.Err() != nil || lease.Err() != nil {
 		<-h.slots
 		h.handBack(d)
 		return
 	}
-	lease, _ := h.node.Lease()
 	token := uuid.NewString()
 	// A claim that is under way when the worker stops is seen through: a job
 	// that was claimed unknowingly would look like one whose node died.
@@ -54,12 +54,12 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 		h.answered(taking, d, err)
 		return
 	}
-	ev := h.handle(lease, entry, token)
+	ev := h.handle(taking, lease, entry, token)
+	h.eng.running.returned(token)
 	h.decided <- struct{}{}
 	<-h.slots
 	defer func() { <-h.decided }()
 
-	h.eng.running.returned(token)
 	pause(h.handling, ev.after)
 	stored, fate, err := h.eng.store.Finish(h.storing, entry, token, ev.Event)
 	if err != nil {
@@ -98,8 +98,16 @@ type outcome struct {
 }
 
 // handle runs the handler of a job that this node holds, and says what that
-// leads to.
-func (h *hand) handle(lease context.Context, entry store.Entry, token string) outcome {
+// leads to. It does not start it if the worker stops by now, or has lost its
+// lease.
+func (h *hand) handle(taking, lease context.Context, entry store.Entry, token string) outcome {
+	hold := machine.Hold{Token: token, At: time.Now().UTC()}
+	if taking.Err() != nil {
+		return conclude(ErrStopping, nil, ErrStopping, hold)
+	}
+	if lease.Err() != nil {
+		return conclude(ErrLeaseLost, nil, ErrLeaseLost, hold)
+	}
 	j := entry.Value
 	def := h.handlers[j.Kind]
 	ctx, cancel := context.WithCancelCause(h.handling)
@@ -121,7 +129,8 @@ func (h *hand) handle(lease context.Context, entry store.Entry, token string) ou
 	if limit := h.eng.maxResult(); err == nil && len(result) > limit {
 		err = Fail(fmt.Errorf("the result has %d bytes, and up to %d are stored: put it elsewhere and return a reference", len(result), limit))
 	}
-	return conclude(context.Cause(ctx), result, err, machine.Hold{Token: token, At: time.Now().UTC()})
+	hold.At = time.Now().UTC()
+	return conclude(context.Cause(ctx), result, err, hold)
 }
 
 // call runs a handler and turns a panic into an error.

@@ -24,8 +24,8 @@ type running struct {
 type attempt struct {
 	job      string
 	delivery *streams.Delivery
-	lost     time.Time // when the lease was lost while the handler ran
-	returned bool      // the outcome is in hand
+	lost     time.Time // when the lease was lost
+	returned bool      // the outcome is in hand: the lease does not matter
 }
 
 func newRunning(lease time.Duration) *running {
@@ -51,6 +51,14 @@ func (r *running) begin(job, token string, d *streams.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.attempts[token] = &attempt{job: job, delivery: d}
+}
+
+// refused forgets an attempt that did not come to be. Its delivery may be
+// another's by now.
+func (r *running) refused(token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.attempts, token)
 }
 
 // end forgets an attempt and returns the delivery that it has by now, which is

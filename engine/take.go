@@ -14,11 +14,15 @@ const (
 	pullWait = 5 * time.Second
 	// pullPause is the pause after a pull that failed.
 	pullPause = 100 * time.Millisecond
+	// spare is how long an item waits here for a slot. It came for one that
+	// another queue was quicker to use, and other workers may have free ones.
+	spare = 250 * time.Millisecond
 )
 
 // take takes items of one queue until ctx ends: one at a time while the queue
-// is empty, and while it is not as many as there are free slots. What it takes
-// beyond the slots is one item, which waits here for the next free one.
+// is empty, and while it is not as many as there are free slots. While there is
+// none it takes nothing: an item that waits here is one that no idle worker can
+// have.
 func (w *Worker) take(ctx context.Context, queue string, h *hand) error {
 	puller, err := w.eng.work.Puller(queue)
 	if err != nil {
@@ -54,23 +58,30 @@ func (w *Worker) take(ctx context.Context, queue string, h *hand) error {
 }
 
 // takeOnce waits for one item and then takes what else there is.
-func (w *Worker) takeOnce(ctx context.Context, puller *streams.Puller, h *hand) error {
+func (w *Worker) takeOnce(ctx context.Context, puller *streams.Puller, h *hand) (err error) {
 	var waiting uint64
 	receive := func(d *streams.Delivery, err error) {
 		waiting = d.Waiting
 		h.receive(ctx, d, err)
 	}
-	_, err := puller.Pull(ctx, 1, pullWait, func(d *streams.Delivery, err error) {
-		w.eng.running.hold(d)
-		select {
-		case w.slots <- struct{}{}:
-			receive(d, err)
-		case <-ctx.Done():
-			w.handBack(d)
-		}
-	})
+	if len(w.slots) == cap(w.slots) {
+		waiting = 1 // maybe: who finds out waits for a slot first
+	} else {
+		_, err = puller.Pull(ctx, 1, pullWait, func(d *streams.Delivery, err error) {
+			w.eng.running.hold(d)
+			if w.slotSoon(ctx) {
+				receive(d, err)
+			} else {
+				waiting = d.Waiting + 1
+				w.handBack(d)
+			}
+		})
+	}
 	for err == nil && waiting > 0 && ctx.Err() == nil && h.node.Ready() {
 		reserved := w.reserve(ctx, int(min(waiting, streams.MaxPull)))
+		if reserved == 0 {
+			break
+		}
 		var taken int
 		taken, err = puller.Pull(ctx, reserved, 0, func(d *streams.Delivery, err error) {
 			w.eng.running.hold(d)
@@ -86,8 +97,25 @@ func (w *Worker) takeOnce(ctx context.Context, puller *streams.Puller, h *hand) 
 	return err
 }
 
-// reserve takes up to n slots: at least one, which it waits for, and no more
-// than this queue's share of those that are free.
+// slotSoon takes a slot, and reports whether there was one soon enough.
+func (w *Worker) slotSoon(ctx context.Context) bool {
+	select {
+	case w.slots <- struct{}{}:
+		return true
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, spare)
+	defer cancel()
+	select {
+	case w.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// reserve takes up to n slots: at least one, for which it waits unless ctx ends,
+// and no more than this queue's share of those that are free.
 func (w *Worker) reserve(ctx context.Context, n int) int {
 	select {
 	case w.slots <- struct{}{}:

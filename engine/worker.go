@@ -213,7 +213,7 @@ func (h *hand) Begin(job, token string, d *streams.Delivery) (string, uint64) {
 }
 
 // End implements [store.Runner].
-func (h *hand) End(_, token string) { h.eng.running.end(token) }
+func (h *hand) End(_, token string) { h.eng.running.refused(token) }
 
 // Runs implements [store.Runner].
 func (h *hand) Runs(job, token string) bool { return h.eng.running.runs(job, token) }

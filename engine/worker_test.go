@@ -127,6 +127,26 @@ func TestHandBack(t *testing.T) {
 	})
 }
 
+// A claim that is under way when its worker stops is seen through, and the job
+// handed back without having started.
+func TestStopDuringClaim(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		a := start(t, srv, "a", onFirst("$KV.mr_default_jobs.", natstest.LoseAnswer))
+		b, l := start(t, srv, "b", nil), newLedger()
+		submit(t, b.Engine, "job", 1)
+		stop := a.run(engine.WorkerOptions{}, napping("job", l))
+		time.Sleep(time.Second)
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		b.run(engine.WorkerOptions{}, napping("job", l))
+		info := ended(t, b.Engine, "job.1", "succeeded", 2, 0)
+		if got := outcomes(info); !slices.Equal(got, []string{"returned", "succeeded"}) || len(l.started("job.1")) != 1 {
+			t.Errorf("attempts ended %v, and started on %v; want the first to be returned unstarted", got, l.started("job.1"))
+		}
+	})
+}
+
 // A handler that does not end holds its worker up for the grace, and no longer;
 // the job goes to others.
 func TestGrace(t *testing.T) {
@@ -136,7 +156,7 @@ func TestGrace(t *testing.T) {
 		ids := submit(t, a.Engine, "job", 1)
 		stop := a.run(engine.WorkerOptions{Grace: 3 * time.Second}, engine.NewJob("job", func(ctx context.Context, _ any) (string, error) {
 			defer l.enter(ctx)()
-			time.Sleep(time.Hour)
+			time.Sleep(time.Minute)
 			return "late", nil
 		}))
 		time.Sleep(time.Second)
@@ -147,7 +167,7 @@ func TestGrace(t *testing.T) {
 		}
 		b.run(engine.WorkerOptions{}, engine.NewJob("job", func(context.Context, any) (string, error) { return "b", nil }))
 		info := ended(t, b.Engine, ids[0], "succeeded", 2, 1)
-		time.Sleep(2 * time.Hour)
+		time.Sleep(time.Minute)
 		if after := ended(t, b.Engine, ids[0], "succeeded", 2, 1); after.Revision != info.Revision || string(after.Result) != `"b"` {
 			t.Errorf("the late outcome was taken: %s", after.Result)
 		}
