@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,8 +16,13 @@ import (
 // not there: see [Work.Serve].
 var ErrNoConsumer = errors.New("streams: the queue has no consumer")
 
-// MaxPull is the most items that one pull may ask for.
-const MaxPull = 512
+const (
+	// MaxPull is the most items that one pull takes.
+	MaxPull = 512
+
+	// answerTime is how long after the end of a pull the server may say so.
+	answerTime = 2 * time.Second
+)
 
 // Puller takes items of one queue from the server, exactly as many as it is
 // asked for. One goroutine uses it.
@@ -24,40 +30,44 @@ const MaxPull = 512
 // It is not nats.go's Consume, which fetches ahead: an item in a client's
 // buffer is an item that no idle worker can have.
 type Puller struct {
-	work   *Work
-	queue  string
-	inbox  string
-	pulls  int
-	sub    *nats.Subscription
-	msgs   chan *nats.Msg
-	status chan nats.Status
+	work  *Work
+	queue string
+	back  chan nats.Status // the connection is there again
+
+	inbox string
+	sub   *nats.Subscription // to the inbox
+	msgs  chan *nats.Msg
+	pulls int  // counts the pulls, so that each has a subject of the inbox
+	open  bool // the server may still answer the last pull
 }
 
 // Puller returns a new puller for a queue. It must be closed.
 func (w *Work) Puller(queue string) (*Puller, error) {
-	nc := w.pub.Conn()
-	p := &Puller{work: w, queue: queue, inbox: nc.NewInbox(), msgs: make(chan *nats.Msg, 4*MaxPull)}
-	sub, err := nc.ChanSubscribe(p.inbox+".*", p.msgs)
-	if err != nil {
-		return nil, fmt.Errorf("streams: listen for items of queue %s: %w", queue, err)
+	p := &Puller{work: w, queue: queue}
+	if err := p.listen(); err != nil {
+		return nil, err
 	}
-	p.sub = sub
-	p.status = nc.StatusChanged(nats.CONNECTED)
+	p.back = w.pub.Conn().StatusChanged(nats.CONNECTED)
 	return p, nil
 }
 
-// Pull asks for up to n items and gives each to take as it arrives. If the
-// queue is empty it waits for the first one for as long as wait says; with
-// wait 0 it takes what there is. It returns how many it took.
+// Pull takes up to n items, [MaxPull] at most, and gives each to take as it
+// arrives. If the queue is empty it waits for the first one for as long as wait
+// says; with wait 0 it takes what there is. It returns how many it took.
 //
-// A connection that breaks, or that was new, ends the pull early: the server
-// has forgotten it then.
+// A connection that was lost and is back ends the pull early, since the server
+// has forgotten it then; so does a new leader of the queue's consumer.
 func (p *Puller) Pull(ctx context.Context, n int, wait time.Duration, take func(*Delivery, error)) (taken int, err error) {
-	token, err := p.ask(min(n, MaxPull), wait)
+	n = min(n, MaxPull)
+	if n <= 0 {
+		return 0, nil
+	}
+	life := p.work.pub.Conn().Stats().Reconnects
+	subject, err := p.ask(ctx, n, wait)
 	if err != nil {
 		return 0, err
 	}
-	silence := time.NewTimer(wait + 2*time.Second)
+	silence := time.NewTimer(max(wait, 0) + answerTime)
 	defer silence.Stop()
 	for taken < n {
 		select {
@@ -65,79 +75,110 @@ func (p *Puller) Pull(ctx context.Context, n int, wait time.Duration, take func(
 			return taken, context.Cause(ctx)
 		case <-silence.C:
 			return taken, nil
-		case <-p.status:
-			return taken, nil
-		case msg := <-p.msgs:
-			if len(msg.Data) == 0 && msg.Header.Get("Status") != "" {
-				if done, err := p.ends(msg, token); done || err != nil {
-					return taken, err
-				}
-				continue
+		case <-p.back:
+			if p.work.pub.Conn().Stats().Reconnects != life { // and not before this pull
+				return taken, nil
 			}
-			taken++
-			take(p.work.parse(msg))
+		case msg := <-p.msgs:
+			switch {
+			case msg.Subject == subject:
+				p.open = false
+				return taken, p.end(msg)
+			case !strings.HasPrefix(msg.Subject, p.inbox): // items keep the subject that they were stored under
+				taken++
+				take(p.work.parse(msg))
+			}
 		}
 	}
+	p.open = false
 	return taken, nil
 }
 
-// ask sends the request for n items and returns the token that its statuses
-// carry.
-func (p *Puller) ask(n int, wait time.Duration) (token string, err error) {
-	p.pulls++
-	token = strconv.Itoa(p.pulls)
+// ask sends the request for n items and returns the subject on which the server
+// says how it ended.
+func (p *Puller) ask(ctx context.Context, n int, wait time.Duration) (subject string, err error) {
+	if p.open { // what comes for the last pull would be too much for this one
+		if err := errors.Join(p.leave(ctx), p.listen()); err != nil {
+			return "", err
+		}
+	}
 	body := fmt.Appendf(nil, `{"batch":%d,"no_wait":true}`, n)
 	if wait > 0 {
 		body = fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, wait.Nanoseconds())
 	}
-	subject := "$JS.API.CONSUMER.MSG.NEXT." + p.work.ns.WorkStream() + "." + p.queue
-	if err := p.work.pub.Conn().PublishRequest(subject, p.inbox+"."+token, body); err != nil {
+	p.pulls++
+	subject = p.inbox + "." + strconv.Itoa(p.pulls)
+	next := "$JS.API.CONSUMER.MSG.NEXT." + p.work.ns.WorkStream() + "." + p.queue
+	if err := p.work.pub.Conn().PublishRequest(next, subject, body); err != nil {
 		return "", fmt.Errorf("streams: ask for items of queue %s: %w", p.queue, err)
 	}
-	return token, nil
+	p.open = true
+	return subject, nil
 }
 
-// ends reports whether a status ends the pull that token names.
-func (p *Puller) ends(msg *nats.Msg, token string) (bool, error) {
-	if !strings.HasSuffix(msg.Subject, "."+token) {
-		return false, nil // of an earlier pull
+// end says what the status that ended a pull means.
+func (p *Puller) end(msg *nats.Msg) error {
+	status, why := msg.Header.Get("Status"), msg.Header.Get("Description")
+	switch {
+	case status == "404", status == "408", why == "Leadership Change":
+		return nil
+	case status == "503", why == "Consumer Deleted":
+		return ErrNoConsumer
 	}
-	switch status := msg.Header.Get("Status"); status {
-	case "100":
-		return false, nil
-	case "404", "408":
-		return true, nil
-	case "503":
-		return true, ErrNoConsumer
-	default:
-		why := msg.Header.Get("Description")
-		if strings.Contains(strings.ToLower(why), "consumer deleted") {
-			return true, ErrNoConsumer
-		}
-		return true, fmt.Errorf("streams: pull from queue %s: %s %s", p.queue, status, why)
-	}
+	return fmt.Errorf("streams: pull from queue %s: %s %s", p.queue, status, why)
 }
 
 // Close ends the puller. Items that the server has sent already are handed
 // back, so that others get them at once; ctx bounds the wait for the server.
 func (p *Puller) Close(ctx context.Context) error {
+	p.work.pub.Conn().RemoveStatusListener(p.back)
+	return p.leave(ctx)
+}
+
+// listen makes a new inbox. Only one pull at a time is answered there, so its
+// items always find room.
+func (p *Puller) listen() error {
 	nc := p.work.pub.Conn()
-	nc.RemoveStatusListener(p.status)
-	if !nc.IsConnected() {
-		return p.sub.Unsubscribe()
+	p.inbox, p.msgs = nc.NewInbox(), make(chan *nats.Msg, 2*MaxPull)
+	sub, err := nc.ChanSubscribe(p.inbox+".*", p.msgs)
+	if err != nil {
+		return fmt.Errorf("streams: listen for items of queue %s: %w", p.queue, err)
 	}
+	p.sub, p.open = sub, false
+	return nil
+}
+
+// leave gives up the inbox, whereupon the server forgets what was asked for
+// there, and hands back what arrived meanwhile.
+func (p *Puller) leave(ctx context.Context) error {
+	nc := p.work.pub.Conn()
+	if !nc.IsConnected() {
+		_ = p.sub.Unsubscribe() // fails only if the connection is closed, which ends it too
+		return nil
+	}
+	done := make(chan struct{})
+	closed := sync.OnceFunc(func() { close(done) })
+	p.sub.SetClosedHandler(func(string) { closed() })
 	err := p.sub.Drain()
 	if err == nil {
-		err = nc.FlushWithContext(ctx)
+		select {
+		case <-done:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
 	}
-	for {
+	for more := true; more; {
 		select {
 		case msg := <-p.msgs:
-			if strings.HasPrefix(msg.Reply, "$JS.ACK.") {
+			if !strings.HasPrefix(msg.Subject, p.inbox) {
 				err = errors.Join(err, msg.Respond(nakBody))
 			}
 		default:
-			return err
+			more = false
 		}
 	}
+	if err != nil {
+		return fmt.Errorf("streams: hand back items of queue %s: %w", p.queue, err)
+	}
+	return nil
 }

@@ -157,7 +157,7 @@ func (w *Work) parse(msg *nats.Msg) (*Delivery, error) {
 	tail, ok := strings.CutPrefix(msg.Subject, w.ns.subject("work."))
 	queue, rest, ok2 := strings.Cut(tail, ".")
 	_, local, ok3 := strings.Cut(rest, ".")
-	if !ok || !ok2 || !ok3 {
+	if !ok || !ok2 || !ok3 || strings.Contains(local, ".") {
 		return d, fmt.Errorf("streams: read item: %q is no subject of the work queue", msg.Subject)
 	}
 	d.Queue, d.Local = queue, local
@@ -191,7 +191,7 @@ func (d *Delivery) parseReply(reply string) error {
 	if n > 9 {
 		at = 4
 	}
-	if n < 9 || tokens[1] != "ACK" {
+	if n < 9 || tokens[0] != "$JS" || tokens[1] != "ACK" {
 		return fmt.Errorf("streams: read delivery: %q is no reply subject of JetStream", reply)
 	}
 	sequence, err := strconv.ParseUint(tokens[at+3], 10, 64)

@@ -1,0 +1,157 @@
+package streams_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/streams"
+)
+
+// startCluster runs three JetStream servers as a cluster until the test ends.
+func startCluster(t *testing.T) []*server.Server {
+	t.Helper()
+	var ports [3]int // a cluster has to know its servers before they run
+	var routes []string
+	for i := range ports {
+		l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+		routes = append(routes, "nats://"+l.Addr().String())
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	servers := make([]*server.Server, len(ports))
+	for i, port := range ports {
+		servers[i] = startWith(t, &server.Options{
+			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
+		})
+	}
+	led := time.NewTicker(10 * time.Millisecond)
+	defer led.Stop()
+	for {
+		select {
+		case <-led.C:
+			for _, srv := range servers {
+				if srv.JetStreamIsLeader() && len(srv.JetStreamClusterPeers()) == len(servers) {
+					return servers
+				}
+			}
+		case <-t.Context().Done():
+			t.Fatal("the cluster has no leader")
+		}
+	}
+}
+
+func TestEnsureCluster(t *testing.T) {
+	t.Parallel()
+	servers := startCluster(t)
+	conns := make([]*nats.Conn, len(servers))
+	for i, srv := range servers {
+		conns[i] = natstest.Connect(t, srv)
+	}
+	for _, test := range []struct {
+		ns             streams.Namespace
+		replicas, want int
+	}{
+		{"auto", 0, 3},
+		{"three", 3, 3},
+		{"one", 1, 1},
+	} {
+		t.Run(string(test.ns), func(t *testing.T) {
+			var all sync.WaitGroup
+			for i := range 5 { // at once
+				pub := publisher(t, conns[i%len(conns)])
+				all.Go(func() {
+					settings, err := streams.Ensure(t.Context(), test.ns, pub, streams.Options{Replicas: test.replicas, Logger: quiet})
+					if err != nil || settings.Lease != 15*time.Second {
+						t.Errorf("got settings %+v and %v, want a lease of 15s", settings, err)
+					}
+				})
+			}
+			all.Wait()
+			js, streamsOf := open(t, conns[0]), 0
+			for name, config := range configs(t, js) {
+				if !ours(test.ns, name) {
+					continue
+				}
+				if streamsOf++; config.Replicas != test.want {
+					t.Errorf("%s has %d replicas, want %d", name, config.Replicas, test.want)
+				}
+			}
+			if streamsOf != 7 {
+				t.Errorf("there are %d streams, want 7", streamsOf)
+			}
+			if got := state(t, js, "KV_"+test.ns.Bucket(streams.Config)).LastSeq; got != 1 {
+				t.Errorf("the config bucket is at %d, want the settings written once", got)
+			}
+		})
+	}
+	t.Run("work", func(t *testing.T) { clusterWork(t, conns) })
+}
+
+// clusterWork takes items through two servers of a cluster, and through another
+// leader of the consumer.
+func clusterWork(t *testing.T, conns []*nats.Conn) {
+	offering := &world{t, conns[0], must(streams.NewWork("auto", publisher(t, conns[0])))(t)}
+	taking := &world{t, conns[1], must(streams.NewWork("auto", publisher(t, conns[1])))(t)}
+	taking.serve("mail")
+	p := taking.puller()
+	js, stream := open(t, conns[0]), streams.Namespace("auto").WorkStream()
+	for local, leader := range map[string]string{
+		"same":     "",
+		"consumer": "$JS.API.CONSUMER.LEADER.STEPDOWN." + stream + ".mail",
+		"stream":   "$JS.API.STREAM.LEADER.STEPDOWN." + stream,
+	} {
+		came := make(chan *streams.Delivery)
+		go func() { came <- taking.eventually(p) }()
+		if leader != "" {
+			must(conns[0].Request(leader, nil, 5*time.Second))(t)
+			led(t, js, stream)
+		}
+		var err error = jetstream.ErrNoStreamResponse
+		for errors.Is(err, jetstream.ErrNoStreamResponse) { // until the route knows where the leader is
+			err = offering.work.Offer(t.Context(), streams.Item{Queue: "mail", Local: local})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := <-came
+		if d.Local != local {
+			t.Fatalf("got item %s, want %s", d.Local, local)
+		}
+		if err := d.Ack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// led waits until a stream has a leader.
+func led(t *testing.T, js jetstream.JetStream, stream string) {
+	t.Helper()
+	for t.Context().Err() == nil {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		s, err := js.Stream(ctx, stream)
+		cancel()
+		if err == nil && s.CachedInfo().Cluster.Leader != "" {
+			return
+		}
+	}
+}
+
+// ours reports whether a stream is an asset of the namespace.
+func ours(ns streams.Namespace, stream string) bool {
+	return strings.HasPrefix(strings.TrimPrefix(stream, "KV_"), "mr_"+string(ns)+"_")
+}
