@@ -54,12 +54,22 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 		h.answered(taking, d, err)
 		return
 	}
-	ev := h.handle(taking, lease, entry, token)
+	var ev outcome
+	defer func() { h.finish(entry, token, ev) }() // also if the handler ends its goroutine
+	ev = h.handle(taking, lease, entry, token)
+}
+
+// finish stores what an attempt leads to and acknowledges its delivery. It gives
+// its slot back before, unless too many outcomes are under way.
+func (h *hand) finish(entry store.Entry, token string, ev outcome) {
 	h.eng.running.returned(token)
 	h.decided <- struct{}{}
 	<-h.slots
 	defer func() { <-h.decided }()
 
+	if ev.Event == nil {
+		ev = crashed(token, "the handler ended its goroutine (runtime.Goexit)", "")
+	}
 	pause(h.handling, ev.after)
 	stored, fate, err := h.eng.store.Finish(h.storing, entry, token, ev.Event)
 	if err != nil {
@@ -67,7 +77,7 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 		h.eng.running.end(token)
 		return
 	}
-	d = h.eng.running.end(token)
+	d := h.eng.running.end(token)
 	if fate == store.Stale || fate == store.Ended {
 		h.log.Warn("outcome is stale", "job", entry.Key, "attempt", entry.Value.Attempt, "state", stored.Value.State)
 	}
@@ -99,13 +109,20 @@ type outcome struct {
 
 // handle runs the handler of a job that this node holds, and says what that
 // leads to. It does not start it if the worker stops by now, or has lost its
-// lease.
-func (h *hand) handle(taking, lease context.Context, entry store.Entry, token string) outcome {
+// lease. A panic is a failure, also one in the methods of the error that the
+// handler returned.
+func (h *hand) handle(taking, lease context.Context, entry store.Entry, token string) (ev outcome) {
+	defer func() {
+		if r := recover(); r != nil {
+			crash := &panicked{value: r, stack: string(debug.Stack())}
+			ev = crashed(token, crash.Error(), crash.stack)
+		}
+	}()
 	hold := machine.Hold{Token: token, At: time.Now().UTC()}
 	if taking.Err() != nil {
 		return conclude(ErrStopping, nil, ErrStopping, hold)
 	}
-	if lease.Err() != nil {
+	if lease.Err() != nil || !h.node.Ready() { // which a process that was frozen knows first
 		return conclude(ErrLeaseLost, nil, ErrLeaseLost, hold)
 	}
 	j := entry.Value
@@ -125,7 +142,7 @@ func (h *hand) handle(taking, lease context.Context, entry store.Entry, token st
 		ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Fence: j.Fence,
 		Node: j.Lease.Node, Namespace: string(h.eng.ns), log: h.log,
 	})
-	result, err := call(ctx, def.handle, j.Input)
+	result, err := def.handle(ctx, j.Input)
 	if limit := h.eng.maxResult(); err == nil && len(result) > limit {
 		err = Fail(fmt.Errorf("the result has %d bytes, and up to %d are stored: put it elsewhere and return a reference", len(result), limit))
 	}
@@ -133,29 +150,22 @@ func (h *hand) handle(taking, lease context.Context, entry store.Entry, token st
 	return conclude(context.Cause(ctx), result, err, hold)
 }
 
-// call runs a handler and turns a panic into an error.
-func call(ctx context.Context, run handler, input json.RawMessage) (result json.RawMessage, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &panicked{value: r, stack: string(debug.Stack())}
-		}
-	}()
-	return run(ctx, input)
+// crashed is what an attempt leads to whose handler did not return.
+func crashed(token, message, stack string) outcome {
+	return outcome{Event: machine.Erred{
+		Hold:  machine.Hold{Token: token, At: time.Now().UTC()},
+		Error: machine.Error{Code: "panic", Message: clip(message, maxMessage), Stack: clip(stack, maxStack)},
+	}}
 }
 
 // conclude says what the end of a handler leads to, given what ended its
 // context first, if anything did.
 func conclude(cause error, result json.RawMessage, err error, hold machine.Hold) outcome {
 	var nap *snooze
-	var crash *panicked
 	var final *failure
 	switch {
 	case err == nil:
 		return outcome{Event: machine.Done{Hold: hold, Result: result}}
-	case errors.As(err, &crash):
-		return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{
-			Code: "panic", Message: clip(crash.Error(), maxMessage), Stack: clip(crash.stack, maxStack),
-		}}}
 	case errors.As(err, &nap):
 		return outcome{machine.Returned{Hold: hold, Reason: nap.Error()}, nap.wait}
 	case errors.As(err, &final):
@@ -168,7 +178,7 @@ func conclude(cause error, result json.RawMessage, err error, hold machine.Hold)
 	return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{Message: clip(err.Error(), maxMessage)}}}
 }
 
-// panicked is a panic of a handler.
+// panicked is a panic of code that a user wrote.
 type panicked struct {
 	value any
 	stack string

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +38,8 @@ func TestOutcomes(t *testing.T) {
 		"fail":     {handle: returns(nil, engine.Fail(boom)), state: "failed", ends: many[:1], message: "boom", code: "fail"},
 		"wrapped":  {handle: returns(nil, fmt.Errorf("no: %w", engine.Fail(boom))), state: "failed", ends: many[:1], message: "no: boom", code: "fail"},
 		"panic":    {handle: func(context.Context, any) (any, error) { panic("oh no") }, state: "failed", ends: many, message: "panic: oh no", code: "panic"},
+		"exit":     {handle: func(context.Context, any) (any, error) { runtime.Goexit(); return nil, nil }, state: "failed", ends: many, message: "Goexit", code: "panic"},
+		"nilerror": {handle: returns(nil, (*net.OpError)(nil)), state: "failed", ends: many, message: "panic: runtime error", code: "panic"},
 		"timeout":  {handle: waits, opts: engine.JobOptions{Timeout: time.Second, MaxAttempts: 1}, state: "failed", ends: many[:1], message: "took too long: context deadline exceeded", code: "timeout"},
 		"late":     {handle: sleeps, opts: engine.JobOptions{Timeout: time.Second}, state: "succeeded", ends: []string{"succeeded"}},
 		"snooze":   {handle: snoozes, state: "succeeded", ends: []string{"returned", "returned", "succeeded"}},
@@ -62,7 +66,7 @@ func TestOutcomes(t *testing.T) {
 					t.Errorf("the error is %+v, want none", info.Error)
 				case c.message != "" && (info.Error == nil || !strings.Contains(info.Error.Message, c.message) || info.Error.Code != c.code):
 					t.Errorf("the error is %+v, want code %q with %s", info.Error, c.code, c.message)
-				case c.code == "panic" && !strings.Contains(info.Error.Stack, "TestOutcomes"):
+				case kind == "panic" && !strings.Contains(info.Error.Stack, "TestOutcomes"):
 					t.Errorf("the stack does not show the handler:\n%s", info.Error.Stack)
 				}
 				if n := items(t, p.nc); n != 0 {
