@@ -356,3 +356,30 @@ func TestConsumerDeleted(t *testing.T) {
 		}
 	})
 }
+
+// Two namespaces of one account want the same subject: both get its events, also
+// when the one that captured it wants it no more.
+func TestTwoNamespaces(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		nc := natstest.Connect(t, srv)
+		a := connect(t, srv, engine.Options{Namespace: "a"})
+		b := connect(t, srv, engine.Options{Namespace: "b"})
+		for _, eng := range []*engine.Engine{a, b} {
+			apply(t, eng, newOrders)
+			serve(t, eng)
+		}
+		apply(t, a, onSubject("other", "bills"))
+		publish(t, nc, "orders.created", `{}`)
+		settled(t, a, "new-orders", 1)
+		settled(t, b, "new-orders", 1)
+		if err := a.DeleteTrigger(t.Context(), "new-orders"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		publish(t, nc, "orders.created", `{}`)
+		until(t, func() (uint64, bool) { n := streamInfo(t, nc, "KV_mr_b_jobs").State.Msgs; return n, n == 2 })
+		if n := streamInfo(t, nc, "KV_mr_a_jobs").State.Msgs; n != 1 {
+			t.Errorf("%d jobs in namespace a, want 1", n)
+		}
+	})
+}
