@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // SubmitOptions is what a submit says about its job. The zero value of a field
@@ -114,45 +116,65 @@ func submit[Out any](ctx context.Context, e *Engine, kind string, input json.Raw
 	if err != nil {
 		return nil, fmt.Errorf("engine: submit %s: %w", record.ID, err)
 	}
-	if entry.Value.Kind != kind {
-		return nil, fmt.Errorf("engine: submit %s: there is a job of that ID and of kind %s, not %s: choose another ID", record.ID, entry.Value.Kind, kind)
+	if err := checkKind(entry, kind); err != nil {
+		return nil, err
 	}
 	return &Handle[Out]{eng: e, ID: record.ID, Created: created}, nil
 }
 
 // submitMany submits records and tells which of them it created.
 func (e *Engine) submitMany(ctx context.Context, records []machine.Job) ([]bool, error) {
+	failures := e.submitAtOnce(ctx, records)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("engine: submit %d jobs: %w", len(records), context.Cause(ctx))
+	}
+	away := func(err error) bool { return errors.Is(err, publish.ErrUnsent) }
+	nothing := !slices.ContainsFunc(failures, func(err error) bool { return !away(err) })
 	created := make([]bool, len(records))
-	var mu sync.Mutex
+	for i, failure := range failures {
+		if created[i] = failure == nil; created[i] {
+			continue
+		}
+		if nothing {
+			return nil, fmt.Errorf("engine: submit %s: %w", records[i].ID, failure)
+		}
+		entry, isNew, err := e.store.Settle(ctx, records[i], failure)
+		if err != nil {
+			return nil, fmt.Errorf("engine: submit %s: %w", records[i].ID, err)
+		}
+		if err := checkKind(entry, records[i].Kind); err != nil {
+			return nil, err
+		}
+		created[i] = isNew
+	}
+	return created, nil
+}
+
+// submitAtOnce submits records with everything in flight and returns what went
+// wrong with each, if anything did.
+func (e *Engine) submitAtOnce(ctx context.Context, records []machine.Job) []error {
+	failures := make([]error, len(records))
 	var wg sync.WaitGroup
-	var undecided []int
 	for i, record := range records {
 		if e.pub.Room(ctx) != nil {
 			break // with ctx
 		}
 		wg.Add(1)
 		e.store.SubmitAsync(record, func(_ store.Entry, err error) {
-			defer wg.Done()
-			created[i] = err == nil
-			if err != nil {
-				mu.Lock()
-				undecided = append(undecided, i)
-				mu.Unlock()
-			}
+			failures[i] = err
+			wg.Done()
 		})
 	}
 	wg.Wait()
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("engine: submit %d jobs: %w", len(records), context.Cause(ctx))
+	return failures
+}
+
+// checkKind refuses to attach to a job of another kind.
+func checkKind(entry store.Entry, kind string) error {
+	if entry.Value.Kind == kind {
+		return nil
 	}
-	for _, i := range undecided {
-		_, isNew, err := e.store.Submit(ctx, records[i])
-		if err != nil {
-			return nil, fmt.Errorf("engine: submit %s: %w", records[i].ID, err)
-		}
-		created[i] = isNew
-	}
-	return created, nil
+	return fmt.Errorf("engine: submit %s: there is a job of that ID and of kind %s, not %s: choose another ID", entry.Key, entry.Value.Kind, kind)
 }
 
 // record returns the record of a new job.
@@ -199,7 +221,7 @@ func (e *Engine) checkInput(kind string, input json.RawMessage) error {
 	if len(input) > 0 && !json.Valid(input) {
 		var v any
 		err := json.Unmarshal(input, &v)
-		return fmt.Errorf("engine: submit %s: input is no JSON: %w", kind, errors.Join(err))
+		return fmt.Errorf("engine: submit %s: input is no JSON: %w", kind, err)
 	}
 	if limit := e.maxInput(); len(input) > limit {
 		return fmt.Errorf("engine: submit %s: input has %d bytes, the server takes up to %d (half of its max_payload): put it elsewhere and pass a reference, or raise max_payload", kind, len(input), limit)

@@ -19,9 +19,10 @@ func (s *Store) Submit(ctx context.Context, j machine.Job) (entry Entry, created
 	return s.submit(ctx, j, false)
 }
 
-// Settle is Submit for a job whose SubmitAsync has failed with an error.
+// Settle is Submit for a job whose SubmitAsync has failed with an error. It goes
+// on while NATS is away, since the job may be there already.
 func (s *Store) Settle(ctx context.Context, j machine.Job, failure error) (entry Entry, created bool, err error) {
-	return s.submit(ctx, j, errors.Is(failure, publish.ErrUnknown))
+	return s.submit(ctx, j, !errors.Is(failure, kv.ErrConflict))
 }
 
 func (s *Store) submit(ctx context.Context, j machine.Job, lost bool) (Entry, bool, error) {
