@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/engine/store"
 )
 
 // waitReread is how often a waiter reads although it heard nothing: an
@@ -46,7 +48,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (JobInfo, error) {
 		return JobInfo{}, fmt.Errorf("engine: wait for %s: %w", id, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
-	back := nc.StatusChanged(nats.CONNECTED)
+	back := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(back)
 	again := time.NewTicker(waitReread)
 	defer again.Stop()
@@ -55,7 +57,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (JobInfo, error) {
 		switch {
 		case err == nil && entry.Value.State.Final():
 			return describe(entry), nil
-		case errors.Is(err, ErrNotFound), nc.IsClosed():
+		case errors.Is(err, ErrNotFound), errors.Is(err, store.ErrUnreadable), err != nil && nc.IsClosed():
 			return JobInfo{}, fmt.Errorf("engine: wait for %s: %w", id, err)
 		}
 		retry := time.NewTimer(time.Second)
