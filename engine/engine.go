@@ -133,7 +133,8 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 	}, nil
 }
 
-// Close frees what the engine holds. Workers must have ended.
+// Close frees what the engine holds, and ends with an error whatever waits for
+// an answer. Workers must have ended.
 func (e *Engine) Close() { e.pub.Close() }
 
 // Lease returns after how long a silent node is taken for dead in this

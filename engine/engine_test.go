@@ -223,6 +223,33 @@ func TestJob(t *testing.T) {
 	}
 }
 
+// An engine that is closed ends whatever waits for an answer.
+func TestClose(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		held := func(natstest.Write) natstest.Fault { return natstest.Hold }
+		p := start(t, srv, "a", held, workWrites)
+		ctx := context.WithoutCancel(t.Context())
+		calls := map[string]func() error{
+			"submit": func() error { _, err := p.Submit(ctx, "job", nil, engine.SubmitOptions{ID: "1"}); return err },
+			"wait":   func() error { _, err := p.Wait(ctx, "job.1"); return err },
+		}
+		errs := make(chan error, len(calls))
+		for _, call := range calls {
+			go func() { errs <- call() }()
+			time.Sleep(time.Second)
+		}
+		p.Engine.Close()
+		for range calls {
+			select {
+			case err := <-errs:
+				refused(t, err, "closed")
+			case <-time.After(time.Minute):
+				t.Fatal("a call goes on")
+			}
+		}
+	})
+}
+
 func BenchmarkWorker(b *testing.B) {
 	for _, slots := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("slots=%d", slots), func(b *testing.B) {

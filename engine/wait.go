@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // waitReread is how often a waiter reads although it heard nothing: an
@@ -57,7 +58,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (JobInfo, error) {
 		switch {
 		case err == nil && entry.Value.State.Final():
 			return describe(entry), nil
-		case errors.Is(err, ErrNotFound), errors.Is(err, store.ErrUnreadable), err != nil && nc.IsClosed():
+		case errors.Is(err, ErrNotFound), errors.Is(err, store.ErrUnreadable), errors.Is(err, publish.ErrClosed), err != nil && nc.IsClosed():
 			return JobInfo{}, fmt.Errorf("engine: wait for %s: %w", id, err)
 		}
 		retry := time.NewTimer(time.Second)

@@ -43,7 +43,7 @@ func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machin
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return stored, Ended, nil
-		case errors.Is(err, ErrUnreadable), err != nil && ctx.Err() != nil:
+		case errors.Is(err, ErrUnreadable), closed(err), err != nil && ctx.Err() != nil:
 			return stored, Stale, fmt.Errorf("store: finish job %s: its outcome is not stored: %w", entry.Key, err)
 		case errors.Is(err, nats.ErrMaxPayload):
 			ev = tooLarge(token, err)

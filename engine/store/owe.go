@@ -24,12 +24,12 @@ func (s *Store) Owe(ctx context.Context, entry Entry) error {
 	return nil
 }
 
-// pay is Owe, again and again while it fails in a way that passes and until ctx
-// ends.
+// pay is Owe, again and again while it fails in a way that passes, until ctx
+// ends or the store is closed.
 func (s *Store) pay(ctx context.Context, entry Entry, passes func(error) bool) error {
 	for try := 0; ; try++ {
 		err := s.Owe(ctx, entry)
-		if err == nil || !passes(err) || ctx.Err() != nil {
+		if err == nil || !passes(err) || closed(err) || ctx.Err() != nil {
 			return err
 		}
 		s.log.WarnContext(ctx, "what a job owes is tried again", "job", entry.Key, "err", err)
@@ -47,6 +47,12 @@ func passing(err error) bool {
 		}
 	}
 	return false
+}
+
+// closed reports whether err says that NATS cannot come back: the engine or its
+// connection was closed.
+func closed(err error) bool {
+	return errors.Is(err, publish.ErrClosed) || errors.Is(err, nats.ErrConnectionClosed)
 }
 
 func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) error {

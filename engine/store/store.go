@@ -119,11 +119,11 @@ func (s *Store) move(ctx context.Context, entry Entry, ev machine.Event) (Entry,
 }
 
 // read gets a job for a decision, however long that takes: it gives up only
-// with ctx or if the record is not there or unreadable.
+// with ctx, or if the record is not there or unreadable, or the store is closed.
 func (s *Store) read(ctx context.Context, id string) (Entry, error) {
 	for try := 0; ; try++ {
 		entry, err := s.Get(ctx, id)
-		if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnreadable) {
+		if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnreadable) || closed(err) {
 			return entry, err
 		}
 		if err := s.pause(ctx, try); err != nil {

@@ -49,7 +49,7 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 		if err == nil {
 			return entry, lost && entry.Value.Created.Equal(j.Created), nil
 		}
-		if errors.Is(err, ErrUnreadable) {
+		if errors.Is(err, ErrUnreadable) || closed(err) {
 			return Entry{}, false, err
 		}
 		// Not there, so the create may still be on its way: the next one

@@ -24,11 +24,15 @@ var (
 	// the time ran out, the connection broke or the publisher was closed. The
 	// message may have been stored, and it may still be stored later.
 	ErrUnknown = errors.New("outcome unknown")
+
+	// ErrClosed is wrapped by the [ErrUnsent] of a publisher that is closed: no
+	// later try has another outcome.
+	ErrClosed = errors.New("the publisher is closed")
 )
 
 // Reasons that go with the two errors above, made once.
 var (
-	errClosed = fmt.Errorf("publish: %w: the publisher is closed", ErrUnsent)
+	errClosed = fmt.Errorf("publish: %w: %w", ErrUnsent, ErrClosed)
 	errClose  = fmt.Errorf("publish: %w: the publisher was closed", ErrUnknown)
 	errBroken = fmt.Errorf("publish: %w: the connection broke", ErrUnknown)
 )
