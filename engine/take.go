@@ -143,6 +143,9 @@ func (w *Worker) handBack(d *streams.Delivery) {
 
 // pause waits, unless ctx ends.
 func pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
