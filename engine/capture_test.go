@@ -339,20 +339,25 @@ func TestConsumerDeleted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		begins := func(want uint64) {
+			t.Helper()
+			consumer, err := js.Consumer(t.Context(), captureStream, "mr_default_new-orders")
+			if err != nil || consumer.CachedInfo().Config.OptStartSeq != want {
+				t.Errorf("consumer begins at %d, %v, want %d", consumer.CachedInfo().Config.OptStartSeq, err, want)
+			}
+		}
 		deleteConsumer()
 		publish(t, nc, "orders.created", `{}`)
 		settled(t, eng, "new-orders", 6)
+		begins(6)
 		stop()
 		deleteConsumer()
 		publish(t, nc, "orders.created", `{}`)
 		serve(t, connect(t, srv))
 		settled(t, eng, "new-orders", 7)
+		begins(7)
 		if n := jobs(t, nc); n != 7 {
 			t.Errorf("%d jobs, want 7", n)
-		}
-		consumer, err := js.Consumer(t.Context(), captureStream, "mr_default_new-orders")
-		if err != nil || consumer.CachedInfo().Config.OptStartSeq != 7 {
-			t.Errorf("consumer begins at %d, %v, want 7", consumer.CachedInfo().Config.OptStartSeq, err)
 		}
 	})
 }

@@ -121,32 +121,41 @@ func TestTriggerRunnerDies(t *testing.T) {
 // A runner that stops hands back what it has, so that nobody has to wait for it.
 func TestTriggerHandsBack(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-		const many = 3000
 		eng, nc := connect(t, srv), natstest.Connect(t, srv)
-		apply(t, eng, newOrders)
-		publishEvents(t, nc, 0, many)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		link := natstest.NewLink(t, srv, func(w natstest.Write) natstest.Fault {
-			if w.Number == 50 {
+		job := noop()
+		trigger := func(mapping func(engine.Message) (string, error)) engine.Definition {
+			return engine.On("new-orders", engine.Subject("orders.created"), job, mapping)
+		}
+		worker, err := eng.Worker(engine.WorkerOptions{}, job, trigger(func(m engine.Message) (string, error) {
+			if m.Sequence == 2 {
 				cancel()
+				time.Sleep(time.Second) // the worker stops, with others behind this one
 			}
-			return natstest.Pass
-		}, "$KV.mr_default_jobs.>")
-		begin := time.Now()
-		if err := through(t, link).Serve(ctx); err != nil {
+			return "", nil
+		}))
+		if err != nil {
 			t.Fatal(err)
 		}
-		if n := jobs(t, nc); n >= many {
+		ended := make(chan error, 1)
+		go func() { ended <- worker.Run(ctx) }()
+		waitTrigger(t, eng, "new-orders")
+		begin := time.Now()
+		publishEvents(t, nc, 0, events)
+		if err := receive(t, ended); err != nil {
+			t.Fatal(err)
+		}
+		if n := jobs(t, nc); n >= events {
 			t.Fatalf("%d jobs, so nothing was left to hand back", n)
 		}
-		serve(t, eng)
-		settled(t, eng, "new-orders", many)
+		work(t, eng, engine.WorkerOptions{}, job, trigger(nil))
+		settled(t, eng, "new-orders", events)
 		if took := time.Since(begin); took > 20*time.Second {
 			t.Errorf("took %v, so events waited for their acknowledgement", took)
 		}
-		if n := jobs(t, nc); n != many {
-			t.Errorf("%d jobs, want %d", n, many)
+		if n := jobs(t, nc); n != events {
+			t.Errorf("%d jobs, want %d", n, events)
 		}
 	})
 }

@@ -176,20 +176,24 @@ func TestGoTriggerYields(t *testing.T) {
 			})
 		}
 		eng, nc := connect(t, srv), natstest.Connect(t, srv)
-		job, before := version("orders.old")
-		work(t, eng, engine.WorkerOptions{}, job, before)
+		job, older := version("orders.old")
+		work(t, eng, engine.WorkerOptions{}, job, older)
 		waitTrigger(t, eng, "new-orders")
 		publish(t, nc, "orders.old", "1")
 		if s := receive(t, got); s != "orders.old got 1" {
 			t.Error(s)
 		}
-		job, after := version("orders.new")
-		work(t, connect(t, srv), engine.WorkerOptions{}, job, after)
+		job, newer := version("orders.new")
+		work(t, connect(t, srv), engine.WorkerOptions{}, job, newer)
 		until(t, func() (engine.TriggerInfo, bool) {
 			info, err := eng.Trigger(t.Context(), "new-orders")
 			return info, err == nil && info.Subject == "orders.new"
 		})
-		time.Sleep(2 * time.Minute) // whatever the first one does, it does not take it back
+		before := streamInfo(t, nc, "KV_mr_default_cursor").State.LastSeq
+		time.Sleep(2 * time.Minute)
+		if now := streamInfo(t, nc, "KV_mr_default_cursor").State.LastSeq; now != before {
+			t.Errorf("%d writes, so the first one took it back", now-before)
+		}
 		publish(t, nc, "orders.old", "2")
 		publish(t, nc, "orders.new", "3")
 		if s := receive(t, got); s != "orders.new got 3" {
