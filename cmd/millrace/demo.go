@@ -20,10 +20,12 @@ type demoCmd struct {
 }
 
 const (
-	// demoSlots is how many jobs the demo runs at once: few, so that some wait.
-	demoSlots = 4
-	// demoPause is between two events of the example, so that one can watch.
-	demoPause = 120 * time.Millisecond
+	// demoSlots is how many jobs the demo runs at once.
+	demoSlots = 100
+	// exampleSlots is the same for the example: few, so that some wait.
+	exampleSlots = 4
+	// examplePause is between two events of the example, so that one can watch.
+	examplePause = 120 * time.Millisecond
 	// demoPatience is how long nothing may move before the demo gives up.
 	demoPatience = 30 * time.Second
 	// demoLook is how often the demo looks whether all is done.
@@ -58,7 +60,7 @@ func (c demoCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer eng.Close()
-	worker, err := eng.Worker(engine.WorkerOptions{Slots: demoSlots}, orders.Handlers()...)
+	worker, err := eng.Worker(engine.WorkerOptions{Slots: plan.slots}, orders.Handlers()...)
 	if err != nil {
 		return err
 	}
@@ -69,7 +71,7 @@ func (c demoCmd) Run(ctx context.Context, e *env) error {
 	defer shop.Close()
 	if e.Output == "table" {
 		fmt.Fprintf(e.stdout, "NATS %s, the engine and a worker with %d slots run in this process.\n%s start jobs from the events of a shop.\n\n",
-			embedded.Version(), demoSlots, number(len(plan.triggers), "trigger"))
+			embedded.Version(), plan.slots, number(len(plan.triggers), "trigger"))
 	}
 	d := &demo{eng: eng, shop: shop, plan: plan, board: newBoard(e)}
 	err = together(ctx, eng.Serve, worker.Run, d.watch, d.board.run, d.play)
@@ -85,7 +87,12 @@ func (c demoCmd) Run(ctx context.Context, e *env) error {
 // plan reads the events.
 func (c demoCmd) plan(e *env) (*plan, error) {
 	if c.Events == "" {
-		return newPlan("examples/orders/events.jsonl", orders.Events, demoPause)
+		p, err := newPlan("examples/orders/events.jsonl", orders.Events)
+		if err != nil {
+			return nil, err
+		}
+		p.pause, p.slots = examplePause, exampleSlots
+		return p, nil
 	}
 	arg := "@" + c.Events
 	if c.Events == "-" {
@@ -95,7 +102,7 @@ func (c demoCmd) plan(e *env) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newPlan(c.Events, data, 0)
+	return newPlan(c.Events, data)
 }
 
 // demo is one performance.

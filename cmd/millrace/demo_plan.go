@@ -21,6 +21,7 @@ type plan struct {
 	triggers []spec.Trigger
 	events   []*nats.Msg
 	pause    time.Duration // after each event
+	slots    int           // of the worker
 
 	jobs      int // that should be there in the end
 	started   int // events that start jobs
@@ -31,8 +32,8 @@ type plan struct {
 }
 
 // newPlan reads events, one JSON object a line; file is for messages.
-func newPlan(file string, lines []byte, pause time.Duration) (*plan, error) {
-	p := &plan{pause: pause}
+func newPlan(file string, lines []byte) (*plan, error) {
+	p := &plan{slots: demoSlots}
 	docs, err := spec.Parse("examples/orders/triggers.yaml", orders.Triggers)
 	if err != nil {
 		return nil, err

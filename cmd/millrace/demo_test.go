@@ -14,7 +14,7 @@ import (
 // The plan of the example is what its events say to a reader.
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	p, err := newPlan("events.jsonl", orders.Events, 0)
+	p, err := newPlan("events.jsonl", orders.Events)
 	if err != nil {
 		t.Fatal(err)
 	}
