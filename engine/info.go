@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
@@ -162,6 +164,7 @@ func (e *Engine) List(ctx context.Context, opts ...ListOptions) ([]JobInfo, erro
 	if err != nil {
 		return nil, fmt.Errorf("engine: list jobs: %w", err)
 	}
+	slices.SortFunc(list, func(a, b JobInfo) int { return cmp.Compare(b.Revision, a.Revision) })
 	return list, nil
 }
 

@@ -175,6 +175,37 @@ func TestRecent(t *testing.T) {
 	})
 }
 
+// A key that changes while others are visited is visited all the same, once.
+func TestRecentDuringChanges(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, t.TempDir())
+	makeBucket(t, srv, true)
+	b := open[int](t, natstest.Connect(t, srv))
+	const keys = 2000
+	for i := range keys {
+		create(t, b, fmt.Sprint("k.", i), i)
+	}
+	visits := map[string]int{}
+	err := b.Recent(t.Context(), "k.*", func(e kv.Entry[int]) bool {
+		visits[e.Key]++
+		if n := len(visits); n%100 == 0 && n < keys/2 { // one that is seen, and one that is not yet
+			update(t, b, e.Key, -1, e.Revision)
+			old := fmt.Sprint("k.", n/100)
+			update(t, b, old, -1, mustGet(t, b, old).Revision)
+		}
+		return true
+	})
+	is(t, "recent", err, nil)
+	if len(visits) != keys {
+		t.Errorf("%d keys were visited, want %d", len(visits), keys)
+	}
+	for key, n := range visits {
+		if n != 1 {
+			t.Errorf("%s was visited %d times", key, n)
+		}
+	}
+}
+
 type churning struct {
 	groups, writes, ends int
 	seed                 uint64

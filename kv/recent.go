@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -10,9 +11,12 @@ import (
 // recentPage is how many messages Recent asks for at once.
 const recentPage = 256
 
-// Recent calls visit with the values of all keys that match filter, the most
-// recently changed first, until visit returns false. What changes during the
-// walk may be missed. Any replica answers.
+// lateRounds is how often Recent looks for what changed while it looked.
+const lateRounds = 3
+
+// Recent calls visit once for every key that matches filter, the most recently
+// changed first, until visit returns false. A key whose change took it out of
+// the walk comes at the end, with its new value. Any replica answers.
 //
 // It walks the stream backwards by windows of sequences. A window that turns
 // out thin makes the next one wider, so that long gaps cost little.
@@ -25,6 +29,20 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 	if filter != ">" {
 		get.NextBySubject = b.prefix + filter
 	}
+	seen := map[string]struct{}{}
+	show := func(found []stored) (more bool) {
+		for _, s := range slices.Backward(found) {
+			e, ok := b.value(s)
+			if _, again := seen[s.subject]; again || !ok {
+				continue
+			}
+			seen[s.subject] = struct{}{}
+			if !visit(e) {
+				return false
+			}
+		}
+		return true
+	}
 	width := uint64(recentPage)
 	for end := last + 1; end > first; { // end is the first sequence that was seen
 		start := first
@@ -36,10 +54,8 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 		if err != nil {
 			return b.failed("list", filter, err)
 		}
-		for i := len(found) - 1; i >= 0; i-- {
-			if e, ok := b.value(found[i]); ok && !visit(e) {
-				return nil
-			}
+		if !show(found) {
+			return nil
 		}
 		switch {
 		case len(found) < recentPage/4:
@@ -48,6 +64,29 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 			width = max(width/2, recentPage)
 		}
 		end = start
+	}
+	return b.late(ctx, get, last+1, show)
+}
+
+// late shows what was written since sequence start.
+func (b *Bucket[T]) late(ctx context.Context, get directGet, start uint64, show func([]stored) bool) error {
+	for range lateRounds {
+		_, last, err := b.span(ctx)
+		if err != nil {
+			return b.failed("list", b.name, err)
+		}
+		if last < start {
+			return nil
+		}
+		get.Seq = start
+		found, err := b.window(ctx, get, last+1)
+		if err != nil {
+			return b.failed("list", b.name, err)
+		}
+		if !show(found) {
+			return nil
+		}
+		start = last + 1
 	}
 	return nil
 }
