@@ -66,7 +66,7 @@ func Open(pub *publish.Publisher, work *streams.Work, asker *nodes.Asker, opts O
 	}
 	return &Store{
 		ns: opts.Namespace, lease: opts.Lease, log: opts.Logger, pub: pub, work: work, asker: asker,
-		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec()),
+		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec(), kv.Options{Logger: opts.Logger}),
 	}
 }
 
