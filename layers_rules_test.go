@@ -198,7 +198,7 @@ func sleeping(sources []source) (problems []string) {
 		bubble := false
 		ast.Inspect(s.file, func(n ast.Node) bool {
 			id, ok := n.(*ast.Ident)
-			bubble = bubble || ok && (id.Name == "synctest" || id.Name == "Bubble")
+			bubble = bubble || ok && (id.Name == "synctest" || strings.EqualFold(id.Name, "bubble"))
 			return !bubble
 		})
 		if !s.test || bubble {

@@ -232,6 +232,7 @@ func TestLayersSleep(t *testing.T) {
 		{"not a test", "p/p.go", sleep, ""}, // the linter forbids that
 		{"a duration", "p/p_test.go", "package p\nimport \"time\"\nvar d = time.Second\n", ""},
 		{"in a bubble", "p/p_test.go", sleep + "var _ = natstest.Bubble\n", ""},
+		{"in a bubble of the package", "p/p_test.go", sleep + "var _ = bubble\n", ""},
 		{"in a bare bubble", "p/p_test.go", sleep + "var _ = synctest.Test\n", ""},
 		{"asleep", "p/p_test.go", sleep, "p/p_test.go:3 calls time.Sleep outside a bubble"},
 	})
