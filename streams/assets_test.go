@@ -70,10 +70,16 @@ func describe(c jetstream.StreamConfig) string {
 		on   bool
 		name string
 	}{
-		{c.AllowDirect, "direct gets"}, {c.AllowRollup, "rollups"}, {c.AllowMsgTTL, "TTLs"},
+		{c.AllowDirect, "direct gets"},
+		{c.AllowRollup, "rollups"},
+		{c.AllowMsgTTL, "TTLs"},
 		{c.SubjectDeleteMarkerTTL > 0, fmt.Sprint("markers for ", c.SubjectDeleteMarkerTTL)},
-		{c.NoAck, "no acks"}, {c.DenyDelete, "no deletes"}, {c.DenyPurge, "no purges"}, {c.AllowAtomicPublish, "batches"},
-		{c.AllowMsgSchedules, "schedules"}, {c.Compression != jetstream.NoCompression, "compression"},
+		{c.NoAck, "no acks"},
+		{c.DenyDelete, "no deletes"},
+		{c.DenyPurge, "no purges"},
+		{c.AllowAtomicPublish, "batches"},
+		{c.AllowMsgSchedules, "schedules"},
+		{c.Compression != jetstream.NoCompression, "compression"},
 	} {
 		if feature.on {
 			has = append(has, feature.name)

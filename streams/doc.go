@@ -2,7 +2,9 @@
 // messages that drive work.
 //
 //	assets     names, subjects and configurations, as data      assets.go
-//	Ensure     creates or updates them, from many processes     ensure.go
+//	Ensure     creates or updates them, from many processes     ensure.go, server.go
+//	bootstrap  the lease under which streams are edited         bootstrap.go
+//	Captured   the stream of events on users' plain subjects    capture.go
 //	Envelope   what every message carries, whatever its type    envelope.go
 //	Work       the work queue: offer, pull, keep alive, ack     work.go, pull.go
 //

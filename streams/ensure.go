@@ -234,7 +234,7 @@ func (b *bootstrap) createLeases(ctx context.Context) (stream jetstream.Stream, 
 		stream, err = b.js.CreateStream(ctx, complete(b.ns.leases(), replicas))
 		switch {
 		case err == nil:
-			b.opts.Logger.InfoContext(ctx, "stream created", "stream", b.ns.bucketStream(Leases), "replicas", replicas)
+			b.opts.Logger.InfoContext(ctx, "stream made", "stream", b.ns.bucketStream(Leases), "how", "created", "replicas", replicas)
 			return stream, nil
 		case errors.Is(err, jetstream.ErrStreamNameAlreadyInUse): // made by another process, otherwise
 			return b.js.Stream(ctx, b.ns.bucketStream(Leases))
@@ -248,7 +248,7 @@ func (b *bootstrap) createLeases(ctx context.Context) (stream jetstream.Stream, 
 // put creates a stream or brings it up to date.
 func (b *bootstrap) put(ctx context.Context, config jetstream.StreamConfig) error {
 	stream, err := b.js.Stream(ctx, config.Name)
-	verb, put := "created", b.js.CreateStream
+	how, put := "created", b.js.CreateStream
 	switch {
 	case err == nil:
 		version, _ := strconv.Atoi(stream.CachedInfo().Config.Metadata[versionKey]) // 0 for a stream of nobody's
@@ -258,14 +258,14 @@ func (b *bootstrap) put(ctx context.Context, config jetstream.StreamConfig) erro
 		if version == Version {
 			return nil
 		}
-		verb, put = "updated", b.js.UpdateStream
+		how, put = "updated", b.js.UpdateStream
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("streams: look for stream %s: %w", config.Name, explain(err))
 	}
 	if _, err := put(ctx, config); err != nil {
 		return fmt.Errorf("streams: make stream %s: %w", config.Name, explain(err))
 	}
-	b.opts.Logger.InfoContext(ctx, "stream "+verb, "stream", config.Name, "replicas", config.Replicas)
+	b.opts.Logger.InfoContext(ctx, "stream made", "stream", config.Name, "how", how, "replicas", config.Replicas)
 	return nil
 }
 

@@ -59,8 +59,8 @@ func (w *Work) Puller(queue string) (*Puller, error) {
 // has forgotten it then; so does a new leader of the queue's consumer.
 func (p *Puller) Pull(ctx context.Context, n int, wait time.Duration, take func(*Delivery, error)) (taken int, err error) {
 	n = min(n, MaxPull)
-	if n <= 0 {
-		return 0, nil
+	if n <= 0 || ctx.Err() != nil {
+		return 0, context.Cause(ctx)
 	}
 	life := p.work.pub.Conn().Stats().Reconnects
 	subject, err := p.ask(ctx, n, wait)

@@ -92,7 +92,8 @@ func TestEnsureDenied(t *testing.T) {
 		{"settings", except("$KV.mr_default_config.>"), time.Second, []string{`to "$KV.mr_default_config.settings"`, "let this user do that"}},
 		{
 			"inbox", &server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"none"}}},
-			25 * time.Second, []string{"no answer", "its inbox"},
+			25 * time.Second,
+			[]string{"no answer", "its inbox"},
 		},
 	}
 	for _, test := range tests {

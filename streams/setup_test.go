@@ -172,7 +172,7 @@ func (w *world) pull(p *streams.Puller, n int, wait time.Duration) []*streams.De
 func (w *world) eventually(p *streams.Puller) (got *streams.Delivery) {
 	w.Helper()
 	for got == nil && w.Context().Err() == nil {
-		_, err := p.Pull(w.Context(), 1, 2*time.Second, func(d *streams.Delivery, err error) { got = must(d, err)(w) })
+		_, err := p.Pull(w.Context(), 1, 500*time.Millisecond, func(d *streams.Delivery, err error) { got = must(d, err)(w) })
 		if err != nil {
 			w.Logf("pull: %v", err)
 			<-time.After(20 * time.Millisecond)

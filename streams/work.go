@@ -58,7 +58,12 @@ func (w *Work) Offer(ctx context.Context, item Item) error {
 // OfferAsync publishes an item and calls done with the outcome, from a
 // goroutine that it must not block.
 func (w *Work) OfferAsync(item Item, done func(error)) {
-	w.pub.PublishAsync(w.message(item), func(_ publish.Ack, err error) { done(err) })
+	w.pub.PublishAsync(w.message(item), func(_ publish.Ack, err error) {
+		if err != nil {
+			err = fmt.Errorf("streams: offer %s.%s: %w", item.Queue, item.Local, err)
+		}
+		done(err)
+	})
 }
 
 func (w *Work) message(item Item) *nats.Msg {
