@@ -28,7 +28,7 @@ func TestList(t *testing.T) {
 		if _, err := p.Submit(t.Context(), "b.three", nil, engine.SubmitOptions{ID: "3", Queue: "a-other"}); err != nil {
 			t.Fatal(err)
 		}
-		p.run(engine.WorkerOptions{}, napping("b.two", newLedger()))
+		p.run(engine.WorkerOptions{Slots: 1}, napping("b.two", newLedger()))
 		ended(t, p.Engine, "b.2", "succeeded", 1, 0)
 		synctest.Wait()
 		if _, err := p.Cancel(t.Context(), "a.2"); err != nil {

@@ -219,7 +219,7 @@ func TestFinishWhileAway(t *testing.T) {
 		p.submit(job("1"))
 		entry, d := p.start("t1")
 		p.link.Down()
-		time.AfterFunc(time.Hour, p.link.Up)
+		time.AfterFunc(5*time.Minute, p.link.Up)
 		if fate := p.finish(entry, "t1", done("t1"), d); fate != store.Accepted {
 			t.Errorf("the outcome is %s, want accepted", fate)
 		}

@@ -127,7 +127,7 @@ func TestSubmitThenAway(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				p := w.process("a")
 				p.fail(jobWrites, fault)
-				time.AfterFunc(time.Hour, p.link.Up)
+				time.AfterFunc(5*time.Minute, p.link.Up)
 				p.submit(job("1"))
 				w.want("q.1", machine.Pending, 0, 0)
 				w.wantItems("q.1", 1)
