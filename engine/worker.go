@@ -188,7 +188,7 @@ func (w *Worker) await(attempts *sync.WaitGroup) error {
 	case <-done:
 		return nil
 	case <-time.After(w.opts.Grace):
-		return fmt.Errorf("engine: worker: handlers did not end within %v of their context: their jobs will run again elsewhere", w.opts.Grace)
+		return fmt.Errorf("engine: worker: handlers did not end, or their outcomes could not be stored, within %v: their jobs will run again elsewhere", w.opts.Grace)
 	}
 }
 
