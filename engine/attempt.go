@@ -78,14 +78,23 @@ func (h *hand) finish(entry store.Entry, token string, ev outcome) {
 		return
 	}
 	d := h.eng.running.end(token)
-	if fate == store.Stale || fate == store.Ended {
-		h.log.Warn("outcome is stale", "job", entry.Key, "attempt", entry.Value.Attempt, "state", stored.Value.State)
-	}
+	h.tell(ev.Event, fate, entry.Value, stored.Value)
 	if fate.Acknowledge() {
 		err = d.Ack()
 	}
 	if err != nil {
 		h.log.Debug("item comes back", "job", entry.Key, "err", err)
+	}
+}
+
+// tell logs what users want to hear of an attempt that has ended: that it
+// failed, or that nobody wanted its outcome.
+func (h *hand) tell(ev machine.Event, fate store.Fate, j, now machine.Job) {
+	switch erred, failed := ev.(machine.Erred); {
+	case fate == store.Stale || fate == store.Ended:
+		h.log.Warn("outcome is stale", "job", j.ID, "kind", j.Kind, "attempt", j.Attempt, "state", now.State)
+	case failed:
+		h.log.Warn("attempt failed", "job", j.ID, "kind", j.Kind, "attempt", j.Attempt, "state", now.State, "err", erred.Error.Message)
 	}
 }
 
@@ -173,7 +182,10 @@ func conclude(cause error, result json.RawMessage, err error, hold machine.Hold)
 	case errors.Is(cause, ErrLeaseLost), errors.Is(cause, ErrStopping):
 		return outcome{Event: machine.Returned{Hold: hold, Reason: cause.Error()}}
 	case errors.Is(cause, ErrTimeout):
-		return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{Code: "timeout", Message: clip(ErrTimeout.Error()+": "+err.Error(), maxMessage)}}}
+		if !errors.Is(err, ErrTimeout) {
+			err = fmt.Errorf("%w: %w", ErrTimeout, err)
+		}
+		return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{Code: "timeout", Message: clip(err.Error(), maxMessage)}}}
 	}
 	return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{Message: clip(err.Error(), maxMessage)}}}
 }

@@ -28,6 +28,8 @@ type Options struct {
 	Labels map[string]string
 	// Build names the version of the program, for lists of nodes.
 	Build string
+	// Existing refuses to create the namespace: it must be there.
+	Existing bool
 	// Replicas is how many servers keep each asset: 1, 3, or 0 for what fits
 	// the cluster. It matters to the first process of a namespace.
 	Replicas int
@@ -115,7 +117,7 @@ func Connect(ctx context.Context, nc *nats.Conn, opts ...Options) (*Engine, erro
 func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, error) {
 	ns := streams.Namespace(o.Namespace)
 	settings, err := streams.Ensure(ctx, ns, pub, streams.Options{
-		Replicas: o.Replicas, Lease: o.Lease, Holder: o.Node, Logger: o.Logger,
+		Existing: o.Existing, Replicas: o.Replicas, Lease: o.Lease, Holder: o.Node, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err

@@ -28,6 +28,8 @@ type Options struct {
 	// Holder names this process to others that wait for it. Default: the
 	// connection's name and ID.
 	Holder string
+	// Existing refuses to create anything: the namespace must be there.
+	Existing bool
 	// Logger is told of what is created and updated. Default slog.Default.
 	Logger *slog.Logger
 }
@@ -144,6 +146,9 @@ func (b *bootstrap) try(ctx context.Context) (Settings, error) {
 	settings, err := b.settled(ctx)
 	if !errors.Is(err, errUnsettled) {
 		return settings, err
+	}
+	if b.opts.Existing {
+		return Settings{}, fmt.Errorf(`namespace %s does not exist on %s, or not all of it: check --namespace, or start "millrace serve"`, b.ns, b.pub.Conn().ConnectedUrlRedacted())
 	}
 	if err := b.run(ctx); err != nil {
 		return Settings{}, err

@@ -55,6 +55,24 @@ func TestEnsureOptions(t *testing.T) {
 	}
 }
 
+// Whoever wants what exists makes nothing.
+func TestEnsureExisting(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, t.TempDir())
+	nc := connect(t, srv)
+	_, err := streams.Ensure(t.Context(), ns, publisher(t, nc), streams.Options{Existing: true})
+	oneLine(t, err, "does not exist", "check --namespace")
+	if all := configs(t, open(t, nc)); len(all) != 0 {
+		t.Errorf("a refusal made %v", all)
+	}
+	if _, err := streams.Ensure(t.Context(), ns, publisher(t, nc), streams.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := streams.Ensure(t.Context(), ns, publisher(t, nc), streams.Options{Existing: true}); err != nil {
+		t.Errorf("got %v, want the namespace that is there", err)
+	}
+}
+
 // The second call finds everything there, and writes nothing.
 func TestEnsureAgain(t *testing.T) {
 	t.Parallel()
