@@ -1,4 +1,4 @@
-// Package millrace is the root of an event-driven job and workflow engine that
+// Package millrace is the root of an event-driven job engine that
 // needs nothing but NATS. It has no code of its own; its tests hold the rules
 // that the rest of the tree keeps.
 //
