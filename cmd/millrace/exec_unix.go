@@ -18,6 +18,3 @@ func terminateGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGTERM) }
 
 // killGroup ends a group. A group that is gone does no harm.
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) }
-
-// groupAlive reports whether anybody is left in a group.
-func groupAlive(pid int) bool { return syscall.Kill(-pid, 0) == nil }

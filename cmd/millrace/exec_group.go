@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package main
+
+import "syscall"
+
+// groupAlive reports whether anybody is left in a group.
+func groupAlive(pid int) bool { return syscall.Kill(-pid, 0) == nil }
