@@ -71,7 +71,7 @@ func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
 	if err := srv.Shutdown(ending); errors.Is(err, context.DeadlineExceeded) {
 		_ = srv.Close()
 	}
-	_ = <-ended // http.ErrServerClosed
+	<-ended // http.ErrServerClosed
 	return nil
 }
 
