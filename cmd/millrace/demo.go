@@ -143,11 +143,12 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(d.began)
+	most := len(d.plan.triggers)*len(d.plan.events) + 1 // one more than there should ever be
 	var err error
-	if d.dead, err = d.eng.DeadEvents(ctx, "", max(1, len(d.plan.events))); err != nil {
+	if d.dead, err = d.eng.DeadEvents(ctx, "", most); err != nil {
 		return err
 	}
-	if d.jobs, err = d.eng.List(ctx, engine.ListOptions{Limit: len(d.plan.triggers)*len(d.plan.events) + 1}); err != nil {
+	if d.jobs, err = d.eng.List(ctx, engine.ListOptions{Limit: most}); err != nil {
 		return err
 	}
 	d.took = took

@@ -41,7 +41,7 @@ func (d *demo) events() string {
 		{p.filtered, "filtered"},
 		{p.repeated, "known already"},
 		{p.untouched, "without a trigger"},
-		{len(d.dead), "not mapped"},
+		{p.unmapped, "not mapped"},
 	} {
 		if part.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.text))
@@ -88,8 +88,8 @@ func (d *demo) judge() error {
 	for _, dead := range d.dead {
 		errs = append(errs, fmt.Errorf("event on %s is no job for trigger %s: %s", dead.Subject, dead.Trigger, dead.Reason))
 	}
-	if len(d.dead) != d.plan.unmapped {
-		errs = append(errs, fmt.Errorf("%d events could not be mapped, and %d were to be expected", len(d.dead), d.plan.unmapped))
+	if len(d.dead) != d.plan.dead {
+		errs = append(errs, fmt.Errorf("there are %d dead events, and %d were to be expected", len(d.dead), d.plan.dead))
 	}
 	return errors.Join(errs...)
 }

@@ -28,7 +28,8 @@ type plan struct {
 	filtered  int // events that start nothing because of when
 	repeated  int // events whose jobs are all there already
 	untouched int // events on subjects without a trigger
-	unmapped  int // times that a trigger cannot map an event
+	unmapped  int // events that start nothing because a trigger cannot map them
+	dead      int // events that should be dead: one for each trigger that cannot map it
 }
 
 // newPlan reads events, one JSON object a line; file is for messages.
@@ -57,6 +58,9 @@ func newPlan(file string, lines []byte) (*plan, error) {
 	}
 	if len(errs) > 0 {
 		return nil, usage(errors.Join(errs...))
+	}
+	if len(p.events) == 0 {
+		return nil, usage(errors.New("no events: give at least one line"))
 	}
 	return p, p.foresee()
 }
@@ -100,7 +104,7 @@ func (p *plan) foresee() error {
 	}
 	known := map[string]bool{}
 	for n, msg := range p.events {
-		var fits, skipped, again, fresh int
+		var fits, skipped, again, fresh, dead int
 		for i, t := range p.triggers {
 			if !spec.Contains(t.Subject, msg.Subject) {
 				continue
@@ -110,7 +114,7 @@ func (p *plan) foresee() error {
 			id := name.JobID(name.Queue(t.Job), name.Token(mapped.ID))
 			switch {
 			case err != nil:
-				p.unmapped++
+				dead++
 			case mapped.Skip:
 				skipped++
 			case known[id]:
@@ -121,9 +125,12 @@ func (p *plan) foresee() error {
 			}
 		}
 		p.jobs += fresh
+		p.dead += dead
 		switch {
 		case fresh > 0:
 			p.started++
+		case dead > 0:
+			p.unmapped++
 		case fits == 0:
 			p.untouched++
 		case again > 0:

@@ -20,11 +20,11 @@ func TestPlan(t *testing.T) {
 	}
 	got := map[string]int{
 		"triggers": len(p.triggers), "events": len(p.events), "started": p.started, "jobs": p.jobs,
-		"filtered": p.filtered, "repeated": p.repeated, "untouched": p.untouched, "unmapped": p.unmapped,
+		"filtered": p.filtered, "repeated": p.repeated, "untouched": p.untouched, "unmapped": p.unmapped, "dead": p.dead,
 	}
 	want := map[string]int{
 		"triggers": 4, "events": 14, "started": 11, "jobs": 16,
-		"filtered": 1, "repeated": 1, "untouched": 1, "unmapped": 0,
+		"filtered": 1, "repeated": 1, "untouched": 1, "unmapped": 0, "dead": 0,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("plan (-want +got):\n%s", diff)
