@@ -18,75 +18,17 @@ type jobCmd struct {
 	Cancel jobCancelCmd `cmd:"" help:"Cancel a job that has not started."`
 }
 
-type jobSubmitCmd struct {
-	Kind  string `arg:"" help:"Name of the handler, such as email.send."`
-	ID    string `help:"Local ID: submitting it again attaches to the job that is there." placeholder:"ID"`
-	Input string `help:"JSON, @FILE, or - for standard input." placeholder:"JSON"`
-	Queue string `help:"Where the job waits. Default: the kind up to its first dot." placeholder:"QUEUE"`
-	Wait  bool   `help:"Wait until the job has ended; the exit status is 1 if it did not succeed."`
-}
-
-// Run submits a job and prints it.
-func (c jobSubmitCmd) Run(ctx context.Context, e *env) error {
-	input, err := e.jsonText("--input", c.Input)
-	if err := errors.Join(c.check(), err); err != nil {
-		return err
-	}
-	eng, shut, err := e.connect(ctx, engine.Options{})
-	if err != nil {
-		return err
-	}
-	defer shut()
-	job, err := eng.Submit(ctx, c.Kind, input, engine.SubmitOptions{ID: c.ID, Queue: c.Queue})
-	if err != nil {
-		return err
-	}
-	if !c.Wait {
-		info, err := job.Get(ctx)
-		if err != nil {
-			return err
-		}
-		return printJob(e, info)
-	}
-	info, err := eng.Wait(ctx, job.ID)
-	if err != nil {
-		return err
-	}
-	return errors.Join(printJob(e, info), info.Err())
-}
-
-// check refuses names that no server needs to look at.
-func (c jobSubmitCmd) check() error {
-	errs := []error{usage(name.CheckKind(c.Kind))}
-	if c.ID != "" {
-		errs = append(errs, usage(name.CheckLocal(c.ID)))
-	}
-	if c.Queue != "" {
-		errs = append(errs, usage(name.Check("queue", c.Queue)))
-	}
-	return errors.Join(errs...)
-}
-
 type jobGetCmd struct {
 	ID string `arg:"" help:"ID of the job: queue, dot, local ID."`
 }
 
 // Run prints a job.
 func (c jobGetCmd) Run(ctx context.Context, e *env) error {
-	return one(ctx, e, c.ID, (*engine.Engine).Get)
-}
-
-type jobCancelCmd struct {
-	ID string `arg:"" help:"ID of the job: queue, dot, local ID."`
-}
-
-// Run cancels a job and prints it.
-func (c jobCancelCmd) Run(ctx context.Context, e *env) error {
-	return one(ctx, e, c.ID, (*engine.Engine).Cancel)
+	return one(ctx, e, c.ID, func(eng *engine.Engine) (engine.JobInfo, error) { return eng.Get(ctx, c.ID) })
 }
 
 // one does something to one job and prints it.
-func one(ctx context.Context, e *env, id string, do func(*engine.Engine, context.Context, string) (engine.JobInfo, error)) error {
+func one(ctx context.Context, e *env, id string, do func(*engine.Engine) (engine.JobInfo, error)) error {
 	if err := checkJobID(id); err != nil {
 		return err
 	}
@@ -95,21 +37,18 @@ func one(ctx context.Context, e *env, id string, do func(*engine.Engine, context
 		return err
 	}
 	defer shut()
-	info, err := do(eng, ctx, id)
+	info, err := do(eng)
 	if errors.Is(err, engine.ErrNotFound) {
 		return notFound(e, id)
-	}
-	if errors.Is(err, engine.ErrRunning) {
-		return fmt.Errorf("job %s is running: only one that has not started can be cancelled", id)
 	}
 	if err != nil {
 		return err
 	}
-	return printJob(e, info)
+	return describe(e, info, jobFields(info))
 }
 
 func notFound(e *env, id string) error {
-	return fmt.Errorf("job %s is not in namespace %s: it never was, or its time has passed: see millrace job list", id, e.Namespace)
+	return fmt.Errorf("there is no job %s in namespace %s: it never was, or its time has passed: see millrace job list", id, e.Namespace)
 }
 
 func checkJobID(id string) error {
@@ -166,8 +105,8 @@ func message(e *engine.ErrorInfo) string {
 	return e.Message
 }
 
-// printJob prints one job, with its attempts.
-func printJob(e *env, j engine.JobInfo) error {
+// jobFields returns what is known about one job, with its attempts.
+func jobFields(j engine.JobInfo) []field {
 	fields := []field{
 		{"job", j.ID},
 		{"kind", j.Kind},
@@ -194,5 +133,5 @@ func printJob(e *env, j engine.JobInfo) error {
 		}
 		fields = append(fields, field{"attempt " + strconv.Itoa(a.Number), line})
 	}
-	return describe(e, j, fields)
+	return fields
 }
