@@ -42,7 +42,7 @@ func CheckMade(local string) error {
 	case local[0] == '=' || local[len(local)-1] == '=':
 		return fmt.Errorf(`ID %s begins or ends with "=": the engine makes no such ID`, quote(local))
 	}
-	return checkBytes("ID", strings.ReplaceAll(local, "=", "-"), local)
+	return checkBytes("ID", strings.ReplaceAll(local, "=", "-"), local, tokenBytes)
 }
 
 // IsMade reports whether local is the kind of ID that the engine makes, not a
@@ -99,20 +99,23 @@ func SplitJobID(id string) (queue, local string, err error) {
 func check(what, token string, limit int) error {
 	switch {
 	case token == "":
-		return fmt.Errorf("%s is empty: give it 1 to %d of A-Z a-z 0-9 _ -", what, limit)
+		return fmt.Errorf("%s is empty: give it 1 to %d of %s", what, limit, tokenBytes)
 	case len(token) > limit:
 		return fmt.Errorf("%s %s has %d bytes: shorten it to at most %d", what, quote(token), len(token), limit)
 	}
-	return checkBytes(what, token, token)
+	return checkBytes(what, token, token, tokenBytes)
 }
 
+// tokenBytes names the bytes of a token.
+const tokenBytes = "A-Z a-z 0-9 _ -"
+
 // checkBytes looks for a byte in s that no token has; given is what the error
-// repeats.
-func checkBytes(what, s, given string) error {
+// repeats, allowed what it proposes.
+func checkBytes(what, s, given, allowed string) error {
 	for i := range len(s) {
 		if !tokenByte(s[i]) {
 			r, _ := utf8.DecodeRuneInString(s[i:])
-			return fmt.Errorf("%s %s contains %q: use only A-Z a-z 0-9 _ -", what, quote(given), r)
+			return fmt.Errorf("%s %s contains %q: use only %s", what, quote(given), r, allowed)
 		}
 	}
 	return nil
@@ -133,7 +136,7 @@ func checkDotted(what, s string) error {
 			return fmt.Errorf("%s %s has %d bytes between its dots: shorten that part to at most %d",
 				what, quote(s), len(token), MaxToken)
 		}
-		if err := checkBytes(what, token, s); err != nil {
+		if err := checkBytes(what, token, s, tokenBytes+" and dots"); err != nil {
 			return err
 		}
 	}

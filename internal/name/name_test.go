@@ -45,11 +45,11 @@ func TestChecks(t *testing.T) {
 		{name.CheckKind, "email..send", `kind "email..send" has nothing before, after or between its dots: write it like order.created`},
 		{name.CheckKind, ".send", `kind ".send" has nothing before, after or between its dots: write it like order.created`},
 		{name.CheckKind, "email.", `kind "email." has nothing before, after or between its dots: write it like order.created`},
-		{name.CheckKind, "email send", `kind "email send" contains ' ': use only A-Z a-z 0-9 _ -`},
+		{name.CheckKind, "email send", `kind "email send" contains ' ': use only A-Z a-z 0-9 _ - and dots`},
 		{name.CheckKind, long[:65], `kind "` + long[:65] + `" has 65 bytes between its dots: shorten that part to at most 64`},
 		{name.CheckKind, long[:129], `kind "` + long[:80] + `"… has 129 bytes: shorten it to at most 128`},
 		{name.CheckEvent, "order.paid", ""},
-		{name.CheckEvent, "order/paid", `event "order/paid" contains '/': use only A-Z a-z 0-9 _ -`},
+		{name.CheckEvent, "order/paid", `event "order/paid" contains '/': use only A-Z a-z 0-9 _ - and dots`},
 
 		{name.CheckSubject, "orders.created", ""},
 		{name.CheckSubject, "orders.*.created", ""},
