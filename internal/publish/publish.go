@@ -263,8 +263,9 @@ func (p *Publisher) reply(n uint64) string {
 // means for the message.
 func sendError(err error) error {
 	switch {
-	case errors.Is(err, nats.ErrReconnectBufExceeded),
-		errors.Is(err, nats.ErrConnectionClosed),
+	case errors.Is(err, nats.ErrReconnectBufExceeded):
+		return fmt.Errorf("publish: %w: %w", ErrUnsent, away{})
+	case errors.Is(err, nats.ErrConnectionClosed),
 		errors.Is(err, nats.ErrConnectionDraining):
 		return fmt.Errorf("publish: %w: %w", ErrUnsent, err)
 	case errors.Is(err, nats.ErrMaxPayload),
@@ -275,6 +276,13 @@ func sendError(err error) error {
 	}
 	return fmt.Errorf("publish: %w: %w", ErrUnknown, err) // it broke while writing
 }
+
+// away is [nats.ErrReconnectBufExceeded] in words: on a connection that buffers
+// nothing it means that there is no connection now.
+type away struct{}
+
+func (away) Error() string { return "not connected to NATS" }
+func (away) Unwrap() error { return nats.ErrReconnectBufExceeded }
 
 // dispatch hands an answer to whoever waits for it. Answers that come too late
 // are dropped.

@@ -247,8 +247,8 @@ func TestFaults(t *testing.T) {
 					t.Errorf("took %v, want %v", got, tt.after)
 				}
 				if tt.fault == natstest.DownAfter {
-					if _, err := p.Publish(t.Context(), message("s.a")); !errors.Is(err, publish.ErrUnsent) {
-						t.Errorf("while down: got %v, want ErrUnsent", err)
+					if _, err := p.Publish(t.Context(), message("s.a")); !errors.Is(err, publish.ErrUnsent) || err.Error() != "publish: not sent: not connected to NATS" {
+						t.Errorf("while down: got %v, want ErrUnsent for want of a connection", err)
 					}
 					link.Up()
 				}
