@@ -79,15 +79,17 @@ func (c workerCmd) definitions(programs *programs) ([]engine.Definition, error) 
 	for _, arg := range c.Exec {
 		kind, line, ok := strings.Cut(arg, "=")
 		switch {
-		case !ok || strings.TrimSpace(line) == "":
-			errs = append(errs, fmt.Errorf("--exec %q has no command: write it like greet='echo hello'", arg))
+		case !ok || kind == "" || strings.TrimSpace(line) == "":
+			errs = append(errs, fmt.Errorf("--exec wants KIND=COMMAND, such as greet='echo hello', not %q", arg))
 			continue
 		case seen[kind]:
 			errs = append(errs, fmt.Errorf("--exec gives two commands for kind %s: leave one out", kind))
 			continue
 		}
 		seen[kind] = true
-		errs = append(errs, name.CheckKind(kind))
+		if err := name.CheckKind(kind); err != nil {
+			errs = append(errs, fmt.Errorf("--exec: %w", err))
+		}
 		p := program{line: line, grace: c.Grace, running: programs}
 		defs = append(defs, engine.NewJob[json.RawMessage, json.RawMessage](kind, p.handle, engine.JobOptions{Timeout: c.Timeout}))
 	}
