@@ -58,6 +58,11 @@ type LeaseOptions struct {
 	// with that token is replaced.
 	TakeOver string
 
+	// Vigil, if it is given, is kept over all tries for one key: what somebody
+	// else has under it is replaced once the vigil is over. Default: a key that
+	// does not expire is held for ever.
+	Vigil *Vigil
+
 	// Logger hears of renewals that fail. Default slog.Default.
 	Logger *slog.Logger
 }
@@ -105,8 +110,8 @@ type Lease struct {
 }
 
 // Take takes the lease of key for holder, in one try: over nothing, over a
-// marker, or over a value with the token of TakeOver. It returns [ErrHeld] if
-// somebody else's value is there. A write whose answer is lost is settled, for
+// marker, over a value with the token of TakeOver, or over one whose Vigil is
+// over. It returns [ErrHeld] if somebody else's value is there. A write whose answer is lost is settled, for
 // which Take waits as long as ctx allows; should ctx end first, the key may be
 // taken until the TTL ends, and [Unknown] recognises the error.
 //
@@ -164,7 +169,7 @@ func (t *taking) try(ctx context.Context) (*Lease, error) {
 			return nil, err
 		case token == t.held.Token:
 			return t.lease(ctx, s.sequence, t.began), nil
-		case token != t.opts.TakeOver || token == "":
+		case (token != t.opts.TakeOver || token == "") && !t.abandoned(s.sequence):
 			t.lost = nil // the revision has moved on: nothing of ours can land any more
 			return nil, fmt.Errorf("%w by %s", ErrHeld, cur.Value.Holder)
 		}
@@ -185,6 +190,11 @@ func (t *taking) try(ctx context.Context) (*Lease, error) {
 		return nil, err
 	}
 	return nil, nil
+}
+
+// abandoned reports whether a revision of somebody else may be replaced.
+func (t *taking) abandoned(revision uint64) bool {
+	return t.opts.Vigil != nil && t.opts.Vigil.Over(revision, t.opts.TTL)
 }
 
 // lease returns the lease that revision has, by a write sent at the given time

@@ -14,6 +14,11 @@
 //
 // # Who is dead
 //
+// A key that is there proves little: a server that was killed may bring back one
+// that had expired, and never end it again. One that nobody renews for two
+// leases is void: the owner removes it if nobody answers, and whoever wants the
+// ID takes it over. [kv.Vigil] says why that is safe.
+//
 // A key that is missing proves nothing: it may be that NATS was away, or that a
 // node is registering again. So whoever finds a job running elsewhere asks the
 // node, and if nobody answers, reads the verdict. Only the owner writes it, and

@@ -47,6 +47,10 @@ type Judge struct {
 	verdicts *kv.Bucket[uint64]
 	wake     chan struct{} // has one element if there is a new suspect
 
+	// vigils are kept over the beats, by node. Run writes them between two
+	// rounds, and only rounds read them.
+	vigils map[string]kv.Vigil
+
 	mu struct {
 		sync.Mutex
 		// suspects are the nodes that may be gone, with the sequence of the
@@ -162,19 +166,24 @@ func (j *Judge) round(ctx context.Context) (wait time.Duration, open bool) {
 // needs no second look. The verdict is last, the end of the nodes stream before
 // the key was found missing: every registration up to there is over, and every
 // later one is greater.
+//
+// A beat that is stale, or that a verdict covers, is removed if its node is gone,
+// and the second look judges. Only the revision that was read is removed, so a
+// renewal that comes in between wins.
 func (j *Judge) judge(ctx context.Context, node string, need, last uint64) (settled bool, err error) {
 	dead, err := j.verdicts.Get(ctx, deadKey(node))
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return false, err
 	}
-	if dead.Value >= need || dead.Value >= last {
-		return true, nil
-	}
-	switch _, err := j.beats.Get(ctx, beatKey(node)); {
-	case err == nil:
-		return true, nil
-	case !errors.Is(err, kv.ErrNotFound):
+	beat, err := j.beats.Get(ctx, beatKey(node))
+	missing := errors.Is(err, kv.ErrNotFound)
+	switch {
+	case err != nil && !missing:
 		return false, err
+	case missing && (dead.Value >= need || dead.Value >= last):
+		return true, nil
+	case !missing && kv.EpochOf(beat) > dead.Value && !j.stale(node, beat):
+		return true, nil
 	}
 	_, err = call(ctx, j.nc, j.opts.Namespace.CtlSubject(node), request{Do: doAlive})
 	if !errors.Is(err, errSilent) {
@@ -182,6 +191,10 @@ func (j *Judge) judge(ctx context.Context, node string, need, last uint64) (sett
 	}
 	if j.opts.Owner.Unbroken() < j.opts.Lease {
 		return false, nil // which it also is when the lease is not valid now
+	}
+	if !missing {
+		j.opts.Logger.WarnContext(ctx, "removing stale beat", "node", node, "incarnation", kv.EpochOf(beat))
+		return false, j.beats.Remove(ctx, beatKey(node), beat.Revision)
 	}
 	if dead.Revision == 0 {
 		_, err = j.verdicts.Create(ctx, deadKey(node), last, kv.WriteOptions{TTL: keepFor})

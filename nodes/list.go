@@ -20,7 +20,7 @@ type State string
 const (
 	Alive    State = "alive"    // it has a beat
 	Draining State = "draining" // it has a beat and takes nothing new
-	Offline  State = "offline"  // it has no beat; it is forgotten after a day
+	Offline  State = "offline"  // it has no beat above its verdict; it is forgotten after a day
 )
 
 // Member is a node as others see it.
@@ -37,11 +37,12 @@ type Member struct {
 func List(ctx context.Context, pub *publish.Publisher, ns streams.Namespace) ([]Member, error) {
 	beats, beatsErr := openBeats(pub, ns).ListStale(ctx, beatKey("*"))
 	infos, infosErr := openInfos(pub, ns).ListStale(ctx, infoKey("*"))
+	verdicts, verdictsErr := openVerdicts(pub, ns).ListStale(ctx, deadKey("*"))
 	owner, ownerErr := openLeases(pub, ns).Get(ctx, ownerKey)
 	if errors.Is(ownerErr, kv.ErrNotFound) {
 		ownerErr = nil
 	}
-	if err := errors.Join(beatsErr, infosErr, ownerErr); err != nil {
+	if err := errors.Join(beatsErr, infosErr, verdictsErr, ownerErr); err != nil {
 		return nil, fmt.Errorf("nodes: list: %w", err)
 	}
 	members := make(map[string]Member, len(infos))
@@ -49,15 +50,18 @@ func List(ctx context.Context, pub *publish.Publisher, ns streams.Namespace) ([]
 		id := strings.TrimPrefix(info.Key, infoKey(""))
 		members[id] = Member{ID: id, State: Offline, Info: info.Value}
 	}
+	dead := deadUpTo(verdicts)
 	for _, beat := range beats {
-		m := members[strings.TrimPrefix(beat.Key, beatKey(""))]
-		m.ID = strings.TrimPrefix(beat.Key, beatKey(""))
-		m.Incarnation = kv.EpochOf(beat)
-		m.State = Alive
+		id, incarnation := strings.TrimPrefix(beat.Key, beatKey("")), kv.EpochOf(beat)
+		if incarnation <= dead[id] {
+			continue // it came back from the dead, see the package comment
+		}
+		m := members[id]
+		m.ID, m.Incarnation, m.State = id, incarnation, Alive
 		if m.Info.Draining {
 			m.State = Draining
 		}
-		members[m.ID] = m
+		members[id] = m
 	}
 	list := make([]Member, 0, len(members))
 	for _, m := range members {

@@ -98,6 +98,7 @@ type Node struct {
 	ctl    *nats.Subscription
 	quiet  chan struct{} // closed when ctl calls nobody any more
 	stale  chan struct{} // has one element if the description shall be written
+	vigil  kv.Vigil      // over what another process has under this ID
 
 	writing sync.Mutex // held while the description is written
 
@@ -112,7 +113,8 @@ type Node struct {
 // Join registers this process as a node and begins to answer what others ask
 // it. It waits while NATS is away. Under an ID that was given and whose key
 // exists, it waits until that key expires, and returns [ErrTaken] as soon as it
-// sees it renewed. The caller runs [Node.Run] at once: nobody else renews.
+// sees it renewed; a key that does neither for two leases is taken over, see
+// [kv.Vigil]. The caller runs [Node.Run] at once: nobody else renews.
 func Join(ctx context.Context, pub *publish.Publisher, opts Options) (*Node, error) {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {

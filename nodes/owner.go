@@ -93,7 +93,7 @@ func ownerNode(held kv.Held) string {
 // win waits until this process is owner. It looks whenever the key has changed,
 // and now and then, since it may not hear of a change.
 func (c *candidate) win(ctx context.Context) (*kv.Lease, error) {
-	opts := kv.LeaseOptions{TTL: c.opts.Lease, Logger: c.opts.Logger}
+	opts := kv.LeaseOptions{TTL: c.opts.Lease, Logger: c.opts.Logger, Vigil: new(kv.Vigil)}
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()

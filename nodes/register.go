@@ -45,8 +45,8 @@ func (n *Node) enter(ctx context.Context) error {
 	}
 }
 
-// awaitFree waits until nobody holds the ID. It returns ErrTaken as soon as it
-// sees the key renewed.
+// awaitFree waits until nobody holds the ID, or its vigil is over, so that
+// register takes it. It returns ErrTaken as soon as it sees the key renewed.
 func (n *Node) awaitFree(ctx context.Context) error {
 	var first kv.Entry[kv.Held]
 	for {
@@ -61,6 +61,9 @@ func (n *Node) awaitFree(ctx context.Context) error {
 			n.opts.Logger.InfoContext(ctx, "waiting for the ID of the node to be free", "node", n.id, "holder", cur.Value.Holder)
 		case cur.Revision != first.Revision:
 			return fmt.Errorf("%w, %s, which is alive: stop that one or choose another ID", ErrTaken, cur.Value.Holder)
+		}
+		if n.vigil.Over(cur.Revision, n.opts.Lease) {
+			return nil
 		}
 		if err := pause(ctx, again); err != nil {
 			return err
@@ -104,7 +107,7 @@ func (n *Node) registerAgain(ctx context.Context) error {
 // happen before anything is claimed: see the package comment. It returns
 // kv.ErrHeld if the ID belongs to another process.
 func (n *Node) register(ctx context.Context) error {
-	opts := kv.LeaseOptions{TTL: n.opts.Lease, Logger: n.opts.Logger}
+	opts := kv.LeaseOptions{TTL: n.opts.Lease, Logger: n.opts.Logger, Vigil: &n.vigil}
 	lease, err := take(ctx, n.beats, beatKey(n.id), n.holder, opts)
 	if err != nil {
 		return err

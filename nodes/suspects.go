@@ -10,10 +10,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/kv"
 )
 
 // How the judge comes to suspect a node: it hears the end of a beat, it reads a
-// description without a beat, or it is told. A suspicion costs a look and no
+// description without a beat or a beat that should not be there, or it is told. A suspicion costs a look and no
 // more, so it may be wrong.
 
 // suspect notes that a node may be gone and that its verdict has to reach need.
@@ -102,8 +103,10 @@ func parseMarker(msg *nats.Msg, prefix string) (node string, sequence uint64, ok
 }
 
 // read suspects every node that has a description and no beat, and whose verdict
-// does not cover the description: incarnations are smaller than that. What it
-// reads may be old, which judge finds out.
+// does not cover the description: incarnations are smaller than that. It also
+// suspects every node whose beat should not be there any more: it has stood
+// still for long, or the verdict covers it. What it reads may be old, which
+// judge finds out.
 func (j *Judge) read(ctx context.Context) error {
 	infos, infosErr := j.infos.ListStale(ctx, infoKey("*"))
 	beats, beatsErr := j.beats.ListStale(ctx, beatKey("*"))
@@ -111,19 +114,40 @@ func (j *Judge) read(ctx context.Context) error {
 	if err := errors.Join(infosErr, beatsErr, verdictsErr); err != nil {
 		return err
 	}
-	alive := make(map[string]bool, len(beats))
-	for _, b := range beats {
-		alive[strings.TrimPrefix(b.Key, beatKey(""))] = true
+	dead := deadUpTo(verdicts)
+	vigils := make(map[string]kv.Vigil, len(beats))
+	for _, beat := range beats {
+		node, incarnation := strings.TrimPrefix(beat.Key, beatKey("")), kv.EpochOf(beat)
+		vigil := j.vigils[node]
+		if vigil.Over(beat.Revision, j.opts.Lease) || incarnation <= dead[node] {
+			j.suspect(node, incarnation)
+		}
+		vigils[node] = vigil
 	}
-	dead := make(map[string]uint64, len(verdicts))
-	for _, v := range verdicts {
-		dead[strings.TrimPrefix(v.Key, deadKey(""))] = v.Value
-	}
+	j.vigils = vigils
 	for _, info := range infos {
 		node := strings.TrimPrefix(info.Key, infoKey(""))
-		if !alive[node] && dead[node] < info.Revision {
+		if _, there := vigils[node]; !there && dead[node] < info.Revision {
 			j.suspect(node, info.Revision)
 		}
 	}
 	return nil
+}
+
+// stale reports whether a beat, as the leader has it, is there although its
+// holder has ceased to believe in it, see [kv.Vigil]. The owner's lease has to
+// be unbroken for all that time: if it was the server that was away, nodes are
+// about to come back.
+func (j *Judge) stale(node string, beat kv.Entry[kv.Held]) bool {
+	vigil := j.vigils[node] // a copy, so that only read begins a vigil
+	return vigil.Over(beat.Revision, j.opts.Lease) && j.opts.Owner.Unbroken() >= 2*j.opts.Lease
+}
+
+// deadUpTo returns the verdicts by node.
+func deadUpTo(verdicts []kv.Entry[uint64]) map[string]uint64 {
+	dead := make(map[string]uint64, len(verdicts))
+	for _, v := range verdicts {
+		dead[strings.TrimPrefix(v.Key, deadKey(""))] = v.Value
+	}
+	return dead
 }

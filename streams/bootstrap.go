@@ -26,9 +26,10 @@ func UnderBootstrap(ctx context.Context, ns Namespace, pub *publish.Publisher, h
 	ctx, stop := untilDenied(ctx, ns, pub.Conn())
 	defer stop()
 	bucket := kv.Open(pub, ns.Bucket(Leases), kv.JSON[kv.Held]())
+	opts := kv.LeaseOptions{TTL: bootstrapTTL, Vigil: new(kv.Vigil)}
 	var held error // who holds it, as far as is known
 	for {
-		lease, err := kv.Take(ctx, bucket, bootstrapKey, holder, kv.LeaseOptions{TTL: bootstrapTTL})
+		lease, err := kv.Take(ctx, bucket, bootstrapKey, holder, opts)
 		switch {
 		case err == nil:
 			return denied(ctx, hold(ctx, lease, f))

@@ -236,6 +236,27 @@ func TestEnsureBadSettings(t *testing.T) {
 	oneLine(t, err, "lease is 0s", "correct the key settings of bucket mr_default_config")
 }
 
+// A bootstrap key that never expires, since a server that crashed brought it
+// back, holds nobody up for ever.
+func TestUnderBootstrapStale(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		nc := connect(t, srv)
+		ensure(t, nc, streams.Options{})
+		pub := publisher(t, nc)
+		leases := kv.Open(pub, ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
+		must(leases.Create(t.Context(), "bootstrap", kv.Held{Holder: "ghost", Token: "x"}))(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		if err := streams.UnderBootstrap(ctx, ns, pub, "a", func(context.Context) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took < 2*streams.BootstrapTTL || took > 2*streams.BootstrapTTL+time.Second {
+			t.Errorf("the lease was free after %v, want %v", took, 2*streams.BootstrapTTL)
+		}
+	})
+}
+
 // The bootstrap lease admits one at a time, and ends the work of whoever loses
 // it.
 func TestUnderBootstrap(t *testing.T) {
