@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -17,6 +18,7 @@ import (
 // cli is the command line.
 type cli struct {
 	globals
+	PrintVersion versionFlag `name:"version" help:"Print the version."`
 
 	Demo    demoCmd    `cmd:"" help:"See events start jobs: NATS, the engine and a worker in this process, for a few seconds."`
 	Dev     devCmd     `cmd:"" help:"Run NATS and the engine in this process, until interrupted."`
@@ -37,7 +39,7 @@ type globals struct {
 	Server    string `help:"URL of NATS, or several with commas. Default: nats://127.0.0.1:4222." env:"NATS_URL" placeholder:"URL"`
 	Creds     string `help:"File with the credentials of a NATS user." placeholder:"FILE"`
 	Namespace string `help:"Installation to use. Default: default." env:"MILLRACE_NAMESPACE" placeholder:"NAME"`
-	Output    string `help:"How to print: ${enum}." enum:"table,json" default:"table"`
+	Output    string `help:"How to print: ${enum}. A list in JSON is one object a line." enum:"table,json" default:"table"`
 }
 
 // defaultServer is where NATS listens unless told otherwise.
@@ -87,6 +89,7 @@ func (e *env) run(ctx context.Context, args []string) error {
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(e),
 	)
 	if err != nil {
 		return err
@@ -95,11 +98,28 @@ func (e *env) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return usage(fmt.Errorf("%w: see millrace %s--help", err, path(err)))
 	}
+	if err := alone(command); err != nil {
+		return usage(err)
+	}
 	e.globals, e.given = c.globals.withDefaults(), c.Server != ""
 	if err := name.Check("namespace", e.Namespace); err != nil {
 		return usage(err)
 	}
-	return command.Run(e)
+	return command.Run()
+}
+
+// alone refuses flags that name a server where none is asked. NATS_URL is set
+// for other commands, and does no harm.
+func alone(command *kong.Context) error {
+	if !slices.Contains([]string{"demo", "dev", "version"}, command.Command()) {
+		return nil
+	}
+	for _, p := range command.Path {
+		if p.Flag != nil && (p.Flag.Name == "server" || p.Flag.Name == "creds") {
+			return fmt.Errorf("%s takes no --%s: leave it out", command.Command(), p.Flag.Name)
+		}
+	}
+	return nil
 }
 
 // path returns the command that a line got to before it went wrong, with a

@@ -16,8 +16,8 @@ import (
 
 type devCmd struct {
 	Dir      string `help:"Folder for the data. Default: millrace in the user's data folder." placeholder:"DIR"`
-	Listen   string `help:"Address of NATS." default:"127.0.0.1:4222" placeholder:"ADDR"`
-	HTTP     string `name:"http" help:"Address for /healthz and /readyz; empty for none." default:"127.0.0.1:8222" placeholder:"ADDR"`
+	Listen   string `help:"Address of NATS. Default: ${default}." default:"127.0.0.1:4222" placeholder:"ADDR"`
+	HTTP     string `name:"http" help:"Address for /healthz and /readyz; empty for none. Default: ${default}." default:"127.0.0.1:8222" placeholder:"ADDR"`
 	NoEngine bool   `help:"Run NATS alone."`
 }
 

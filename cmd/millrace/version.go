@@ -4,10 +4,22 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/millrace/millrace/embedded"
 )
 
 type versionCmd struct{}
+
+// versionFlag is the same as a flag, which takes the place of a command.
+type versionFlag bool
+
+// BeforeReset prints the version before anything is demanded of the line.
+func (versionFlag) BeforeReset(app *kong.Kong, e *env) error {
+	err := versionCmd{}.Run(e)
+	app.Exit(status(err))
+	return err
+}
 
 // build is what this program was made of.
 type build struct {
