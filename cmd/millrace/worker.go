@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +49,7 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 	}
 	defer e.programs.kill()
 	defer context.AfterFunc(ctx, func() { log.Info("stopping: once more to stop at once", "grace", c.Grace) })()
+	c.warn(log)
 	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots)
 	return together(ctx, worker.Run)
 }
@@ -69,6 +72,17 @@ func (c workerCmd) check() error {
 		errs = append(errs, fmt.Errorf("--grace is %v: use a positive one", c.Grace))
 	}
 	return errors.Join(errs...)
+}
+
+// warn tells of kinds whose jobs wait, by default, where this worker does not
+// look.
+func (c workerCmd) warn(log *slog.Logger) {
+	for _, arg := range c.Exec {
+		kind, _, _ := strings.Cut(arg, "=")
+		if queue := name.Queue(kind); len(c.Queue) > 0 && !slices.Contains(c.Queue, queue) {
+			log.Warn("worker does not take from the queue of a kind", "kind", kind, "queue", queue)
+		}
+	}
 }
 
 // definitions returns a job for each --exec.
