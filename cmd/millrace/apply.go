@@ -28,7 +28,7 @@ func (c applyCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return usage(err)
 	}
-	eng, shut, err := e.connect(ctx, engine.Options{})
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: c.DryRun})
 	if err != nil {
 		return err
 	}

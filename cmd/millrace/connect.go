@@ -27,8 +27,9 @@ func (e *env) logger() *slog.Logger {
 // their output.
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// connect opens the namespace on the server that the flags name. The caller
-// calls shut when it is done.
+// connect opens the namespace on the server that the flags name. Commands that
+// only look set opts.Existing, so that a mistaken name stays without effect. The
+// caller calls shut when it is done.
 func (e *env) connect(ctx context.Context, opts engine.Options) (eng *engine.Engine, shut func(), err error) {
 	if opts.Logger == nil {
 		opts.Logger = quiet()

@@ -91,7 +91,7 @@ func (c eventDeadListCmd) Run(ctx context.Context, e *env) error {
 	if c.Limit < 1 {
 		return usage(fmt.Errorf("--limit is %d: use 1 or more", c.Limit))
 	}
-	eng, shut, err := e.connect(ctx, engine.Options{})
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func one(ctx context.Context, e *env, id string, do func(*engine.Engine) (engine
 	if err := checkJobID(id); err != nil {
 		return err
 	}
-	eng, shut, err := e.connect(ctx, engine.Options{})
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (c jobListCmd) Run(ctx context.Context, e *env) error {
 	if c.Limit < 1 {
 		return usage(fmt.Errorf("--limit is %d: use 1 or more", c.Limit))
 	}
-	eng, shut, err := e.connect(ctx, engine.Options{})
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}

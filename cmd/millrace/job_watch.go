@@ -28,7 +28,7 @@ func (c jobWatchCmd) Run(ctx context.Context, e *env) error {
 		}
 		open[id] = true
 	}
-	eng, shut, err := e.connect(ctx, engine.Options{})
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func waiting(t engine.TriggerInfo) string {
 
 // Run prints all triggers.
 func (triggerListCmd) Run(ctx context.Context, e *env) error {
-	eng, shut, err := e.connect(ctx, engine.Options{})
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (c triggerGetCmd) Run(ctx context.Context, e *env) error {
 	if err := usage(name.Check("trigger", c.Name)); err != nil {
 		return err
 	}
-	eng, shut, err := e.connect(ctx, engine.Options{})
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (c triggerDeleteCmd) Run(ctx context.Context, e *env) error {
 	if err := usage(name.Check("trigger", c.Name)); err != nil {
 		return err
 	}
-	eng, shut, err := e.connect(ctx, engine.Options{})
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}
