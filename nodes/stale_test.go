@@ -52,6 +52,7 @@ func TestStaleBeatIsJudged(t *testing.T) {
 		pub := setup(t, srv)
 		p := crashed(t, srv, "n1")
 		comeBack(t, beats(pub), "beat.n1", p.Incarnation())
+		q := join(t, srv, "n2")
 		rule(t, pub, "boss")
 		took := judged(t, pub, "n1", p.Incarnation())
 		if took < 2*lease || took > 3*lease {
@@ -59,6 +60,9 @@ func TestStaleBeatIsJudged(t *testing.T) {
 		}
 		if rev := at(t, pub, "n1"); rev != 0 {
 			t.Errorf("the stale beat is there at revision %d", rev)
+		}
+		if got := verdict(t, pub, "n2"); got != 0 || !q.Ready() {
+			t.Errorf("n2, which lives: verdict %d, ready is %v", got, q.Ready())
 		}
 		c := nodes.Claim{Node: "n1", Incarnation: p.Incarnation(), Job: "email.1"}
 		if got := ask(t, pub, c); got != nodes.Dead {
