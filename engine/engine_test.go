@@ -229,9 +229,9 @@ func TestClose(t *testing.T) {
 		held := func(natstest.Write) natstest.Fault { return natstest.Hold }
 		p := start(t, srv, "a", held, workWrites)
 		ctx := context.WithoutCancel(t.Context())
-		calls := map[string]func() error{
-			"submit": func() error { _, err := p.Submit(ctx, "job", nil, engine.SubmitOptions{ID: "1"}); return err },
-			"wait":   func() error { _, err := p.Wait(ctx, "job.1"); return err },
+		calls := []func() error{ // in this order: who waits needs a job
+			func() error { _, err := p.Submit(ctx, "job", nil, engine.SubmitOptions{ID: "1"}); return err },
+			func() error { _, err := p.Wait(ctx, "job.1"); return err },
 		}
 		errs := make(chan error, len(calls))
 		for _, call := range calls {
