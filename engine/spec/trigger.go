@@ -63,7 +63,9 @@ func (t Trigger) Validate() error {
 
 // Change is a field that differs between two triggers.
 type Change struct {
-	Field, Old, New string
+	Field string `json:"field"`
+	Old   string `json:"old"`
+	New   string `json:"new"`
 }
 
 // Diff returns what differs from old to new, in the order in which fields are

@@ -106,3 +106,13 @@ func TestJSONLaw(t *testing.T) {
 		}
 	})
 }
+
+// What changed can be read as JSON by programs.
+func TestChangeJSON(t *testing.T) {
+	t.Parallel()
+	out, err := json.Marshal(spec.Diff(spec.Trigger{Subject: "a"}, spec.Trigger{Subject: "b"}))
+	const want = `[{"field":"subject","old":"a","new":"b"}]`
+	if err != nil || string(out) != want {
+		t.Errorf("got %s, %v, want %s", out, err, want)
+	}
+}
