@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/engine/triggers"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/nodes"
@@ -70,9 +71,8 @@ type Engine struct {
 	work     *streams.Work
 	store    *store.Store
 	running  *running
+	triggers *triggers.Triggers
 	member   member
-	// standingIn has a token while a worker may run the stored triggers.
-	standingIn chan struct{}
 }
 
 // maxReconnectWait is the longest pause between two tries to reconnect, so
@@ -127,12 +127,14 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 		return nil, err
 	}
 	asker := nodes.NewAsker(pub, ns)
-	return &Engine{
+	e := &Engine{
 		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work,
 		store:   store.Open(pub, work, asker, store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}),
-		running: newRunning(settings.Lease), standingIn: make(chan struct{}, 1),
-		member: member{turn: make(chan struct{}, 1)},
-	}, nil
+		running: newRunning(settings.Lease),
+		member:  member{turn: make(chan struct{}, 1)},
+	}
+	e.triggers = triggers.Open(pub, e.store, triggers.Options{Namespace: ns, Make: e.started, Holder: o.Node, Logger: o.Logger})
+	return e, nil
 }
 
 // Close frees what the engine holds, and ends with an error whatever waits for

@@ -1,40 +1,21 @@
 package engine
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"time"
+	"context"
 
-	"github.com/nats-io/nats.go"
+	"github.com/millrace/millrace/engine/triggers"
 )
 
 // Message is an event: a message on a subject that may start jobs.
-type Message struct {
-	Subject string
-	Data    []byte
-	Header  nats.Header
-	// Time is when the stream stored the event, Sequence its place there.
-	Time     time.Time
-	Sequence uint64
-}
+type Message = triggers.Message
 
-// Decode reads the data of the event, which has to be JSON, into the value that
-// v points to.
-func (m Message) Decode(v any) error {
-	if err := json.Unmarshal(m.Data, v); err != nil {
-		return fmt.Errorf("the event's data does not fit %T: %w", v, err)
-	}
-	return nil
-}
-
-// Skip is returned by the mapping of a [Trigger] for an event that is to start
-// no job.
-var Skip = errors.New("engine: the event starts no job")
+// ErrSkip is returned by the mapping of a [Trigger] for an event that is to
+// start no job.
+var ErrSkip = triggers.ErrSkip
 
 // Source is where the events of a trigger come from: see [Subject] and
 // [Stream].
-type Source struct{ subject, stream, filter string }
+type Source = triggers.Source
 
 // Subject returns the events on a subject, which may have wildcards. If some
 // stream has the subject they come from there; otherwise they are captured, in
@@ -44,7 +25,7 @@ type Source struct{ subject, stream, filter string }
 //
 // A trigger sees what is published from the moment on at which its worker first
 // ran, also what is published while no worker runs.
-func Subject(subject string) Source { return Source{subject: subject} }
+func Subject(subject string) Source { return triggers.Subject(subject) }
 
 // Stream returns the events of a stream that exists, on subjects that match
 // filter; an empty filter means all of them. The stream must not be a work queue
@@ -52,15 +33,14 @@ func Subject(subject string) Source { return Source{subject: subject} }
 //
 // A trigger sees what is published from the moment on at which its worker first
 // ran, also what is published while no worker runs.
-func Stream(stream, filter string) Source { return Source{stream: stream, filter: filter} }
+func Stream(stream, filter string) Source { return triggers.Stream(stream, filter) }
 
-// String returns the source as people read it.
-func (s Source) String() string {
-	switch {
-	case s.subject != "":
-		return "subject " + s.subject
-	case s.filter != "":
-		return "stream " + s.stream + ", " + s.filter
-	}
-	return "stream " + s.stream
+// DeadEvent is an event that a trigger could not map to a job, or whose job
+// could not be made. It is kept for 14 days.
+type DeadEvent = triggers.DeadEvent
+
+// DeadEvents returns events that could not be mapped, the most recent first: of
+// one trigger, or of all for an empty name. A limit of 0 means 100.
+func (e *Engine) DeadEvents(ctx context.Context, trigger string, limit int) ([]DeadEvent, error) {
+	return e.triggers.Dead(ctx, trigger, limit)
 }

@@ -33,7 +33,7 @@ func (e *Engine) Serve(ctx context.Context) error {
 		opts := nodes.StandOptions{Namespace: e.ns, Node: member.node.ID(), Lease: e.settings.Lease, Logger: e.log}
 		return nodes.Stand(serving, e.pub, opts, e.own)
 	})
-	g.Go(func() error { return e.runStoredTriggers(serving) })
+	g.Go(func() error { return e.triggers.Serve(serving) })
 	err = g.Wait()
 	if gone := member.leave(ctx); gone != nil {
 		return gone

@@ -1,32 +1,22 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 
+	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/spec"
-	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/engine/triggers"
 )
-
-// The files of triggers, in the order of an event's way:
-//
-//	trigger.go         what a trigger is, and those in Go
-//	trigger_apply.go   those that are stored, and _stored, _delete, _info
-//	capture.go         which stream has the events of a source
-//	trigger_place.go   the cursor and the consumer that a trigger needs there
-//	trigger_serve.go   who runs stored triggers
-//	trigger_run.go     a runner reads events
-//	trigger_event.go   an event becomes a job and is then acknowledged
-//	event_dead.go      or it cannot, and is kept with the reason
 
 // Trigger lets events start jobs. [On] makes one; a [Worker] that is given it
 // runs it.
 type Trigger struct {
-	rule rule
-	errs []error
+	rule triggers.Rule
+	err  error // one problem a line
 }
 
 // TriggerOptions says more about a trigger. The zero value of a field means its
@@ -42,7 +32,7 @@ type TriggerOptions[In any] struct {
 // On defines a trigger: every event of the source starts a job, whose input
 // mapping returns. A nil mapping decodes the event's data as JSON.
 //
-// If mapping returns [Skip] the event starts no job. Any other error, and a
+// If mapping returns [ErrSkip] the event starts no job. Any other error, and a
 // panic, is the end of the event: it goes to the list that [Engine.DeadEvents]
 // returns. Events arrive at least once, but one that arrives again starts
 // nothing, since its job's ID is the same.
@@ -54,117 +44,100 @@ type TriggerOptions[In any] struct {
 // that a new version takes over from the old one. A trigger that no program has
 // any more goes on collecting events until [Engine.DeleteTrigger].
 func On[In, Out any](name string, source Source, job *Job[In, Out], mapping func(Message) (In, error), opts ...TriggerOptions[In]) *Trigger {
-	t := &Trigger{rule: rule{name: name, source: source}}
-	t.errs = append(t.errs, source.check(name)...)
+	t := &Trigger{rule: triggers.Rule{Name: name, Source: source}}
+	t.err = t.rule.Check()
 	if job == nil {
-		t.errs = append(t.errs, errors.New("job is nil: give the job that it starts"))
+		t.err = errors.Join(t.err, errors.New("job is nil: give the job that it starts"))
 		return t
 	}
-	t.rule.kind, t.rule.queue, t.rule.attempts = job.def.kind, job.def.opts.Queue, job.def.opts.MaxAttempts
-	if job.def.err != nil {
-		t.errs = append(t.errs, job.def.err)
-	}
+	t.err = errors.Join(t.err, job.def.err)
+	t.rule.Kind, t.rule.Queue, t.rule.Attempts = job.def.kind, job.def.opts.Queue, job.def.opts.MaxAttempts
 	if mapping == nil {
 		mapping = func(m Message) (in In, err error) { return in, m.Decode(&in) }
 	}
-	o := first(opts)
-	t.rule.mapping = func(m Message) (mapped, error) {
-		in, err := mapping(m)
-		if err != nil {
-			return mapped{}, err
-		}
-		out := mapped{}
-		if o.ID != nil {
-			out.id = o.ID(m, in)
-		}
-		if out.input, err = json.Marshal(in); err != nil {
-			return mapped{}, fmt.Errorf("the input of the job does not become JSON: %w", err)
-		}
-		return out, nil
-	}
+	t.rule.Mapping = untyped(mapping, first(opts))
 	return t
 }
 
+// untyped returns a mapping whose inputs are JSON.
+func untyped[In any](mapping func(Message) (In, error), o TriggerOptions[In]) func(Message) (triggers.Mapped, error) {
+	return func(m Message) (triggers.Mapped, error) {
+		in, err := mapping(m)
+		if err != nil {
+			return triggers.Mapped{}, err
+		}
+		out := triggers.Mapped{}
+		if o.ID != nil {
+			out.ID = o.ID(m, in)
+		}
+		if out.Input, err = json.Marshal(in); err != nil {
+			return triggers.Mapped{}, fmt.Errorf("the input of the job does not become JSON: %w", err)
+		}
+		return out, nil
+	}
+}
+
 func (t *Trigger) register(w *Worker) error {
-	errs := t.errs
+	err := t.err
 	for _, other := range w.triggers {
-		if other.name == t.rule.name {
-			errs = append(errs, errors.New("the worker has two triggers of that name: rename one"))
+		if other.Name == t.rule.Name {
+			err = errors.Join(err, errors.New("the worker has two triggers of that name: rename one"))
 		}
 	}
 	w.triggers = append(w.triggers, t.rule)
-	if len(errs) == 0 {
-		return nil
-	}
-	lines := make([]string, len(errs))
-	for i, err := range errs {
-		lines[i] = strings.ReplaceAll(err.Error(), "\n", "; ")
-	}
-	return fmt.Errorf("engine: trigger %q: %s", t.rule.name, strings.Join(lines, "; "))
-}
-
-// check returns what is wrong with a trigger's name and source.
-func (s Source) check(trigger string) (errs []error) {
-	add := func(err error) {
-		if err != nil {
-			errs = append(errs, err)
-		}
-	}
-	add(name.Check("name", trigger))
-	switch {
-	case s.subject != "":
-		add(name.CheckSubject(s.subject))
-	case s.stream == "":
-		add(errors.New("it has no source: give engine.Subject(…) or engine.Stream(…), neither of them empty"))
-	case strings.ContainsAny(s.stream, " .*>/\\\t\r\n"):
-		add(fmt.Errorf("stream %q is no name that a stream can have", s.stream))
-	case s.filter != "":
-		add(name.CheckFilter(s.filter))
-	}
-	return errs
-}
-
-// rule is a trigger as it runs, wherever it was declared.
-type rule struct {
-	name     string
-	source   Source
-	kind     string
-	queue    string // of the jobs; empty means the kind's
-	attempts int    // 0 means the default
-	mapping  func(Message) (mapped, error)
-	stored   uint64 // the revision of the definition; 0 if it is in Go
-}
-
-// mapped is what an event comes to. An empty ID is one of the event's own.
-type mapped struct {
-	id    string
-	input json.RawMessage
-}
-
-// storedRule returns the rule of a stored trigger.
-func storedRule(t spec.Trigger, revision uint64) (rule, error) {
-	mapping, err := spec.Compile(t)
 	if err != nil {
-		return rule{}, err
+		return fmt.Errorf("engine: trigger %q: %s", t.rule.Name, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	return rule{
-		name: t.Name, source: Source{t.Subject, t.Stream, t.Filter}, kind: t.Job, queue: t.Queue, stored: revision,
-		mapping: func(m Message) (mapped, error) {
-			out, err := mapping.Map(spec.Event{Subject: m.Subject, Data: m.Data, Header: m.Header, Time: m.Time, Sequence: m.Sequence})
-			if err == nil && out.Skip {
-				err = Skip
-			}
-			return mapped{out.ID, out.Input}, err
-		},
-	}, nil
+	return nil
 }
 
-// apply maps an event. A panic is an error.
-func (r rule) apply(m Message) (out mapped, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &panicked{value: v, stack: string(debug.Stack())}
-		}
-	}()
-	return r.mapping(m)
+// started returns the record of a job that an event starts.
+func (e *Engine) started(j triggers.Job) (machine.Job, error) {
+	return e.made(j.Kind, j.Input, SubmitOptions{ID: j.Local, Queue: j.Queue, MaxAttempts: j.MaxAttempts, Trace: j.Trace})
+}
+
+// What Apply did, or would do.
+const (
+	Created   = triggers.Created
+	Changed   = triggers.Changed
+	Unchanged = triggers.Unchanged
+)
+
+// ApplyOptions says how to apply a definition.
+type ApplyOptions = triggers.ApplyOptions
+
+// Applied is what [Engine.Apply] did.
+type Applied = triggers.Applied
+
+// Apply stores a definition, such as a [spec.Trigger], in the place of the one
+// of its name. One that is equal to what is stored is left alone. When Apply has
+// returned, no event is missed that is published from then on, even if nobody
+// runs the trigger yet. A trigger whose source has changed begins anew, with what
+// is published from then on.
+//
+// What is refused leaves nothing behind.
+func (e *Engine) Apply(ctx context.Context, doc spec.Document, opts ...ApplyOptions) (Applied, error) {
+	return e.triggers.Apply(ctx, doc, first(opts))
+}
+
+// TriggerInfo is a trigger as users see it.
+type TriggerInfo = triggers.Info
+
+// Triggers returns all triggers, by name. It may be some milliseconds behind.
+func (e *Engine) Triggers(ctx context.Context) ([]TriggerInfo, error) {
+	return e.triggers.List(ctx)
+}
+
+// Trigger returns the trigger of a name. It returns [ErrNotFound] for one that
+// is not there.
+func (e *Engine) Trigger(ctx context.Context, trigger string) (TriggerInfo, error) {
+	return e.triggers.Get(ctx, trigger)
+}
+
+// DeleteTrigger ends a trigger: it forgets where it stood, and its subject is
+// captured no more if no other trigger needs it. Jobs that it started stay. It
+// returns [ErrNotFound] for a trigger that is not there. One in Go comes back
+// with the next worker that has it.
+func (e *Engine) DeleteTrigger(ctx context.Context, trigger string) error {
+	return e.triggers.Delete(ctx, trigger)
 }

@@ -57,7 +57,7 @@ func TestGoTrigger(t *testing.T) {
 	job := fulfil(got)
 	trigger := engine.On("new-orders", engine.Subject("orders.*"), job, func(m engine.Message) (o order, err error) {
 		if m.Subject != "orders.created" {
-			return o, engine.Skip
+			return o, engine.ErrSkip
 		}
 		return o, m.Decode(&o)
 	})

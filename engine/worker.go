@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/engine/triggers"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
@@ -62,7 +63,7 @@ type Worker struct {
 	opts     WorkerOptions
 	log      *slog.Logger
 	handlers map[string]*definition
-	triggers []rule
+	triggers []triggers.Rule
 	slots    chan struct{} // a token for each handler that runs or is awaited
 	decided  chan struct{} // a token for each outcome that is under way
 }
@@ -125,7 +126,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.placeTriggers(ctx); err != nil {
+	if err := w.eng.triggers.Prepare(ctx, w.triggers); err != nil {
 		return both(err, member.leave(ctx))
 	}
 	taking, stop := context.WithCancelCause(ctx)
@@ -166,9 +167,9 @@ func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
 		taking.Go(func() error { return w.take(ctx, queue, h) })
 	}
 	for _, trigger := range w.triggers {
-		taking.Go(func() error { return w.eng.runTrigger(ctx, trigger) })
+		taking.Go(func() error { return w.eng.triggers.Run(ctx, trigger) })
 	}
-	taking.Go(func() error { return w.eng.standIn(ctx) })
+	taking.Go(func() error { return w.eng.triggers.StandIn(ctx) })
 	err := taking.Wait()
 	halt(ErrStopping)
 	err = both(err, w.await(&h.attempts))

@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"context"
@@ -37,35 +37,35 @@ const (
 	yieldPause = 5 * time.Second
 )
 
-// placeTriggers puts the triggers of a worker in place before it runs, and says
-// what is wrong with them.
-func (w *Worker) placeTriggers(ctx context.Context) error {
+// Prepare puts the triggers of a worker in place before it runs, and says what is
+// wrong with them.
+func (t *Triggers) Prepare(ctx context.Context, rules []Rule) error {
 	var errs []error
-	for _, r := range w.triggers {
-		if _, err := w.eng.place(ctx, r, false); err != nil {
-			errs = append(errs, fmt.Errorf("engine: trigger %s: %w", r.name, err))
+	for _, r := range rules {
+		if _, err := t.place(ctx, r, false); err != nil {
+			errs = append(errs, fmt.Errorf("engine: trigger %s: %w", r.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// runTrigger handles the events of a trigger until ctx ends. Whatever becomes
+// Run handles the events of a trigger until ctx ends. Whatever becomes
 // of the server, the stream and the consumer, it goes on when it can.
-func (e *Engine) runTrigger(ctx context.Context, r rule) error {
-	log := e.log.With("trigger", r.name)
+func (t *Triggers) Run(ctx context.Context, r Rule) error {
+	log := t.log.With("trigger", r.Name)
 	said := "" // a problem that lasts is logged once
 	placed := r.stored == 0
 	for ctx.Err() == nil {
-		if e.pub.Conn().IsClosed() {
-			return fmt.Errorf("engine: trigger %s: %w", r.name, nats.ErrConnectionClosed)
+		if t.pub.Conn().IsClosed() {
+			return fmt.Errorf("engine: trigger %s: %w", r.Name, nats.ErrConnectionClosed)
 		}
-		p, err := e.place(ctx, r, placed)
+		p, err := t.place(ctx, r, placed)
 		if err == nil {
 			placed, said = true, ""
 			log.DebugContext(ctx, "trigger runs", "stream", p.stream)
-			err = e.follow(ctx, r, p)
+			err = t.follow(ctx, r, p)
 			log.DebugContext(ctx, "trigger is interrupted", "err", err)
-			pause(ctx, pullPause)
+			pause(ctx, retryPause)
 			continue
 		}
 		if ctx.Err() == nil && said != err.Error() {
@@ -84,9 +84,9 @@ func (e *Engine) runTrigger(ctx context.Context, r rule) error {
 // following is one consumer's events on their way to becoming jobs. Whatever
 // goes wrong with the consumer ends it, and the next one goes on.
 type following struct {
-	*Engine
+	*Triggers
 	ctx    context.Context // of the runner: when it ends, events are handed back
-	rule   rule
+	rule   Rule
 	place  place
 	broken chan error          // why it ends
 	window *semaphore.Weighted // of events in hand
@@ -96,12 +96,12 @@ type following struct {
 }
 
 // follow handles events until something goes wrong, and says what.
-func (e *Engine) follow(ctx context.Context, r rule, p place) error {
+func (t *Triggers) follow(ctx context.Context, r Rule, p place) error {
 	f := &following{
-		Engine: e, ctx: ctx, rule: r, place: p, since: p.consumer.CachedInfo().Created,
+		Triggers: t, ctx: ctx, rule: r, place: p, since: p.consumer.CachedInfo().Created,
 		broken: make(chan error, 1), window: semaphore.NewWeighted(eventWindow),
 	}
-	nc := e.pub.Conn()
+	nc := t.pub.Conn()
 	status := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(status)
 	consuming, err := p.consumer.Consume(f.take,
@@ -141,7 +141,7 @@ func (f *following) watch(status <-chan nats.Status) error {
 		case <-save.C:
 			f.save(f.ctx)
 		case <-look.C:
-			p, err := f.Engine.place(f.ctx, f.rule, true)
+			p, err := f.Triggers.place(f.ctx, f.rule, true)
 			if err != nil || !p.created.Equal(f.place.created) || p.stream != f.place.stream {
 				return errors.Join(errElsewhere, err)
 			}
@@ -169,7 +169,7 @@ func (f *following) save(ctx context.Context) {
 		err = errElsewhere
 	}
 	if err == nil {
-		_, err = f.cursors().Edit(ctx, cursorKey(f.rule.name), func(c cursor) (cursor, error) {
+		_, err = f.cursors().Edit(ctx, cursorKey(f.rule.Name), func(c cursor) (cursor, error) {
 			next := info.AckFloor.Stream + 1
 			if !c.of(f.rule) || !c.Created.Equal(f.place.created) || c.Next >= next {
 				return c, kv.ErrKeep
@@ -180,6 +180,6 @@ func (f *following) save(ctx context.Context) {
 	}
 	if err != nil {
 		f.moved.Store(true)
-		f.log.DebugContext(ctx, "position of trigger is not written down", "trigger", f.rule.name, "err", err)
+		f.log.DebugContext(ctx, "position of trigger is not written down", "trigger", f.rule.Name, "err", err)
 	}
 }

@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"context"
@@ -74,27 +74,27 @@ const (
 // acknowledges it. One that is there already stays as it is.
 func (f *following) bury(msg jetstream.Msg, m Message, cause error) {
 	d := DeadEvent{
-		Trigger: f.rule.name, Reason: clip(oneLine(cause.Error()), maxMessage), Subject: m.Subject, Data: m.Data, Size: len(m.Data),
+		Trigger: f.rule.Name, Reason: clip(oneLine(cause.Error()), maxReason), Subject: m.Subject, Data: m.Data, Size: len(m.Data),
 		Header: m.Header, Stream: f.place.stream, Sequence: m.Sequence, Time: m.Time.UTC(),
 	}
 	var crash *panicked
 	if errors.As(cause, &crash) {
 		d.Stack = clip(crash.stack, maxStack)
 	}
-	dead, err := d.message(f.ns.DeadSubject(f.rule.name, f.place.created, m.Sequence), int(f.pub.Conn().MaxPayload()))
+	dead, err := d.message(f.ns.DeadSubject(f.rule.Name, f.place.created, m.Sequence), int(f.pub.Conn().MaxPayload()))
 	if err != nil {
-		f.log.Error("event cannot be put on the list of the dead", "trigger", f.rule.name, "err", err)
+		f.log.Error("event cannot be put on the list of the dead", "trigger", f.rule.Name, "err", err)
 		f.handBack(msg, handBackFor)
 		f.done(msg)
 		return
 	}
-	f.log.Warn("event starts no job", "trigger", f.rule.name, "subject", m.Subject, "sequence", m.Sequence, "err", d.Reason)
+	f.log.Warn("event starts no job", "trigger", f.rule.Name, "subject", m.Subject, "sequence", m.Sequence, "err", d.Reason)
 	f.pub.PublishAsync(dead, func(_ publish.Ack, err error) {
 		if err == nil || isThere(err) {
 			f.finish(msg)
 			return
 		}
-		f.log.Warn("event is tried again later", "trigger", f.rule.name, "err", err)
+		f.log.Warn("event is tried again later", "trigger", f.rule.Name, "err", err)
 		f.handBack(msg, handBackFor)
 		f.done(msg)
 	})
@@ -152,9 +152,9 @@ func readDead(msg jetstream.Msg) (DeadEvent, error) {
 	return DeadEvent(d), nil
 }
 
-// DeadEvents returns events that could not be mapped, the most recent first: of
+// Dead returns events that could not be mapped, the most recent first: of
 // one trigger, or of all for an empty name. A limit of 0 means 100.
-func (e *Engine) DeadEvents(ctx context.Context, trigger string, limit int) ([]DeadEvent, error) {
+func (t *Triggers) Dead(ctx context.Context, trigger string, limit int) ([]DeadEvent, error) {
 	if trigger == "" {
 		trigger = "*"
 	} else if err := name.Check("trigger", trigger); err != nil {
@@ -163,7 +163,7 @@ func (e *Engine) DeadEvents(ctx context.Context, trigger string, limit int) ([]D
 	if limit <= 0 {
 		limit = 100
 	}
-	list, err := e.deadEvents(ctx, e.ns.DeadFilter(trigger), limit)
+	list, err := t.deadEvents(ctx, t.ns.DeadFilter(trigger), limit)
 	if err != nil {
 		return nil, fmt.Errorf("engine: list dead events: %w", err)
 	}
@@ -174,12 +174,12 @@ func (e *Engine) DeadEvents(ctx context.Context, trigger string, limit int) ([]D
 // deadEvents returns at least limit of the last dead events, in order, or all
 // there are. It looks at the end of the stream, and at ever longer ends if there
 // is not enough.
-func (e *Engine) deadEvents(ctx context.Context, filter string, limit int) ([]DeadEvent, error) {
-	js, err := jetstream.New(e.pub.Conn())
+func (t *Triggers) deadEvents(ctx context.Context, filter string, limit int) ([]DeadEvent, error) {
+	js, err := jetstream.New(t.pub.Conn())
 	if err != nil {
 		return nil, err
 	}
-	stream, err := js.Stream(ctx, e.ns.DeadStream())
+	stream, err := js.Stream(ctx, t.ns.DeadStream())
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (e *Engine) deadEvents(ctx context.Context, filter string, limit int) ([]De
 		if state.LastSeq >= width {
 			from = max(from, state.LastSeq-width+1)
 		}
-		list, err := e.deadFrom(ctx, stream, filter, from)
+		list, err := t.deadFrom(ctx, stream, filter, from)
 		if err != nil || len(list) >= limit || from <= state.FirstSeq || from == 1 {
 			return list, err
 		}
@@ -197,7 +197,7 @@ func (e *Engine) deadEvents(ctx context.Context, filter string, limit int) ([]De
 }
 
 // deadFrom returns the dead events from a sequence on.
-func (e *Engine) deadFrom(ctx context.Context, stream jetstream.Stream, filter string, from uint64) ([]DeadEvent, error) {
+func (t *Triggers) deadFrom(ctx context.Context, stream jetstream.Stream, filter string, from uint64) ([]DeadEvent, error) {
 	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
 	})
@@ -215,7 +215,7 @@ func (e *Engine) deadFrom(ctx context.Context, stream jetstream.Stream, filter s
 			got++
 			d, err := readDead(msg)
 			if err != nil {
-				e.log.WarnContext(ctx, "message among the dead events is passed over", "subject", msg.Subject(), "err", err)
+				t.log.WarnContext(ctx, "message among the dead events is passed over", "subject", msg.Subject(), "err", err)
 				continue
 			}
 			list = append(list, d)
@@ -231,4 +231,17 @@ func (e *Engine) deadFrom(ctx context.Context, stream jetstream.Stream, filter s
 // oneLine returns s without line breaks.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+// How much a dead event keeps of an error, in bytes.
+const (
+	maxReason = 2 << 10
+	maxStack  = 4 << 10
+)
+
+func clip(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return s[:limit] + "…"
 }

@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"context"
@@ -15,22 +15,21 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// runStoredTriggers runs the triggers that are stored, as they change, until ctx
-// ends.
-func (e *Engine) runStoredTriggers(ctx context.Context) error {
-	s := &storedTriggers{Engine: e, running: map[string]*runner{}}
+// Serve runs the triggers that are stored, as they change, until ctx ends.
+func (t *Triggers) Serve(ctx context.Context) error {
+	s := &storedTriggers{Triggers: t, running: map[string]*runner{}}
 	var g errgroup.Group
 	s.start = func(f func() error) { g.Go(f) }
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	err := e.definitions().Watch(watching, definitionKey("*"), func(ev kv.Event[stored]) { s.hear(watching, ev) })
+	err := t.definitions().Watch(watching, definitionKey("*"), func(ev kv.Event[stored]) { s.hear(watching, ev) })
 	stop()
 	return errors.Join(err, g.Wait())
 }
 
 // storedTriggers are the stored triggers that run here, by name.
 type storedTriggers struct {
-	*Engine
+	*Triggers
 	running map[string]*runner
 	start   func(func() error)
 }
@@ -59,7 +58,7 @@ func (s *storedTriggers) hear(ctx context.Context, ev kv.Event[stored]) {
 // the definition before has ended.
 func (s *storedTriggers) put(ctx context.Context, trigger string, entry kv.Entry[stored]) {
 	before := s.stop(trigger)
-	var r rule
+	var r Rule
 	err := usable(entry)
 	if err == nil {
 		r, err = storedRule(entry.Value.Trigger, entry.Revision)
@@ -77,7 +76,7 @@ func (s *storedTriggers) put(ctx context.Context, trigger string, entry kv.Entry
 		if before != nil {
 			<-before.ended
 		}
-		return s.runTrigger(running, r)
+		return s.Run(running, r)
 	})
 }
 
@@ -92,7 +91,7 @@ func (s *storedTriggers) stop(trigger string) *runner {
 }
 
 // tidyAll ends what is left of triggers whose deletion was interrupted, or was
-// not made by [Engine.DeleteTrigger].
+// not made by [Triggers.Delete].
 func (s *storedTriggers) tidyAll(ctx context.Context) {
 	cursors, err := s.cursors().ListStale(ctx, cursorKey("*"))
 	if err != nil {
@@ -139,24 +138,24 @@ const (
 	serveLookPerNode = 50 * time.Millisecond
 )
 
-// standIn runs the stored triggers while no node serves. Of the workers of one
-// engine one does so at a time.
-func (e *Engine) standIn(ctx context.Context) error {
+// StandIn runs the stored triggers while no node serves, until ctx ends. Of those
+// who call it one does so at a time.
+func (t *Triggers) StandIn(ctx context.Context) error {
 	select {
-	case e.standingIn <- struct{}{}:
-		defer func() { <-e.standingIn }()
+	case t.standingIn <- struct{}{}:
+		defer func() { <-t.standingIn }()
 	case <-ctx.Done():
 		return nil
 	}
 	var g errgroup.Group
 	var stop context.CancelFunc // nil while the triggers do not run here
 	for ctx.Err() == nil {
-		needed, wait := e.needed(ctx, stop != nil)
+		needed, wait := t.needed(ctx, stop != nil)
 		switch {
 		case needed && stop == nil:
 			var running context.Context
 			running, stop = context.WithCancel(ctx)
-			g.Go(func() error { return e.runStoredTriggers(running) })
+			g.Go(func() error { return t.Serve(running) })
 		case !needed && stop != nil:
 			stop()
 			stop = nil
@@ -172,12 +171,12 @@ func (e *Engine) standIn(ctx context.Context) error {
 
 // needed reports whether there are stored triggers and no node serves, and when
 // to look again. If it cannot be found out now all stays as it is.
-func (e *Engine) needed(ctx context.Context, now bool) (bool, time.Duration) {
-	any, err := e.anyStored(ctx)
+func (t *Triggers) needed(ctx context.Context, now bool) (bool, time.Duration) {
+	any, err := t.anyStored(ctx)
 	if err != nil || !any {
 		return now && err != nil, serveLook
 	}
-	members, err := nodes.List(ctx, e.pub, e.ns)
+	members, err := nodes.List(ctx, t.pub, t.ns)
 	if err != nil {
 		return now, serveLook
 	}
@@ -188,8 +187,8 @@ func (e *Engine) needed(ctx context.Context, now bool) (bool, time.Duration) {
 }
 
 // anyStored reports whether there are stored triggers, without reading them.
-func (e *Engine) anyStored(ctx context.Context) (bool, error) {
+func (t *Triggers) anyStored(ctx context.Context) (bool, error) {
 	unread := kv.Codec[struct{}]{Decode: func(nats.Header, []byte) (struct{}, error) { return struct{}{}, nil }}
-	list, err := kv.Open(e.pub, e.ns.Bucket(streams.Config), unread).ListStale(ctx, definitionKey("*"))
+	list, err := kv.Open(t.pub, t.ns.Bucket(streams.Config), unread).ListStale(ctx, definitionKey("*"))
 	return len(list) > 0, err
 }

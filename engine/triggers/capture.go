@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"context"
@@ -24,11 +24,11 @@ type home struct {
 }
 
 // home finds the stream of a source, or says why there is none to read.
-func (e *Engine) home(ctx context.Context, js jetstream.JetStream, s Source) (home, error) {
+func (t *Triggers) home(ctx context.Context, js jetstream.JetStream, s Source) (home, error) {
 	if s.subject == "" {
 		return streamHome(ctx, js, s)
 	}
-	info, err := e.streamOf(ctx, js, s.subject)
+	info, err := t.streamOf(ctx, js, s.subject)
 	if err != nil {
 		return home{}, err
 	}
@@ -36,7 +36,7 @@ func (e *Engine) home(ctx context.Context, js jetstream.JetStream, s Source) (ho
 		h := home{stream: info.Config.Name, filter: s.subject, created: info.Created, last: info.State.LastSeq}
 		return h, readable(info)
 	}
-	h := home{stream: e.ns.CaptureStream(), filter: s.subject, captured: true}
+	h := home{stream: t.ns.CaptureStream(), filter: s.subject, captured: true}
 	stream, err := js.Stream(ctx, h.stream)
 	switch {
 	case err == nil:
@@ -80,11 +80,11 @@ func readable(info *jetstream.StreamInfo) error {
 // streamOf returns the stream that has all of a subject, other than the capture
 // stream, or nil. A subject of which streams have only a part is refused: what
 // they do not have cannot be captured beside them.
-func (e *Engine) streamOf(ctx context.Context, js jetstream.JetStream, subject string) (*jetstream.StreamInfo, error) {
+func (t *Triggers) streamOf(ctx context.Context, js jetstream.JetStream, subject string) (*jetstream.StreamInfo, error) {
 	names := js.StreamNames(ctx, jetstream.WithStreamListSubject(subject))
 	var all []string
 	for name := range names.Name() {
-		if name != e.ns.CaptureStream() {
+		if name != t.ns.CaptureStream() {
 			all = append(all, name)
 		}
 	}
@@ -132,22 +132,22 @@ func overlapsAny(subject string, subjects []string) bool {
 // cover returns the subjects of the capture stream: the smallest cover of what
 // all triggers need that have a cursor, other than the named one, and of more.
 // The caller holds the bootstrap lease if it acts on them.
-func (e *Engine) cover(ctx context.Context, js jetstream.JetStream, except string, more ...string) ([]string, error) {
-	cursors, err := e.allCursors(ctx, js)
+func (t *Triggers) cover(ctx context.Context, js jetstream.JetStream, except string, more ...string) ([]string, error) {
+	cursors, err := t.allCursors(ctx, js)
 	if err != nil {
 		return nil, err
 	}
 	for trigger, c := range cursors {
-		if trigger == except || c.Home != e.ns.CaptureStream() {
+		if trigger == except || c.Home != t.ns.CaptureStream() {
 			continue
 		}
-		elsewhere, err := e.streamOf(ctx, js, c.Subject)
+		elsewhere, err := t.streamOf(ctx, js, c.Subject)
 		var partly *partlyError
 		switch {
 		case err != nil && !errors.As(err, &partly):
 			return nil, err
 		case err != nil || elsewhere != nil: // its runner will find out
-			e.log.WarnContext(ctx, "subject cannot be captured: a stream has it", "trigger", trigger, "subject", c.Subject)
+			t.log.WarnContext(ctx, "subject cannot be captured: a stream has it", "trigger", trigger, "subject", c.Subject)
 		default:
 			more = append(more, c.Subject)
 		}
@@ -161,10 +161,10 @@ func (e *Engine) cover(ctx context.Context, js jetstream.JetStream, except strin
 
 // setCapture makes the capture stream have what all triggers with a cursor
 // need. The caller holds the bootstrap lease.
-func (e *Engine) setCapture(ctx context.Context, js jetstream.JetStream) error {
-	subjects, err := e.cover(ctx, js, "")
+func (t *Triggers) setCapture(ctx context.Context, js jetstream.JetStream) error {
+	subjects, err := t.cover(ctx, js, "")
 	if err == nil {
-		_, err = streams.SetCapture(ctx, e.ns, e.pub, subjects)
+		_, err = streams.SetCapture(ctx, t.ns, t.pub, subjects)
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"context"
@@ -25,7 +25,7 @@ type ApplyOptions struct {
 	DryRun bool
 }
 
-// Applied is what [Engine.Apply] did.
+// Applied is what [Triggers.Apply] did.
 type Applied struct {
 	// Key is the definition's, such as "trigger.new-orders".
 	Key string `json:"key"`
@@ -42,36 +42,36 @@ type Applied struct {
 // is published from then on.
 //
 // What is refused leaves nothing behind.
-func (e *Engine) Apply(ctx context.Context, doc spec.Document, opts ...ApplyOptions) (Applied, error) {
-	t, ok := doc.(spec.Trigger)
+func (t *Triggers) Apply(ctx context.Context, doc spec.Document, opts ApplyOptions) (Applied, error) {
+	trigger, ok := doc.(spec.Trigger)
 	if !ok {
 		return Applied{}, fmt.Errorf("engine: apply %s: this build cannot apply a %s", doc.Key(), doc.Kind())
 	}
-	r, err := storedRule(t, 0)
+	r, err := storedRule(trigger, 0)
 	if err != nil {
 		return Applied{}, err
 	}
-	js, err := jetstream.New(e.pub.Conn())
+	js, err := jetstream.New(t.pub.Conn())
 	if err != nil {
-		return Applied{}, fmt.Errorf("engine: apply trigger %s: %w", t.Name, err)
+		return Applied{}, fmt.Errorf("engine: apply trigger %s: %w", trigger.Name, err)
 	}
-	a := &applying{Engine: e, js: js, trigger: t, rule: r}
+	a := &applying{Triggers: t, js: js, trigger: trigger, rule: r}
 	done, err := a.look(ctx)
-	if err == nil && !done && !first(opts).DryRun {
-		err = e.underBootstrap(ctx, a.apply)
+	if err == nil && !done && !opts.DryRun {
+		err = t.underBootstrap(ctx, a.apply)
 	}
 	if err != nil {
-		return Applied{}, fmt.Errorf("engine: apply trigger %s: %w", t.Name, err)
+		return Applied{}, fmt.Errorf("engine: apply trigger %s: %w", trigger.Name, err)
 	}
 	return a.result, nil
 }
 
 // applying is one call of Apply.
 type applying struct {
-	*Engine
+	*Triggers
 	js      jetstream.JetStream
 	trigger spec.Trigger
-	rule    rule
+	rule    Rule
 	before  kv.Entry[stored] // revision 0 if there was none
 	result  Applied
 }
@@ -91,7 +91,7 @@ func (a *applying) look(ctx context.Context) (done bool, err error) {
 		a.result.Action = Unchanged
 	}
 	a.rule.stored = max(a.before.Revision, 1)
-	c, err := a.cursors().Get(ctx, cursorKey(a.rule.name))
+	c, err := a.cursors().Get(ctx, cursorKey(a.rule.Name))
 	switch {
 	case err == nil && c.Value.Go:
 		return false, errInGo
@@ -108,9 +108,9 @@ func (a *applying) look(ctx context.Context) (done bool, err error) {
 
 // check refuses a source that cannot be read.
 func (a *applying) check(ctx context.Context) error {
-	h, err := a.home(ctx, a.js, a.rule.source)
+	h, err := a.home(ctx, a.js, a.rule.Source)
 	if err == nil && h.captured {
-		_, err = a.cover(ctx, a.js, a.rule.name, a.rule.source.subject)
+		_, err = a.cover(ctx, a.js, a.rule.Name, a.rule.Source.subject)
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"cmp"
@@ -17,8 +17,8 @@ import (
 	"github.com/millrace/millrace/kv"
 )
 
-// TriggerInfo is a trigger as users see it.
-type TriggerInfo struct {
+// Info is a trigger as users see it.
+type Info struct {
 	Name string `json:"name"`
 	// Declared is "stored" for a trigger that was applied, and "go" for one
 	// that workers bring along.
@@ -43,17 +43,17 @@ type TriggerInfo struct {
 	Changed  *time.Time `json:"changed_at"`
 }
 
-// Triggers returns all triggers, by name. It may be some milliseconds behind.
-func (e *Engine) Triggers(ctx context.Context) ([]TriggerInfo, error) {
-	definitions, err := e.definitions().ListStale(ctx, definitionKey("*"))
+// List returns all triggers, by name. It may be some milliseconds behind.
+func (t *Triggers) List(ctx context.Context) ([]Info, error) {
+	definitions, err := t.definitions().ListStale(ctx, definitionKey("*"))
 	if err != nil {
 		return nil, fmt.Errorf("engine: list triggers: %w", err)
 	}
-	cursors, err := e.cursors().ListStale(ctx, cursorKey("*"))
+	cursors, err := t.cursors().ListStale(ctx, cursorKey("*"))
 	if err != nil {
 		return nil, fmt.Errorf("engine: list triggers: %w", err)
 	}
-	all := map[string]TriggerInfo{}
+	all := map[string]Info{}
 	for _, d := range definitions {
 		info := describeStored(d)
 		all[info.Name] = info
@@ -64,54 +64,58 @@ func (e *Engine) Triggers(ctx context.Context) ([]TriggerInfo, error) {
 		if !ok && !c.Value.Go {
 			continue // deleted
 		}
-		all[trigger] = e.locate(ctx, info, c)
+		all[trigger] = t.locate(ctx, info, c)
 	}
-	return slices.SortedFunc(maps.Values(all), func(a, b TriggerInfo) int { return cmp.Compare(a.Name, b.Name) }), nil
+	return slices.SortedFunc(maps.Values(all), func(a, b Info) int { return cmp.Compare(a.Name, b.Name) }), nil
 }
 
-// Trigger returns the trigger of a name. It returns [ErrNotFound] for one that
+// Get returns the trigger of a name. It returns [store.ErrNotFound] for one that
 // is not there.
-func (e *Engine) Trigger(ctx context.Context, trigger string) (TriggerInfo, error) {
+func (t *Triggers) Get(ctx context.Context, trigger string) (Info, error) {
 	if err := name.Check("trigger", trigger); err != nil {
-		return TriggerInfo{}, fmt.Errorf("engine: get trigger: %w", err)
+		return Info{}, fmt.Errorf("engine: get trigger: %w", err)
 	}
-	d, err := e.definitions().Get(ctx, definitionKey(trigger))
-	c, cursorErr := e.cursors().Get(ctx, cursorKey(trigger))
-	var info TriggerInfo
+	d, err := t.definitions().Get(ctx, definitionKey(trigger))
+	c, cursorErr := t.cursors().Get(ctx, cursorKey(trigger))
+	var info Info
 	switch missing := errors.Is(err, kv.ErrNotFound); {
 	case err == nil:
 		info = describeStored(d)
 	case !missing:
-		return TriggerInfo{}, fmt.Errorf("engine: get trigger: %w", err)
+		return Info{}, fmt.Errorf("engine: get trigger: %w", err)
 	case cursorErr == nil && !c.Value.Go, errors.Is(cursorErr, kv.ErrNotFound):
-		return TriggerInfo{}, fmt.Errorf("engine: get trigger %s: %w", trigger, errNoTrigger)
+		return Info{}, fmt.Errorf("engine: get trigger %s: %w", trigger, errNoTrigger)
 	}
 	switch {
 	case cursorErr == nil:
-		info = e.locate(ctx, info, c)
+		info = t.locate(ctx, info, c)
 	case !errors.Is(cursorErr, kv.ErrNotFound):
-		return TriggerInfo{}, fmt.Errorf("engine: get trigger: %w", cursorErr)
+		return Info{}, fmt.Errorf("engine: get trigger: %w", cursorErr)
 	}
 	return info, nil
 }
 
-func describeStored(d kv.Entry[stored]) TriggerInfo {
-	info := TriggerInfo{
+func describeStored(d kv.Entry[stored]) Info {
+	info := Info{
 		Name: strings.TrimPrefix(d.Key, definitionKey("")), Declared: "stored",
-		Revision: d.Revision, Changed: moment(d.Stored),
+		Revision: d.Revision,
+	}
+	if !d.Stored.IsZero() {
+		changed := d.Stored.UTC()
+		info.Changed = &changed
 	}
 	if err := usable(d); err != nil {
 		info.Problem = oneLine(err.Error())
 		return info
 	}
-	t := d.Value.Trigger
-	info.Definition = &t
-	info.Subject, info.Stream, info.Filter, info.Job = t.Subject, t.Stream, t.Filter, t.Job
+	definition := d.Value.Trigger
+	info.Definition = &definition
+	info.Subject, info.Stream, info.Filter, info.Job = definition.Subject, definition.Stream, definition.Filter, definition.Job
 	return info
 }
 
 // locate adds what the cursor says.
-func (e *Engine) locate(ctx context.Context, info TriggerInfo, c kv.Entry[cursor]) TriggerInfo {
+func (t *Triggers) locate(ctx context.Context, info Info, c kv.Entry[cursor]) Info {
 	if c.Value.Go && info.Revision != 0 {
 		info.Problem = errInGo.Error()
 		return info
@@ -121,11 +125,11 @@ func (e *Engine) locate(ctx context.Context, info TriggerInfo, c kv.Entry[cursor
 		info.Subject, info.Stream, info.Filter, info.Job = c.Value.Subject, c.Value.Stream, c.Value.Filter, c.Value.Job
 	}
 	info.Source = c.Value.Home
-	js, err := jetstream.New(e.pub.Conn())
+	js, err := jetstream.New(t.pub.Conn())
 	if err != nil {
 		return info
 	}
-	consumer, err := js.Consumer(ctx, c.Value.Home, e.ns.TriggerConsumer(info.Name, "", 0).Durable)
+	consumer, err := js.Consumer(ctx, c.Value.Home, t.ns.TriggerConsumer(info.Name, "", 0).Durable)
 	if err == nil {
 		state := consumer.CachedInfo()
 		waiting := state.NumPending + uint64(state.NumAckPending)

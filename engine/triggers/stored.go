@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"encoding/json"
@@ -30,8 +30,8 @@ const (
 )
 
 // definitions are the triggers in the config bucket.
-func (e *Engine) definitions() *kv.Bucket[stored] {
-	return kv.Open(e.pub, e.ns.Bucket(streams.Config), storedCodec(), kv.Options{Logger: e.log})
+func (t *Triggers) definitions() *kv.Bucket[stored] {
+	return kv.Open(t.pub, t.ns.Bucket(streams.Config), storedCodec(), kv.Options{Logger: t.log})
 }
 
 // storedCodec reads definitions without ever failing for what they say, so that

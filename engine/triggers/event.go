@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"context"
@@ -35,14 +35,14 @@ func (f *following) take(msg jetstream.Msg) {
 	f.moved.Store(true)
 	meta, err := msg.Metadata()
 	if err != nil { // never from a server
-		f.log.Error("delivery is none of JetStream's", "trigger", f.rule.name, "err", err)
+		f.log.Error("delivery is none of JetStream's", "trigger", f.rule.Name, "err", err)
 		f.done(msg)
 		return
 	}
 	m := Message{Subject: msg.Subject(), Data: msg.Data(), Header: msg.Headers(), Time: meta.Timestamp, Sequence: meta.Sequence.Stream}
 	job, err := f.job(m)
 	switch {
-	case errors.Is(err, Skip):
+	case errors.Is(err, ErrSkip):
 		f.finish(msg)
 	case err != nil:
 		f.bury(msg, m, err)
@@ -66,7 +66,7 @@ func weight(msg jetstream.Msg) int64 {
 // its job there.
 func (f *following) finish(msg jetstream.Msg) {
 	if err := msg.Ack(); err != nil {
-		f.log.Debug("event comes again", "trigger", f.rule.name, "err", err)
+		f.log.Debug("event comes again", "trigger", f.rule.Name, "err", err)
 	}
 	f.done(msg)
 }
@@ -74,7 +74,7 @@ func (f *following) finish(msg jetstream.Msg) {
 // handBack gives an event to other runners, after a while.
 func (f *following) handBack(msg jetstream.Msg, after time.Duration) {
 	if err := msg.NakWithDelay(after); err != nil {
-		f.log.Debug("event comes again late", "trigger", f.rule.name, "err", err)
+		f.log.Debug("event comes again late", "trigger", f.rule.Name, "err", err)
 	}
 }
 
@@ -84,12 +84,13 @@ func (f *following) job(m Message) (machine.Job, error) {
 	if err != nil {
 		return machine.Job{}, err
 	}
-	local := name.Token(out.id)
-	if out.id == "" {
-		local = eventID(f.rule.name, f.place.created, m.Sequence)
+	local := name.Token(out.ID)
+	if out.ID == "" {
+		local = eventID(f.rule.Name, f.place.created, m.Sequence)
 	}
-	return f.made(f.rule.kind, out.input, SubmitOptions{
-		ID: local, Queue: f.rule.queue, MaxAttempts: f.rule.attempts, Trace: trace(m.Header),
+	return f.make(Job{
+		Kind: f.rule.Kind, Local: local, Queue: f.rule.Queue, MaxAttempts: f.rule.Attempts,
+		Input: out.Input, Trace: trace(m.Header),
 	})
 }
 
@@ -140,7 +141,7 @@ func (f *following) settle(msg jetstream.Msg, m Message, job machine.Job) {
 		switch {
 		case err != nil:
 			f.log.DebugContext(ctx, "job of an event is not there yet", "job", job.ID, "err", err)
-			pause(ctx, pullPause)
+			pause(ctx, retryPause)
 			continue
 		case entry.Value.Kind != job.Kind:
 			f.bury(msg, m, fmt.Errorf("there is a job %s of kind %s, not %s: add something to the trigger's id, or give it a queue of its own", job.ID, entry.Value.Kind, job.Kind))
@@ -153,7 +154,7 @@ func (f *following) settle(msg jetstream.Msg, m Message, job machine.Job) {
 	if f.ctx.Err() != nil {
 		after = 0
 	}
-	f.log.WarnContext(ctx, "event is handed back", "trigger", f.rule.name, "job", job.ID)
+	f.log.WarnContext(ctx, "event is handed back", "trigger", f.rule.Name, "job", job.ID)
 	f.handBack(msg, after)
 	f.done(msg)
 }

@@ -1,4 +1,4 @@
-package engine
+package triggers
 
 import (
 	"encoding/json"
