@@ -132,6 +132,7 @@ func run(opts Options) (*server.Server, error) {
 		srv.WaitForShutdown()
 		return nil, fmt.Errorf("embedded: start server on folder %s: %w", opts.Dir, err)
 	}
+	log.ready.Store(true)
 	return srv, nil
 }
 

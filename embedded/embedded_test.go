@@ -2,6 +2,7 @@ package embedded_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -209,6 +210,41 @@ func TestSecondProcess(t *testing.T) {
 		t.Error("the other process ended by itself")
 	}
 	start(t, embedded.Options{Dir: dir})
+}
+
+// What a killed server left is put right without a warning. Here it wrote to a
+// stream after it had last written the state of that stream.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	dir, left := t.TempDir(), t.TempDir()
+	for range 2 {
+		srv := start(t, embedded.Options{Dir: dir})
+		js := connect(t, srv)
+		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Publish(t.Context(), "s", nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(left); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(left, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		srv.Close()
+	}
+	var out bytes.Buffer
+	srv, err := embedded.Start(t.Context(), embedded.Options{
+		Dir: left, Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Close()
+	if said := out.String(); !strings.Contains(said, `level=DEBUG msg="nats server warns"`) || strings.Contains(said, "level=WARN") {
+		t.Errorf("it has no warning at debug level, or one above: %s", said)
+	}
 }
 
 // What cannot work is refused in one line that says what to do, and the folder

@@ -1,15 +1,18 @@
 package embedded
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 )
 
 // bridge is the server's logger: it hands everything to slog, and remembers the
 // first thing that kept the server from starting.
 type bridge struct {
-	log *slog.Logger
+	log   *slog.Logger
+	ready atomic.Bool // the server has read its data
 
 	mu    sync.Mutex
 	fatal error
@@ -27,9 +30,14 @@ func (b *bridge) Noticef(format string, v ...any) {
 	b.log.Debug("nats server reports", "text", fmt.Sprintf(format, v...))
 }
 
-// Warnf takes what the server warns of.
+// Warnf takes what the server warns of. While it reads its data it warns of what
+// it puts right itself, many times after its process was killed.
 func (b *bridge) Warnf(format string, v ...any) {
-	b.log.Warn("nats server warns", "text", fmt.Sprintf(format, v...))
+	level := slog.LevelDebug
+	if b.ready.Load() {
+		level = slog.LevelWarn
+	}
+	b.log.Log(context.Background(), level, "nats server warns", "text", fmt.Sprintf(format, v...))
 }
 
 // Errorf takes what the server failed at.

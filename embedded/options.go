@@ -33,7 +33,8 @@ type Options struct {
 	Sync Sync
 
 	// Logger receives what the server warns of and what it fails at; what it
-	// merely reports is logged at debug level. Default slog.Default.
+	// merely reports, and what it warns of while it starts, is logged at debug
+	// level. Default slog.Default.
 	Logger *slog.Logger
 }
 
