@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +124,47 @@ func TestHandBack(t *testing.T) {
 		}
 		if n := items(t, b.nc); n != 0 {
 			t.Errorf("%d items are left", n)
+		}
+	})
+}
+
+// Whenever a worker stops, in the middle of taking and claiming, what it leaves
+// is another worker's at once, and nothing fails.
+func TestStopAnytime(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		const each = 30
+		for kth := range 12 {
+			a, b, l := start(t, srv, "a", nil), start(t, srv, "b", nil), newLedger()
+			kind := fmt.Sprintf("job%d", kth)
+			ids := submit(t, a.Engine, kind, each)
+			ctx, stop := context.WithCancel(t.Context())
+			var n atomic.Int64
+			worker, err := a.Worker(engine.WorkerOptions{Slots: 4}, engine.NewJob(kind, func(ctx context.Context, _ any) (any, error) {
+				defer l.enter(ctx)()
+				if n.Add(1) == int64(2*kth+1) {
+					stop()
+				}
+				return nil, nil
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := worker.Run(ctx); err != nil {
+				t.Error(err)
+			}
+			began := time.Now()
+			stop2 := b.run(engine.WorkerOptions{}, engine.NewJob(kind, returns(nil, nil)))
+			for _, id := range ids {
+				if info, err := b.Wait(t.Context(), id); err != nil || info.State != "succeeded" || info.Failures != 0 {
+					t.Errorf("%s is %s with %d failures, %v", id, info.State, info.Failures, err)
+				}
+			}
+			if took := time.Since(began); took > 100*time.Millisecond {
+				t.Errorf("stopped after %d jobs: the others took %v, want no waiting", 2*kth+1, took)
+			}
+			if err := stop2(); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }
