@@ -283,6 +283,63 @@ func TestNodeTaken(t *testing.T) {
 	})
 }
 
+// A process that serves and works under an ID that it lost to another one says
+// so in one line, from all of its parts.
+func TestServeTaken(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		a, twin := start(t, srv, "a", nil), start(t, srv, "a", nil)
+		errs := make(chan error, 2)
+		worker, err := a.Worker(engine.WorkerOptions{}, napping("job", newLedger()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, run := range []func(context.Context) error{a.Serve, worker.Run} {
+			go func() { errs <- run(t.Context()) }()
+		}
+		time.Sleep(time.Second)
+		a.link.Down()
+		time.Sleep(2 * a.Lease())
+		twin.run(engine.WorkerOptions{}, napping("job", newLedger()))
+		time.Sleep(time.Second)
+		a.link.Up()
+		for range 2 {
+			err := receive(t, errs)
+			refused(t, err, "belongs to another process")
+			if !errors.Is(err, nodes.ErrTaken) {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+}
+
+// A second worker may join its process while NATS is away; it works, and others
+// hear of it, when NATS is back.
+func TestWorkerJoinsWhileAway(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		for name, away := range map[string]time.Duration{"short": time.Second, "long": time.Minute} {
+			p, l := start(t, srv, name, nil), newLedger()
+			first := p.run(engine.WorkerOptions{}, napping("first", l))
+			time.Sleep(time.Second)
+			p.link.Down()
+			time.Sleep(away)
+			second := p.run(engine.WorkerOptions{}, napping(name, l))
+			time.Sleep(time.Second)
+			p.link.Up()
+			time.Sleep(p.Lease())
+			submit(t, p.Engine, name, 1)
+			ended(t, p.Engine, name+".1", "succeeded", 1, 0)
+			list, err := p.Nodes(t.Context())
+			i := slices.IndexFunc(list, func(m nodes.Member) bool { return m.ID == name })
+			if err != nil || i < 0 || !slices.Contains(list[i].Info.Kinds, name) || list[i].State != nodes.Alive {
+				t.Errorf("%s: the nodes are %+v, %v", name, list, err)
+			}
+			if err := errors.Join(first(), second()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // The consumer of a queue that somebody deletes is made again, and jobs run.
 func TestQueueConsumerDeleted(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
