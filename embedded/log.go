@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -33,11 +32,11 @@ func (b *bridge) Noticef(format string, v ...any) {
 // Warnf takes what the server warns of. While it reads its data it warns of what
 // it puts right itself, many times after its process was killed.
 func (b *bridge) Warnf(format string, v ...any) {
-	level := slog.LevelDebug
+	say := b.log.Debug
 	if b.ready.Load() {
-		level = slog.LevelWarn
+		say = b.log.Warn
 	}
-	b.log.Log(context.Background(), level, "nats server warns", "text", fmt.Sprintf(format, v...))
+	say("nats server warns", "text", fmt.Sprintf(format, v...))
 }
 
 // Errorf takes what the server failed at.

@@ -71,7 +71,9 @@ func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
 	if err := srv.Shutdown(ending); errors.Is(err, context.DeadlineExceeded) {
 		_ = srv.Close()
 	}
-	<-ended // http.ErrServerClosed
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("answer HTTP on %s: %w", ln.Addr(), err)
+	}
 	return nil
 }
 
