@@ -16,7 +16,8 @@ gen: ## write again what is generated: the diagram of states, the stories' answe
 	go generate ./...
 	go test -count=1 ./engine/machine -rewrite
 
-lint: ## check style: golangci-lint, staticcheck, gofumpt
+lint: ## check style: golangci-lint, staticcheck, gofumpt, go.mod
+	go mod tidy -diff
 	$(TOOL) golangci-lint run ./...
 	$(TOOL) staticcheck ./...
 	@unformatted=$$($(TOOL) gofumpt -l .); test -z "$$unformatted" || \
