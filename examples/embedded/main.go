@@ -5,7 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"log"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -19,18 +19,24 @@ var Shout = engine.NewJob("text.shout", func(_ context.Context, text string) (st
 })
 
 func main() {
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "millrace-example-")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
-	out, err := shout(context.Background(), dir, "hello")
-	if err := os.RemoveAll(dir); err != nil {
-		log.Print(err)
-	}
+	defer os.RemoveAll(dir)
+	out, err := shout(ctx, dir, "hello")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	fmt.Println(out)
+	return nil
 }
 
 // shout runs everything that one job needs, on a server that keeps its data in
@@ -74,7 +80,7 @@ func start(ctx context.Context, loop func(context.Context) error) (stop func()) 
 	go func() {
 		defer close(done)
 		if err := loop(ctx); err != nil {
-			log.Print(err)
+			slog.Error("loop ended", "err", err)
 		}
 	}()
 	return func() { cancel(); <-done }
