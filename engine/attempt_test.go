@@ -23,7 +23,7 @@ import (
 func TestOutcomes(t *testing.T) {
 	boom := errors.New("boom")
 	many := slices.Repeat([]string{"failed"}, 5)
-	for kind, c := range map[string]struct {
+	cases := map[string]struct {
 		handle  func(context.Context, any) (any, error)
 		opts    engine.JobOptions
 		state   string
@@ -48,33 +48,36 @@ func TestOutcomes(t *testing.T) {
 		"longest":  {handle: returns(nil, errors.New(strings.Repeat("é", 100_000))), state: "failed", ends: many, message: "éé"},
 		"notjson":  {handle: returns(func() {}, nil), state: "failed", ends: many[:1], message: "does not become JSON", code: "fail"},
 		"goneexit": {handle: returns(nil, context.Canceled), state: "failed", ends: many, message: "context canceled"},
-	} {
-		t.Run(kind, func(t *testing.T) {
-			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-				p := start(t, srv, "a", nil)
-				p.run(engine.WorkerOptions{Slots: 1}, engine.NewJob(kind, c.handle, c.opts))
-				submit(t, p.Engine, kind, 1)
-				info, err := p.Wait(t.Context(), kind+".1")
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got := outcomes(info); info.State != c.state || !slices.Equal(got, c.ends) {
-					t.Errorf("the job %s after %v, want %s after %v", info.State, got, c.state, c.ends)
-				}
-				switch {
-				case c.message == "" && info.Error != nil:
-					t.Errorf("the error is %+v, want none", info.Error)
-				case c.message != "" && (info.Error == nil || !strings.Contains(info.Error.Message, c.message) || info.Error.Code != c.code):
-					t.Errorf("the error is %+v, want code %q with %s", info.Error, c.code, c.message)
-				case kind == "panic" && !strings.Contains(info.Error.Stack, "TestOutcomes"):
-					t.Errorf("the stack does not show the handler:\n%s", info.Error.Stack)
-				}
-				if n := items(t, p.nc); n != 0 {
-					t.Errorf("%d items are left", n)
-				}
-			})
-		})
 	}
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p := start(t, srv, "a", nil)
+		var defs []engine.Definition
+		for kind, c := range cases {
+			submit(t, p.Engine, kind, 1)
+			defs = append(defs, engine.NewJob(kind, c.handle, c.opts))
+		}
+		p.run(engine.WorkerOptions{Slots: len(cases)}, defs...)
+		for kind, c := range cases {
+			info, err := p.Wait(t.Context(), kind+".1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := outcomes(info); info.State != c.state || !slices.Equal(got, c.ends) {
+				t.Errorf("%s: the job %s after %v, want %s after %v", kind, info.State, got, c.state, c.ends)
+			}
+			switch {
+			case c.message == "" && info.Error != nil:
+				t.Errorf("%s: the error is %+v, want none", kind, info.Error)
+			case c.message != "" && (info.Error == nil || !strings.Contains(info.Error.Message, c.message) || info.Error.Code != c.code):
+				t.Errorf("%s: the error is %+v, want code %q with %s", kind, info.Error, c.code, c.message)
+			case kind == "panic" && !strings.Contains(info.Error.Stack, "TestOutcomes"):
+				t.Errorf("the stack does not show the handler:\n%s", info.Error.Stack)
+			}
+		}
+		if n := items(t, p.nc); n != 0 {
+			t.Errorf("%d items are left", n)
+		}
+	})
 }
 
 func returns(v any, err error) func(context.Context, any) (any, error) {

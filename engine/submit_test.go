@@ -44,8 +44,8 @@ func TestSubmitMany(t *testing.T) {
 	for _, fault := range []natstest.Fault{natstest.Pass, natstest.LoseAnswer, natstest.CutBefore, natstest.CutAfter, natstest.Hold} {
 		t.Run(fault.String(), func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-				const many = 300
-				p, l := start(t, srv, "a", every(47, fault)), newLedger()
+				const many = 150
+				p, l := start(t, srv, "a", every(23, fault)), newLedger()
 				job := engine.NewJob("job", func(ctx context.Context, in int) (int, error) {
 					defer l.enter(ctx)()
 					return in, nil
