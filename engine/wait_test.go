@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/natstest"
@@ -114,7 +113,9 @@ func TestWaitRefused(t *testing.T) {
 func TestWaitUnreadable(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 		p := start(t, srv, "a", nil)
-		publishMsg(t, p.nc, &nats.Msg{Subject: "$KV.mr_default_jobs.job.1", Data: []byte("hello")})
+		if _, err := p.nc.Request("$KV.mr_default_jobs.job.1", []byte("hello"), time.Minute); err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		_, err := p.Wait(ctx, "job.1")
