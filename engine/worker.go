@@ -130,15 +130,19 @@ func (w *Worker) Run(ctx context.Context) error {
 		return both(err, member.leave(ctx))
 	}
 	taking, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	watched := make(chan struct{})
 	go func() {
+		defer close(watched)
 		select {
 		case <-member.ended:
 			stop(errNodeGone)
 		case <-taking.Done():
 		}
 	}()
-	return both(w.run(taking, member.node), member.leave(ctx))
+	err = w.run(taking, member.node)
+	stop(nil)
+	<-watched
+	return both(err, member.leave(ctx))
 }
 
 // both returns two errors as one, in one line.
