@@ -60,7 +60,7 @@ func TestWorkerKilled(t *testing.T) {
 }
 
 // A worker is frozen for longer than its lease. When it wakes up, the job is
-// another's, and what it has to say is refused.
+// another's, and what it has to say is refused (I3).
 func TestWorkerFrozen(t *testing.T) {
 	t.Parallel()
 	i := install(t)
