@@ -114,8 +114,12 @@ func TestPullGivenUp(t *testing.T) {
 			}
 			w.takes(0, func() { w.end(next) })
 			time.Sleep(time.Second)
-			if info := w.info(); info.NumAckPending != 1 || info.NumWaiting != 0 {
-				t.Errorf("%d deliveries and %d pulls are open, want one and none", info.NumAckPending, info.NumWaiting)
+			want := 1
+			if locals(next.got) == "b" {
+				want = 2 // a was handed back too late for this pull, and counts until it is delivered again
+			}
+			if info := w.info(); info.NumAckPending != want || info.NumWaiting != 0 {
+				t.Errorf("%d deliveries and %d pulls are open, want %d and none", info.NumAckPending, info.NumWaiting, want)
 			}
 			rest := w.pull(p, 9, 0)
 			if both := locals(append(rest, next.got...)); len(both) != len("a b") {
