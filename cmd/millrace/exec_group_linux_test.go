@@ -37,6 +37,7 @@ func TestCommandEnds(t *testing.T) {
 		if got, _ := os.ReadFile(out); string(got) != want {
 			t.Errorf("%s: it wrote %q, want %q", line, got, want)
 		}
+		_ = os.Remove(out)
 	}
 }
 
