@@ -1,120 +1,9 @@
 package machine
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 )
-
-// Event is something that happened to a job. Only this package defines events.
-type Event interface {
-	// move tells what the event asks of j.
-	move(j Job) Move
-	// apply changes j, whose state has moved already.
-	apply(j *Job)
-}
-
-// fenced is an event that only the holder of the job may send.
-type fenced interface{ token() string }
-
-// Hold is part of every event that only the holder of the token may send.
-type Hold struct {
-	Token string
-	At    time.Time
-}
-
-func (h Hold) token() string { return h.Token }
-
-// Claimant is a node that takes a job: the first time, again, or from another.
-type Claimant struct {
-	Lease Lease
-	// Fence is the revision that the write of the claim replaces.
-	Fence uint64
-	At    time.Time
-	// MaxAttempts is what the handler's definition says; 0 is
-	// DefaultMaxAttempts. The first claim of a job that was submitted without
-	// one settles it, so that it never falls below the failures.
-	MaxAttempts int
-}
-
-type (
-	// Claimed is a node taking a pending job.
-	Claimed struct{ Claimant }
-
-	// Reclaimed is a node taking a job that it claimed itself, in a write
-	// whose answer was lost. It is the same attempt under a new token. A job
-	// with Cancel ends as cancelled instead.
-	Reclaimed struct{ Claimant }
-
-	// TakenOver is a node taking a running job from another incarnation. A
-	// job with Cancel ends as cancelled instead, and one without failures
-	// left as failed.
-	TakenOver struct {
-		Claimant
-		// LostClaim is set if the attempt never ran, because the node that
-		// claimed it does not know of it. It is then no failure.
-		LostClaim bool
-	}
-
-	// Done is the handler returning without error.
-	Done struct {
-		Hold
-		Result json.RawMessage
-	}
-
-	// Erred is the handler returning an error.
-	Erred struct {
-		Hold
-		Error Error
-		// Final is set if no retry can help.
-		Final bool
-	}
-
-	// Returned is an attempt that ended without a failure: a snooze, a drain,
-	// a lost lease that the handler obeyed.
-	Returned struct {
-		Hold
-		Reason string
-	}
-
-	// Stopped is somebody asking the job to end.
-	Stopped struct {
-		Cause string
-		At    time.Time
-	}
-)
-
-func (Claimed) move(Job) Move { return Claim }
-
-func (Reclaimed) move(j Job) Move { return unlessCancelled(j, Reclaim) }
-
-func (e TakenOver) move(j Job) Move {
-	if j.State == Running && !e.LostClaim && j.Failures+1 >= j.Limit() {
-		return unlessCancelled(j, GiveUp)
-	}
-	return unlessCancelled(j, TakeOver)
-}
-
-// A success is accepted whatever anybody wanted: the handler won.
-func (Done) move(Job) Move { return Finish }
-
-func (e Erred) move(j Job) Move {
-	if e.Final || j.Failures+1 >= j.Limit() {
-		return unlessCancelled(j, GiveUp)
-	}
-	return unlessCancelled(j, Retry)
-}
-
-func (Returned) move(j Job) Move { return unlessCancelled(j, HandBack) }
-
-func (Stopped) move(Job) Move { return Stop }
-
-func unlessCancelled(j Job, m Move) Move {
-	if j.Cancel != nil {
-		return Obey
-	}
-	return m
-}
 
 // Apply returns j after ev. It returns a [*MoveError], and j as it was, if j
 // does not allow ev.
@@ -123,6 +12,9 @@ func (j Job) Apply(ev Event) (Job, error) {
 	f, isFenced := ev.(fenced)
 	stale := isFenced && !j.Held(f.token())
 	to, ok := moves[j.State][move]
+	if limit, isLimit := ev.(TimedOut); isLimit && !limit.concerns(j) {
+		ok = false
+	}
 	if !ok || stale {
 		return j, &MoveError{ID: j.ID, From: j.State, Move: move, Stale: stale && j.State == Running}
 	}
@@ -132,13 +24,16 @@ func (j Job) Apply(ev Event) (Job, error) {
 	if to.Final() {
 		next.Cancel = nil
 	}
+	if to != Scheduled {
+		next.Wait = ""
+	}
 	return next, nil
 }
 
 func (e Claimed) apply(j *Job) { e.begin(j) }
 
 func (e Reclaimed) apply(j *Job) {
-	if j.State == Cancelled {
+	if j.State != Running {
 		j.stop(AttemptCancelled, e.At, nil)
 		return
 	}
@@ -147,26 +42,34 @@ func (e Reclaimed) apply(j *Job) {
 }
 
 func (e TakenOver) apply(j *Job) {
-	why := e.why(j.Lease.Node)
-	if j.State == Cancelled {
-		j.stop(AttemptLost, e.At, why)
-		return
+	if j.lose(e.LostClaim, e.At) {
+		e.begin(j)
 	}
-	if !e.LostClaim {
+}
+
+// lose closes the attempt of another incarnation that is gone, and reports
+// whether the job goes on.
+func (j *Job) lose(lostClaim bool, at time.Time) bool {
+	why := lostBy(j.Lease.Node, lostClaim)
+	if j.Cancel != nil {
+		j.stop(AttemptLost, at, why)
+		return false
+	}
+	if !lostClaim {
 		j.Failures++
 		j.Error = why
 	}
-	j.end(AttemptLost, j.Lease.Token, e.At, why)
+	j.end(AttemptLost, j.Lease.Token, at, why)
 	if j.State == Failed {
-		j.Finished = e.At
-		return
+		j.Finished = at
+		return false
 	}
-	e.begin(j)
+	return true
 }
 
-// why says what became of the attempt that node had.
-func (e TakenOver) why(node string) *Error {
-	if e.LostClaim {
+// lostBy says what became of the attempt that node had.
+func lostBy(node string, lostClaim bool) *Error {
+	if lostClaim {
 		return &Error{Code: "claim_lost", Message: fmt.Sprintf("node %s does not know that it claimed the job", node)}
 	}
 	return &Error{Code: "node_lost", Message: fmt.Sprintf("node %s died or lost its lease", node)}
@@ -179,25 +82,50 @@ func (e Done) apply(j *Job) {
 
 func (e Erred) apply(j *Job) {
 	err := e.Error
-	if j.State == Cancelled {
+	if j.Cancel != nil {
 		j.stop(AttemptCancelled, e.At, &err)
 		return
 	}
+	due := e.due(*j)
 	j.Failures++
 	j.Error = &err
 	j.end(AttemptFailed, e.Token, e.At, &err)
 	if j.State == Failed {
 		j.Finished = e.At
+		return
 	}
+	j.Due = due
 }
 
 func (e Returned) apply(j *Job) {
 	reason := &Error{Message: e.Reason}
-	if j.State == Cancelled {
+	if j.Cancel != nil {
 		j.stop(AttemptCancelled, e.At, reason)
 		return
 	}
 	j.end(AttemptReturned, e.Token, e.At, reason)
+	if j.State == Scheduled {
+		j.Due, j.Wait = upToMillisecond(e.Due), WaitSnooze
+	}
+}
+
+// How long a job waits that reached a node without a handler for it: shortly,
+// since others may have one, and then no more often than a deployment takes.
+const (
+	firstPostponement = time.Second
+	postponement      = 30 * time.Second
+)
+
+func (e Postponed) apply(j *Job) {
+	if j.Lease != nil && !j.lose(e.LostClaim, e.At) {
+		return
+	}
+	wait := firstPostponement
+	if j.Wait == WaitKind {
+		wait = postponement
+	}
+	wait = Retry{Delays: []time.Duration{wait}}.After(1, e.Random)
+	j.Due, j.Wait = upToMillisecond(e.At.Add(wait)), WaitKind
 }
 
 func (e Stopped) apply(j *Job) {
@@ -207,13 +135,30 @@ func (e Stopped) apply(j *Job) {
 		}
 		return
 	}
-	j.Error, j.Finished = cancelled(e.Cause), e.At
+	j.Error, j.Finished = &Error{Code: "cancelled", Message: e.Cause}, e.At
 }
+
+func (e TimedOut) apply(j *Job) {
+	code, why := "queue_timeout", fmt.Sprintf("it was not started by %s", j.StartBy.Format(time.RFC3339))
+	if e.Purpose == Deadline {
+		code, why = "deadline", fmt.Sprintf("it had not ended by %s", j.Deadline.Format(time.RFC3339))
+	}
+	if j.State == Running {
+		if j.Cancel == nil {
+			j.Cancel = &Cancel{Cause: why, At: e.At, Overdue: true}
+		}
+		return
+	}
+	j.Error, j.Finished = &Error{Code: code, Message: why}, e.At
+}
+
+func (Removed) apply(*Job) {}
 
 // begin starts the next attempt of j.
 func (c Claimant) begin(j *Job) {
 	lease := c.Lease
 	j.Lease, j.Fence = &lease, c.Fence
+	j.Due = time.Time{}
 	j.Attempt++
 	j.Started = c.At
 	if j.Attempt == 1 && j.MaxAttempts == 0 {
@@ -228,10 +173,11 @@ func (j *Job) end(how Outcome, token string, at time.Time, err *Error) {
 	j.Lease = nil
 }
 
-// stop ends j for good, as somebody asked. The error is that of its attempt.
+// stop ends j for good, as its Cancel says. The error is that of its attempt.
 func (j *Job) stop(how Outcome, at time.Time, err *Error) {
-	j.Error, j.Finished = cancelled(j.Cancel.Cause), at
+	j.Error, j.Finished = &Error{Code: "cancelled", Message: j.Cancel.Cause}, at
+	if j.Cancel.Overdue {
+		j.Error.Code = "deadline"
+	}
 	j.end(how, j.Lease.Token, at, err)
 }
-
-func cancelled(cause string) *Error { return &Error{Code: "cancelled", Message: cause} }

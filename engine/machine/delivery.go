@@ -1,5 +1,7 @@
 package machine
 
+import "time"
+
 // Delivery is an item of a job that reached a node.
 type Delivery struct {
 	Driver      Driver // the stored message that was delivered
@@ -7,6 +9,10 @@ type Delivery struct {
 	Incarnation uint64 // of that node, now
 	// Runs is set if the node runs the job under the token in the record.
 	Runs bool
+	// Due is the due time that the item carries, if it does.
+	Due time.Time
+	// Now is the server's time.
+	Now time.Time
 }
 
 // Action is what a delivery asks of the node that has it.
@@ -35,6 +41,10 @@ func (j Job) Deliver(d Delivery) Action {
 		return Settle
 	case j.State == Pending:
 		return TakeIt
+	case j.State.Delayed() && (j.Due.Equal(d.Due) || !j.Due.After(d.Now)):
+		return TakeIt
+	case j.State.Delayed():
+		return Settle // its timer is owed
 	case d.Runs && j.Lease.Driver == d.Driver:
 		return Adopt
 	case d.Runs:

@@ -30,7 +30,21 @@ func (j Job) AppendJSON(b []byte) []byte {
 	}
 	if c := j.Cancel; c != nil {
 		b = appendString(append(b, `,"cancel":{"cause":`...), c.Cause)
-		b = append(appendTime(append(b, `,"at":`...), c.At), '}')
+		b = appendTime(append(b, `,"at":`...), c.At)
+		if c.Overdue {
+			b = append(b, `,"overdue":true`...)
+		}
+		b = append(b, '}')
+	}
+	b = appendMoment(b, `,"due":`, j.Due)
+	if j.Wait != "" {
+		b = appendString(append(b, `,"wait":`...), string(j.Wait))
+	}
+	b = appendMoment(b, `,"start_by":`, j.StartBy)
+	b = appendMoment(b, `,"deadline":`, j.Deadline)
+	if j.Retry != nil {
+		retry, _ := json.Marshal(j.Retry) // numbers always have a JSON, unless they are infinite
+		b = append(append(b, `,"retry":`...), retry...)
 	}
 	b = appendRaw(b, `,"input":`, j.Input)
 	b = appendRaw(b, `,"result":`, j.Result)

@@ -50,6 +50,19 @@ type Job struct {
 	// Cancel is set while somebody wants a running job to end.
 	Cancel *Cancel `json:"cancel,omitempty"`
 
+	// Due is when a scheduled or retrying job is to be tried, to the
+	// millisecond. It stays until the next claim, so that its timer is found.
+	Due time.Time `json:"due,omitzero"`
+	// Wait is why a scheduled job waits.
+	Wait Wait `json:"wait,omitempty"`
+	// StartBy is when the job fails if no attempt has started. Zero: never.
+	StartBy time.Time `json:"start_by,omitzero"`
+	// Deadline is when the job fails if it has not ended. Zero: never.
+	Deadline time.Time `json:"deadline,omitzero"`
+	// Retry is what the submitter wants between attempts; nil: what the
+	// definition says.
+	Retry *Retry `json:"retry,omitempty"`
+
 	Input  json.RawMessage `json:"input,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
 	// Error is why the job failed last.
@@ -86,7 +99,19 @@ type Driver struct {
 type Cancel struct {
 	Cause string    `json:"cause"`
 	At    time.Time `json:"at"`
+	// Overdue is set if nobody asked: the deadline passed. The job fails.
+	Overdue bool `json:"overdue,omitempty"`
 }
+
+// Wait is why a scheduled job waits for its due time.
+type Wait string
+
+// What a scheduled job can wait for.
+const (
+	WaitDelay  Wait = "delay"  // it was submitted for later
+	WaitSnooze Wait = "snooze" // its handler asked to be tried later
+	WaitKind   Wait = "kind"   // it reached a worker without a handler for it
+)
 
 // Error is why an attempt or a job failed.
 type Error struct {
@@ -167,6 +192,8 @@ func (j Job) Validate() error {
 		return j.broken("it is running without a lease and its token")
 	case runs && !j.open():
 		return j.broken("it is running without an attempt that runs")
+	case (j.State == Scheduled || j.State == Retrying) && j.Due.IsZero():
+		return j.broken(fmt.Sprintf("it is %s without a due time", j.State))
 	case known && !runs && (j.Lease != nil || j.Cancel != nil || j.open()):
 		return j.broken(fmt.Sprintf("it is %s and has what only a running job has", j.State))
 	}

@@ -12,18 +12,26 @@ type State string
 
 // The states of a job.
 const (
+	Scheduled State = "scheduled" // for later: see Job.Due and Job.Wait
 	Pending   State = "pending"   // ready for a worker
 	Running   State = "running"   // claimed by Job.Lease
-	Succeeded State = "succeeded" // final
-	Failed    State = "failed"    // final: no failures left, or none allowed
-	Cancelled State = "cancelled" // final: asked to end
+	Retrying  State = "retrying"  // failed, to be tried again: see Job.Due
+	Succeeded State = "succeeded" // ended
+	Failed    State = "failed"    // ended: no failures left, none allowed, or too late
+	Cancelled State = "cancelled" // ended: asked to
+	Removing  State = "removing"  // ended, and about to go with what it owns
 )
 
 // States lists every state, in the order of a job's life.
-var States = []State{Pending, Running, Succeeded, Failed, Cancelled}
+var States = []State{Scheduled, Pending, Running, Retrying, Succeeded, Failed, Cancelled, Removing}
 
-// Final reports whether nothing can move a job out of s.
-func (s State) Final() bool { return s == Succeeded || s == Failed || s == Cancelled }
+// Final reports whether a job in s has ended: no worker gets it any more.
+func (s State) Final() bool {
+	return s == Succeeded || s == Failed || s == Cancelled || s == Removing
+}
+
+// Delayed reports whether a job in s waits for its due time.
+func (s State) Delayed() bool { return s == Scheduled || s == Retrying }
 
 // Known reports whether s is a state that this build knows.
 func (s State) Known() bool { return slices.Contains(States, s) }
@@ -33,24 +41,35 @@ type Move string
 
 // The moves of a job.
 const (
-	Claim    Move = "claim"     // a node takes a pending job
+	Claim    Move = "claim"     // a node takes a job that is pending or due
 	Reclaim  Move = "reclaim"   // a node takes again what it claimed without knowing
 	TakeOver Move = "take over" // a node takes a running job from another
 	Finish   Move = "finish"    // the handler succeeded
-	Retry    Move = "retry"     // the attempt failed, and another is allowed
+	Again    Move = "retry"     // the attempt failed, and another is allowed
 	GiveUp   Move = "give up"   // the attempt failed, and it was the last
 	HandBack Move = "hand back" // the attempt ended without a failure
+	Snooze   Move = "snooze"    // the attempt ended without a failure, to be tried later
+	Postpone Move = "postpone"  // the node has no handler for the job
 	Stop     Move = "cancel"    // somebody wants the job to end
 	Obey     Move = "obey"      // an attempt ended that had been cancelled
+	TimeOut  Move = "time out"  // the time to start, or to end, is over
+	Overrun  Move = "overrun"   // an attempt ended whose deadline had passed
+	Remove   Move = "remove"    // the record is to go
 )
 
 // moves is the whole life of a job. Nothing else changes a state.
 var moves = map[State]map[Move]State{
-	Pending: {Claim: Running, Stop: Cancelled},
+	Scheduled: {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed},
+	Pending:   {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed},
+	Retrying:  {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed},
 	Running: {
-		Reclaim: Running, TakeOver: Running, Stop: Running,
-		Finish: Succeeded, Retry: Pending, GiveUp: Failed, HandBack: Pending, Obey: Cancelled,
+		Reclaim: Running, TakeOver: Running, Stop: Running, TimeOut: Running,
+		Finish: Succeeded, Again: Retrying, GiveUp: Failed, HandBack: Pending, Snooze: Scheduled,
+		Postpone: Scheduled, Obey: Cancelled, Overrun: Failed,
 	},
+	Succeeded: {Remove: Removing},
+	Failed:    {Remove: Removing},
+	Cancelled: {Remove: Removing},
 }
 
 // MoveError reports an event that a job does not allow.
@@ -75,7 +94,7 @@ func Diagram() string {
 	var b strings.Builder
 	var final []string
 	for _, from := range States {
-		if from.Final() {
+		if len(moves[from]) == 0 {
 			final = append(final, string(from))
 			continue
 		}
@@ -91,7 +110,7 @@ func Diagram() string {
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "%s: nothing moves them\n", strings.Join(final, ", "))
+	fmt.Fprintf(&b, "%s: nothing moves it, its record goes\n", strings.Join(final, ", "))
 	return b.String()
 }
 

@@ -1,5 +1,7 @@
 package machine
 
+import "time"
+
 // Debt is something that must follow from a stored job. Carrying one out twice
 // does no harm.
 type Debt string
@@ -8,16 +10,29 @@ type Debt string
 const (
 	// Offer puts the job's item where a worker finds it.
 	Offer Debt = "offer"
+	// SetTimers sets the timers that [Job.Timers] lists.
+	SetTimers Debt = "set timers"
+	// Tell tells the node of a running job that it is to end.
+	Tell Debt = "tell"
 	// Withdraw deletes the items of a job that nobody shall start any more.
 	Withdraw Debt = "withdraw"
+	// ClearTimers deletes the timers of a job that has ended.
+	ClearTimers Debt = "clear timers"
 	// Announce tells those who wait that the job has ended.
 	Announce Debt = "announce"
+	// Erase deletes what the job owns, and then its record.
+	Erase Debt = "erase"
 )
 
+// The lists that are owed most often, so that nothing is allocated for them.
 var (
 	oweOffer    = []Debt{Offer}
+	oweTimers   = []Debt{SetTimers}
+	oweBoth     = []Debt{Offer, SetTimers}
+	oweTell     = []Debt{Tell}
 	oweWithdraw = []Debt{Withdraw, Announce}
 	oweAnnounce = []Debt{Announce}
+	oweErase    = []Debt{Erase}
 )
 
 // Owes returns what must follow from j as it is stored. It depends on nothing
@@ -25,13 +40,62 @@ var (
 // out again before it acknowledges the message that led there, so that a crash
 // in between loses nothing. The caller must not change the list.
 func (j Job) Owes() []Debt {
+	limited := !j.StartBy.IsZero() || !j.Deadline.IsZero()
 	switch {
+	case j.State == Pending && limited:
+		return oweBoth
 	case j.State == Pending:
 		return oweOffer
-	case j.State == Cancelled:
-		return oweWithdraw
-	case j.State.Final():
-		return oweAnnounce
+	case j.State.Delayed():
+		return oweTimers
+	case j.State == Running && j.Cancel != nil:
+		return oweTell
+	case j.State == Removing:
+		return oweErase
+	case !j.State.Final():
+		return nil
 	}
-	return nil
+	owes := oweAnnounce
+	if j.State == Cancelled || j.State == Failed && j.Attempt == 0 || j.overdue() {
+		owes = oweWithdraw // nobody delivered an item just now
+	}
+	if limited || !j.Due.IsZero() {
+		owes = append([]Debt{ClearTimers}, owes...)
+	}
+	return owes
+}
+
+// overdue reports whether j failed because of its deadline.
+func (j Job) overdue() bool { return j.Error != nil && j.Error.Code == "deadline" }
+
+// Purpose is what a timer is for.
+type Purpose string
+
+// The purposes of timers.
+const (
+	Due           Purpose = "due"      // offer the item: the due time of a delayed job
+	QueuedTimeout Purpose = "queued"   // apply TimedOut: Job.StartBy
+	Deadline      Purpose = "deadline" // apply TimedOut: Job.Deadline
+	Expiry        Purpose = "expiry"   // apply Removed: the retention is over
+)
+
+// Timer is a moment at which something is to happen to a job.
+type Timer struct {
+	Purpose Purpose
+	At      time.Time
+}
+
+// Timers returns the timers that have to be there for j as it is stored. Those
+// of a job that has ended are the ones that may be left.
+func (j Job) Timers() []Timer {
+	var list []Timer
+	add := func(p Purpose, at time.Time, need bool) {
+		if !at.IsZero() && (need || j.State.Final()) {
+			list = append(list, Timer{p, at})
+		}
+	}
+	add(Due, j.Due, j.State.Delayed())
+	add(QueuedTimeout, j.StartBy, j.Attempt == 0)
+	add(Deadline, j.Deadline, j.State.Known())
+	return list
 }
