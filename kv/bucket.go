@@ -187,7 +187,7 @@ func (b *Bucket[T]) Remove(ctx context.Context, key string, rev uint64) error {
 	if err := json.Unmarshal(msg.Data, &answer); err != nil {
 		return b.failed("remove", key, fmt.Errorf("%w: read answer: %w", publish.ErrUnknown, err))
 	}
-	if answer.Error != nil && !gone(answer.Error) {
+	if answer.Error != nil && !Gone(answer.Error) {
 		return b.failed("remove", key, answer.Error)
 	}
 	return nil
@@ -208,7 +208,7 @@ func (b *Bucket[T]) last(ctx context.Context, key string) (stored, error) {
 		return stored{}, err
 	}
 	s, err := parseLeader(msg.Data)
-	if gone(err) {
+	if Gone(err) {
 		return stored{}, ErrNotFound
 	}
 	return s, err

@@ -46,10 +46,10 @@ func conflict(err error) bool {
 	return errors.As(err, &api) && (api.ErrorCode == codeWrongSequence || api.ErrorCode == codeInFlight)
 }
 
-// gone reports whether err says that there is nothing to read or to delete. The
+// Gone reports whether err says that there is nothing to read or to delete. The
 // delete of a sequence whose whole block of the stream is gone fails with a
 // general code, and tells the reason in words only.
-func gone(err error) bool {
+func Gone(err error) bool {
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {
 		return false

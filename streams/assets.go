@@ -28,7 +28,7 @@ const Class = "normal"
 
 // Version is the version of the assets below. It grows when a configuration
 // changes, so that the newest build that connects brings them up to date.
-const Version = 1
+const Version = 2
 
 // Bucket returns the name of the bucket of an asset.
 func (n Namespace) Bucket(asset string) string { return "mr_" + string(n) + "_" + asset }
@@ -38,6 +38,9 @@ func (n Namespace) bucketStream(asset string) string { return "KV_" + n.Bucket(a
 
 // WorkStream is the name of the stream of what is ready to run.
 func (n Namespace) WorkStream() string { return "mr_" + string(n) + "_work" }
+
+// TimerStream is the name of the stream of what is due later.
+func (n Namespace) TimerStream() string { return "mr_" + string(n) + "_timers" }
 
 // CaptureStream is the name of the stream that keeps what arrives on users'
 // plain subjects for the triggers on them.
@@ -53,12 +56,28 @@ func (n Namespace) WorkSubject(queue, class, local string) string {
 	return n.subject("work." + queue + "." + class + "." + local)
 }
 
+// TimerSubject is where the timer of a job lies: one for each purpose, time and
+// job. It is filed under the minute in which it is due.
+func (n Namespace) TimerSubject(at time.Time, purpose Purpose, queue, local string) string {
+	minute := strconv.FormatInt(unixMilli(at)/time.Minute.Milliseconds(), 10)
+	return n.subject("timer." + minute + "." + string(purpose) + "." + queue + "." + local)
+}
+
+// TimerMinute matches the timers of one minute, counted from 1970.
+func (n Namespace) TimerMinute(unixMinute int64) string {
+	return n.subject("timer." + strconv.FormatInt(unixMinute, 10) + ".>")
+}
+
 // EndedSubject is where the end of a job is announced, on core NATS.
 func (n Namespace) EndedSubject(id string) string { return n.subject("ended." + id) }
 
 // NodeFeed is the prefix under which the nodes bucket is republished: the key
 // follows it.
 func (n Namespace) NodeFeed() string { return n.subject("node.") }
+
+// LeaseFeed is the prefix under which the leases bucket is republished: the key
+// follows it.
+func (n Namespace) LeaseFeed() string { return n.subject("lease.") }
 
 // CtlSubject is where a node answers requests.
 func (n Namespace) CtlSubject(node string) string { return n.subject("ctl." + node) }
@@ -105,7 +124,10 @@ func (n Namespace) bucket(asset string, change func(*jetstream.StreamConfig)) je
 // leases is the first asset: the lease under which the others are made lies
 // in it.
 func (n Namespace) leases() jetstream.StreamConfig {
-	return n.bucket(Leases, withMarkers)
+	return n.bucket(Leases, func(c *jetstream.StreamConfig) {
+		withMarkers(c)
+		repeat(c, n.LeaseFeed())
+	})
 }
 
 // assets are all streams that every installation has.
@@ -116,7 +138,7 @@ func (n Namespace) assets() []jetstream.StreamConfig {
 		n.bucket(Cursor, nil),
 		n.bucket(Nodes, func(c *jetstream.StreamConfig) {
 			withMarkers(c)
-			c.RePublish = &jetstream.RePublish{Source: c.Subjects[0], Destination: n.NodeFeed() + ">"}
+			repeat(c, n.NodeFeed())
 		}),
 		n.bucket(Jobs, nil),
 		{
@@ -124,6 +146,12 @@ func (n Namespace) assets() []jetstream.StreamConfig {
 			Subjects:    []string{n.subject("work.>")},
 			Retention:   jetstream.WorkQueuePolicy,
 			AllowDirect: true,
+		},
+		{
+			Name:              n.TimerStream(),
+			Subjects:          []string{n.subject("timer.>")},
+			MaxMsgsPerSubject: 1,
+			AllowDirect:       true,
 		},
 		{
 			Name:              n.DeadStream(),
@@ -158,6 +186,12 @@ func (n Namespace) Capture(subjects []string) jetstream.StreamConfig {
 }
 
 func withMarkers(c *jetstream.StreamConfig) { c.SubjectDeleteMarkerTTL = markerTTL }
+
+// repeat lets the server republish a bucket, markers included, with prefix
+// before each key.
+func repeat(c *jetstream.StreamConfig, prefix string) {
+	c.RePublish = &jetstream.RePublish{Source: c.Subjects[0], Destination: prefix + ">"}
+}
 
 // complete fills in what all streams have in common.
 func complete(c jetstream.StreamConfig, replicas int) jetstream.StreamConfig {

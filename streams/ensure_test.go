@@ -32,8 +32,8 @@ func made(t testing.TB, srv *server.Server) map[string]jetstream.StreamConfig {
 	t.Helper()
 	js := open(t, connect(t, srv))
 	all := configs(t, js)
-	if len(all) != 7 {
-		t.Errorf("there are %d streams, want 7: %v", len(all), all)
+	if len(all) != 8 {
+		t.Errorf("there are %d streams, want 8: %v", len(all), all)
 	}
 	if got := state(t, js, "KV_"+ns.Bucket(streams.Config)); got.Msgs != 1 || got.LastSeq != 1 {
 		t.Errorf("the config bucket holds %d messages up to %d, want the settings written once", got.Msgs, got.LastSeq)
@@ -157,6 +157,45 @@ func TestEnsureUpgrades(t *testing.T) {
 	}
 	if d := cmp.Diff(want, configs(t, js)); d != "" {
 		t.Errorf("after the upgrade (-want +got):\n%s", d)
+	}
+}
+
+// Version 1 had no timers and did not republish leases. A lease that is held
+// while the assets are brought up to date stays, and is republished from then on.
+func TestEnsureUpgradesVersion1(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, t.TempDir())
+	nc := connect(t, srv)
+	ensure(t, nc, streams.Options{})
+	want := made(t, srv)
+	b, js := settingsOf(t, srv), open(t, nc)
+	if err := js.DeleteStream(t.Context(), ns.TimerStream()); err != nil {
+		t.Fatal(err)
+	}
+	for name, config := range configs(t, js) {
+		config.Metadata = map[string]string{"millrace.version": "1"}
+		if name == "KV_"+ns.Bucket(streams.Leases) {
+			config.RePublish = nil
+		}
+		must(js.UpdateStream(t.Context(), config))(t)
+	}
+	must(b.Edit(t.Context(), "settings", func(s streams.Settings) (streams.Settings, error) {
+		s.Version = 1
+		return s, nil
+	}))(t)
+	leases := kv.Open(publisher(t, nc), ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
+	held := must(leases.Create(t.Context(), "owner", kv.Held{Holder: "a"}))(t)
+
+	if got := ensure(t, nc, streams.Options{}); got.Version != streams.Version {
+		t.Errorf("got settings %+v", got)
+	}
+	if d := cmp.Diff(want, configs(t, js)); d != "" {
+		t.Errorf("after the upgrade (-want +got):\n%s", d)
+	}
+	feed := must(nc.SubscribeSync(ns.LeaseFeed() + ">"))(t)
+	must(leases.Update(t.Context(), "owner", kv.Held{Holder: "b"}, held))(t)
+	if got := must(feed.NextMsgWithContext(t.Context()))(t).Subject; got != ns.LeaseFeed()+"owner" {
+		t.Errorf("the renewal was republished as %s", got)
 	}
 }
 

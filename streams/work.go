@@ -28,12 +28,16 @@ type Item struct {
 	Queue, Local string
 	Record       []byte
 	Revision     uint64
+	// Due is the time for which the record says that it is due, to the
+	// millisecond; zero for what was ready at once.
+	Due time.Time
 }
 
 const (
 	itemType       = "item"
 	itemVersion    = 1
 	revisionHeader = "Mr-Revision"
+	dueHeader      = "Mr-Due" // in milliseconds since 1970
 	// maxWaiting is how many workers can wait for one queue.
 	maxWaiting = 1 << 14
 )
@@ -69,16 +73,15 @@ func (w *Work) OfferAsync(item Item, done func(error)) {
 func (w *Work) message(item Item) *nats.Msg {
 	h := Envelope{Type: itemType, Version: itemVersion}.Header()
 	h[revisionHeader] = []string{strconv.FormatUint(item.Revision, 10)}
+	if !item.Due.IsZero() {
+		setDue(h, item.Due)
+	}
 	return &nats.Msg{Subject: w.ns.WorkSubject(item.Queue, Class, item.Local), Header: h, Data: item.Record}
 }
 
 // Withdraw deletes the items of a job, delivered ones included.
 func (w *Work) Withdraw(ctx context.Context, queue, local string) error {
-	stream, err := w.js.Stream(ctx, w.ns.WorkStream())
-	if err != nil {
-		return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)
-	}
-	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(w.ns.WorkSubject(queue, Class, local))); err != nil {
+	if err := purge(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, Class, local)); err != nil {
 		return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)
 	}
 	return nil
@@ -169,12 +172,24 @@ func (w *Work) parse(msg *nats.Msg) (*Delivery, error) {
 	if _, err := Decode(msg.Header, msg.Data, itemType, itemVersion); err != nil {
 		return d, err
 	}
-	revision, err := strconv.ParseUint(msg.Header.Get(revisionHeader), 10, 64)
-	if err != nil {
-		return d, fmt.Errorf("streams: read item %s.%s: revision %q is no number", queue, local, msg.Header.Get(revisionHeader))
+	if err := d.fill(msg.Header, msg.Data); err != nil {
+		return d, fmt.Errorf("streams: read item %s.%s: %w", queue, local, err)
 	}
-	d.Record, d.Revision = msg.Data, revision
 	return d, nil
+}
+
+// fill reads what a message says about an item whose name is known.
+func (i *Item) fill(h nats.Header, record []byte) error {
+	revision, err := strconv.ParseUint(h.Get(revisionHeader), 10, 64)
+	if err != nil {
+		return fmt.Errorf("revision %q is no number", h.Get(revisionHeader))
+	}
+	due, ok := TimerAt(h)
+	if !ok && h.Get(dueHeader) != "" {
+		return fmt.Errorf("due time %q is no number", h.Get(dueHeader))
+	}
+	i.Record, i.Revision, i.Due = record, revision, due
+	return nil
 }
 
 // parseReply reads the reply subject of a delivery, which is either

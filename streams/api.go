@@ -1,0 +1,51 @@
+package streams
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/internal/publish"
+)
+
+// refusal is the part of an answer of the JetStream API that says why not.
+type refusal struct {
+	Error *jetstream.APIError `json:"error"`
+}
+
+func (r refusal) refused() error {
+	if r.Error == nil {
+		return nil
+	}
+	return r.Error
+}
+
+// ask sends a request to the JetStream API and reads the answer. It fails at once
+// if the connection breaks, unlike the calls of the client library.
+func ask(ctx context.Context, pub *publish.Publisher, api string, request any, answer interface{ refused() error }) error {
+	var body []byte
+	if request != nil {
+		var err error
+		if body, err = json.Marshal(request); err != nil {
+			return err
+		}
+	}
+	msg, err := pub.Request(ctx, "$JS.API."+api, body)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(msg.Data, answer); err != nil {
+		return fmt.Errorf("%w: read answer: %w", publish.ErrUnknown, err)
+	}
+	return answer.refused()
+}
+
+// purge deletes the messages of a stream on a subject.
+func purge(ctx context.Context, pub *publish.Publisher, stream, subject string) error {
+	request := struct {
+		Filter string `json:"filter"`
+	}{subject}
+	return ask(ctx, pub, "STREAM.PURGE."+stream, request, &refusal{})
+}
