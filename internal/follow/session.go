@@ -1,0 +1,121 @@
+package follow
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// patience is how long the server may take to answer a request.
+	patience = 5 * time.Second
+
+	// silence is how long a pull may go without a word from the server.
+	silence = 5 * time.Second
+
+	// idle is how long the consumer stays, beyond the lag, when nobody pulls.
+	idle = time.Minute
+)
+
+// A pull lasts for some time if it does not fill up before, and the server says
+// every beat how far it is. Each pull makes the server look into the stream, so
+// one that lasts too long would hide that the server forgot to.
+type span struct{ life, beat time.Duration }
+
+var (
+	stay   = span{10 * time.Second, 2 * time.Second}             // waits for what is to come
+	glance = span{200 * time.Millisecond, 50 * time.Millisecond} // takes what is there
+)
+
+// session is the life of one consumer.
+type session struct {
+	*follower
+	name   string // of the consumer
+	target uint64 // the last sequence to visit
+
+	inbox   string
+	msgs    chan *nats.Msg
+	pulls   int         // counts the pulls, so that each has a subject of the inbox
+	silence *time.Timer // fires if the server says nothing
+	heard   uint64      // messages of the consumer
+	waited  time.Duration
+}
+
+// session visits until something goes wrong, and says what.
+func (f *follower) session(ctx context.Context) error {
+	s := &session{follower: f}
+	err := s.open(ctx)
+	if s.name != "" {
+		defer s.drop(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	s.inbox, s.msgs = f.nc.NewInbox(), make(chan *nats.Msg, f.Batch+64) // a pull, and what is said about it
+	sub, err := f.nc.ChanSubscribe(s.inbox+".*", s.msgs)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is closed, which ends it too
+	s.silence = time.NewTimer(silence)
+	defer s.silence.Stop()
+	return s.read(ctx)
+}
+
+// open makes the consumer. The look at the stream comes afterwards: a stream
+// that is replaced takes the consumer along.
+func (s *session) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	consumer, err := s.js.CreateConsumer(ctx, s.Stream, jetstream.ConsumerConfig{
+		FilterSubjects:    s.Filters,
+		HeadersOnly:       s.Headers,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       s.visited + 1,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: idle + s.Lag,
+	})
+	if err != nil {
+		return err
+	}
+	s.name = consumer.CachedInfo().Name
+	stream, err := s.js.Stream(ctx, s.Stream)
+	if err != nil {
+		return err
+	}
+	created, last := stream.CachedInfo().Created, stream.CachedInfo().State.LastSeq
+	over := last < s.visited || !s.created.IsZero() && !created.Equal(s.created)
+	s.created = created
+	if over {
+		s.Logger.Warn("stream started over", "stream", s.Stream, "visited", s.visited, "last", last)
+		s.visited = 0
+		return errStartedOver
+	}
+	s.target = math.MaxUint64
+	if s.Until > 0 {
+		s.target = min(s.Until, last)
+	}
+	return s.reached(consumer.CachedInfo().Delivered.Stream)
+}
+
+// reached reports that everything has been visited, if a position says so.
+func (s *session) reached(position uint64) error {
+	if position >= s.target {
+		return errComplete
+	}
+	return nil
+}
+
+// drop removes the consumer. If that fails it goes by itself, later.
+func (s *session) drop(ctx context.Context) {
+	if s.nc.IsConnected() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = s.js.DeleteConsumer(ctx, s.Stream, s.name)
+	}
+}
