@@ -8,6 +8,7 @@
 //	Envelope   what every message carries, whatever its type    envelope.go
 //	Work       the work queue: offer, pull, keep alive, ack     work.go, pull.go
 //	Timers     what is due later: set, cancel, read, delete     timer.go
+//	Clock      the time of the server                           clock.go
 //
 // Start reading at [Namespace], then at [Work]. The package does not know what
 // a job is: an item is the bytes of a record and the revision that it had.
