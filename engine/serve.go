@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/timers"
 )
 
 // Serve makes this process one that keeps the namespace, until ctx ends: it
@@ -30,8 +31,8 @@ func (e *Engine) Serve(ctx context.Context) error {
 		}
 	})
 	g.Go(func() error {
-		opts := nodes.StandOptions{Namespace: e.ns, Node: member.node.ID(), Lease: e.settings.Lease, Logger: e.log}
-		return nodes.Stand(serving, e.pub, opts, e.own)
+		opts := timers.StandOptions{Namespace: e.ns, Node: member.node.ID(), Lease: e.settings.Lease, Logger: e.log}
+		return timers.Stand(serving, e.pub, opts, e.own)
 	})
 	g.Go(func() error { return e.triggers.Serve(serving) })
 	err = g.Wait()

@@ -54,9 +54,10 @@ type LeaseOptions struct {
 	// Margin is how long before its end the holder stops. Default TTL/12.
 	Margin time.Duration
 
-	// TakeOver is the token of an earlier lease of this very process. A value
-	// with that token is replaced.
-	TakeOver string
+	// Mine says that the holder's name belongs to this process alone, so what
+	// that holder has already, because it was lost or its answer was, is
+	// replaced.
+	Mine bool
 
 	// Vigil, if it is given, is kept over all tries for one key: what somebody
 	// else has under it is replaced once the vigil is over. Default: a key that
@@ -110,10 +111,10 @@ type Lease struct {
 }
 
 // Take takes the lease of key for holder, in one try: over nothing, over a
-// marker, over a value with the token of TakeOver, or over one whose Vigil is
-// over. It returns [ErrHeld] if somebody else's value is there. A write whose answer is lost is settled, for
-// which Take waits as long as ctx allows; should ctx end first, the key may be
-// taken until the TTL ends, and [Unknown] recognises the error.
+// marker, over a value that is Mine, or over one whose Vigil is over. It returns
+// [ErrHeld] if somebody else's value is there. A write whose answer is lost is
+// settled, for which Take waits as long as ctx allows; should ctx end first, the
+// key may be taken until the TTL ends, and [Unknown] recognises the error.
 //
 // The lease starts when the write was sent. The caller runs [Lease.Keep] and, at
 // the end, [Lease.Release].
@@ -169,7 +170,7 @@ func (t *taking) try(ctx context.Context) (*Lease, error) {
 			return nil, err
 		case token == t.held.Token:
 			return t.lease(ctx, s.sequence, t.began), nil
-		case (token != t.opts.TakeOver || token == "") && !t.abandoned(s.sequence):
+		case !t.mine(cur.Value) && !t.abandoned(s.sequence):
 			t.lost = nil // the revision has moved on: nothing of ours can land any more
 			return nil, fmt.Errorf("%w by %s", ErrHeld, cur.Value.Holder)
 		}
@@ -191,6 +192,9 @@ func (t *taking) try(ctx context.Context) (*Lease, error) {
 	}
 	return nil, nil
 }
+
+// mine reports whether this process has the key already.
+func (t *taking) mine(cur Held) bool { return t.opts.Mine && cur.Holder == t.held.Holder }
 
 // abandoned reports whether a revision of somebody else may be replaced.
 func (t *taking) abandoned(revision uint64) bool {
@@ -214,7 +218,7 @@ func (t *taking) lease(ctx context.Context, revision uint64, sent time.Time) *Le
 // took the key. It is greater than that of every holding before.
 func (l *Lease) Epoch() uint64 { return l.held.Epoch }
 
-// Token returns the random token of this holding, for TakeOver of a later one.
+// Token returns the random token of this holding.
 func (l *Lease) Token() string { return l.held.Token }
 
 // Context returns a context that ends, with the cause [ErrLeaseLost], when the

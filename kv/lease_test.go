@@ -159,10 +159,11 @@ func TestLeaseTakeOver(t *testing.T) {
 		old := take(t, b, "a")
 		stop := keep(t, old)
 		opts := leaseOptions
-		opts.TakeOver = "something else"
 		_, err := kv.Take(t.Context(), b, "owner", "a", opts)
-		is(t, "take over with the wrong token", err, kv.ErrHeld)
-		opts.TakeOver = old.Token()
+		is(t, "take what is not known to be its own", err, kv.ErrHeld)
+		opts.Mine = true
+		_, err = kv.Take(t.Context(), b, "owner", "b", opts)
+		is(t, "take what somebody else has", err, kv.ErrHeld)
 		l, err := kv.Take(t.Context(), b, "owner", "a", opts)
 		is(t, "take over", err, nil)
 		if l.Epoch() <= old.Epoch() {

@@ -26,10 +26,14 @@ type stored struct {
 	data     []byte
 }
 
-// marker reports whether s stands for a key without a value: it was deleted,
-// purged or has expired.
-func (s stored) marker() bool {
-	return s.header.Get(operationHeader) != "" || s.header.Get(jetstream.MarkerReasonHeader) != ""
+// marker reports whether s stands for a key without a value.
+func (s stored) marker() bool { return IsMarker(s.header) }
+
+// IsMarker reports whether a message of a bucket, as it is stored or as it is
+// republished, stands for a key without a value: it was deleted, purged or has
+// expired.
+func IsMarker(h nats.Header) bool {
+	return h.Get(operationHeader) != "" || h.Get(jetstream.MarkerReasonHeader) != ""
 }
 
 // parseLeader reads an answer of $JS.API.STREAM.MSG.GET.

@@ -7,8 +7,8 @@
 //	Join, Node      register, beat, register again, leave       node.go, register.go
 //	Asker           "do you run job X, token T?"                ask.go
 //	Judge           the owner's verdict: dead.<node>            judge.go, suspects.go
-//	Stand           who is the owner                            owner.go
 //	List            everybody, for people                       list.go
+//	Serves          whether somebody serves                     serves.go
 //
 // Start reading at [Join], then at [Asker.Ask] and [Judge.Run].
 //

@@ -3,6 +3,7 @@ package nodes
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/publish"
@@ -49,8 +50,16 @@ func beatKey(node string) string { return "beat." + node }
 func infoKey(node string) string { return "info." + node }
 func deadKey(node string) string { return "dead." + node }
 
-// ownerKey is the key of the owner in the leases bucket.
-const ownerKey = "owner"
+// OwnerKey is the key of the owner's lease in the leases bucket. The holder's
+// name is the ID of the owner's node, a dot, and what tells one process from
+// every other.
+const OwnerKey = "owner"
+
+// ownerNode returns the ID of the node that holds the owner's lease.
+func ownerNode(held kv.Held) string {
+	node, _, _ := strings.Cut(held.Holder, ".")
+	return node
+}
 
 // The nodes bucket holds values of three types.
 func openBeats(pub *publish.Publisher, ns streams.Namespace) *kv.Bucket[kv.Held] {

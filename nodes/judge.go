@@ -27,8 +27,8 @@ type JudgeOptions struct {
 	// required.
 	Lease time.Duration
 
-	// Owner is the lease under which the judge works, as [Stand] gives it. It
-	// is required.
+	// Owner is the lease under which the judge works, as timers.Stand gives
+	// it. It is required.
 	Owner *kv.Lease
 
 	// Logger hears of every verdict. Default slog.Default.

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/timers"
 )
 
 // rule stands for owner and judges, until the function that it returns is called
@@ -25,8 +26,8 @@ func rule(t *testing.T, pub *publish.Publisher, node string) (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		opts := nodes.StandOptions{Node: node, Lease: lease, Logger: quiet}
-		err := nodes.Stand(ctx, pub, opts, func(ctx context.Context, owner *kv.Lease) error {
+		opts := timers.StandOptions{Node: node, Lease: lease, Logger: quiet}
+		err := timers.Stand(ctx, pub, opts, func(ctx context.Context, owner *kv.Lease) error {
 			return nodes.NewJudge(pub, nodes.JudgeOptions{Lease: lease, Owner: owner, Logger: quiet}).Run(ctx)
 		})
 		if err != nil {

@@ -38,7 +38,7 @@ func List(ctx context.Context, pub *publish.Publisher, ns streams.Namespace) ([]
 	beats, beatsErr := openBeats(pub, ns).ListStale(ctx, beatKey("*"))
 	infos, infosErr := openInfos(pub, ns).ListStale(ctx, infoKey("*"))
 	verdicts, verdictsErr := openVerdicts(pub, ns).ListStale(ctx, deadKey("*"))
-	owner, ownerErr := openLeases(pub, ns).Get(ctx, ownerKey)
+	owner, ownerErr := openLeases(pub, ns).Get(ctx, OwnerKey)
 	if errors.Is(ownerErr, kv.ErrNotFound) {
 		ownerErr = nil
 	}

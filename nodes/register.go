@@ -107,8 +107,8 @@ func (n *Node) registerAgain(ctx context.Context) error {
 // happen before anything is claimed: see the package comment. It returns
 // kv.ErrHeld if the ID belongs to another process.
 func (n *Node) register(ctx context.Context) error {
-	opts := kv.LeaseOptions{TTL: n.opts.Lease, Logger: n.opts.Logger, Vigil: &n.vigil}
-	lease, err := take(ctx, n.beats, beatKey(n.id), n.holder, opts)
+	opts := kv.LeaseOptions{TTL: n.opts.Lease, Mine: true, Vigil: &n.vigil, Logger: n.opts.Logger}
+	lease, err := kv.Take(ctx, n.beats, beatKey(n.id), n.holder, opts)
 	if err != nil {
 		return err
 	}
@@ -127,21 +127,6 @@ func (n *Node) register(ctx context.Context) error {
 	n.mu.Unlock()
 	n.opts.Logger.InfoContext(ctx, "node registered", "node", n.id, "incarnation", lease.Epoch())
 	return nil
-}
-
-// take is kv.Take for a holder whose name belongs to this process alone: what
-// that holder has already, because it was lost or its answer was, is taken over.
-func take(ctx context.Context, b *kv.Bucket[kv.Held], key, holder string, opts kv.LeaseOptions) (*kv.Lease, error) {
-	lease, err := kv.Take(ctx, b, key, holder, opts)
-	if !errors.Is(err, kv.ErrHeld) {
-		return lease, err
-	}
-	cur, getErr := b.Get(ctx, key)
-	if getErr != nil || cur.Value.Holder != holder {
-		return nil, err
-	}
-	opts.TakeOver = cur.Value.Token
-	return kv.Take(ctx, b, key, holder, opts)
 }
 
 // keepDescribed stores the description every few hours, and soon after storing

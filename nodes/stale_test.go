@@ -176,21 +176,6 @@ func TestExplicitIDStale(t *testing.T) {
 	})
 }
 
-// A candidate becomes owner over a key that came back.
-func TestOwnerKeyStale(t *testing.T) {
-	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-		pub := setup(t, srv)
-		stale := comeBack(t, leases(pub), "owner", 0)
-		a := stand(t, network(t, srv, nil), "a")
-		if took := awaitOwner(t, a); took < 2*lease || took > 3*lease {
-			t.Errorf("owner after %v, want after two leases", took)
-		}
-		if _, reigns := a.leads(); reigns[0] <= stale {
-			t.Errorf("epoch %d follows %d", reigns[0], stale)
-		}
-	})
-}
-
 // A node whose beat the verdict covers is offline, whatever its beat says.
 func TestListStale(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {

@@ -94,7 +94,7 @@ func (j *Judge) hearOf(node string, need uint64) {
 // parseMarker reads a message of the feed: the node whose beat has ended, and
 // the sequence of the marker. It is not ok for a beat, or for anything else.
 func parseMarker(msg *nats.Msg, prefix string) (node string, sequence uint64, ok bool) {
-	if msg.Header.Get("KV-Operation") == "" && msg.Header.Get(jetstream.MarkerReasonHeader) == "" {
+	if !kv.IsMarker(msg.Header) {
 		return "", 0, false
 	}
 	node, ok = strings.CutPrefix(msg.Subject, prefix)

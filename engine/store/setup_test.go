@@ -21,6 +21,7 @@ import (
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
+	"github.com/millrace/millrace/timers"
 )
 
 func TestMain(m *testing.M) {
@@ -170,8 +171,8 @@ func (w *world) serve() {
 	w.Helper()
 	p := w.process("owner")
 	w.loop(func(ctx context.Context) error {
-		opts := nodes.StandOptions{Namespace: ns, Node: "owner", Lease: lease, Logger: quiet}
-		return nodes.Stand(ctx, p.pub, opts, func(ctx context.Context, l *kv.Lease) error {
+		opts := timers.StandOptions{Namespace: ns, Node: "owner", Lease: lease, Logger: quiet}
+		return timers.Stand(ctx, p.pub, opts, func(ctx context.Context, l *kv.Lease) error {
 			return nodes.NewJudge(p.pub, nodes.JudgeOptions{Namespace: ns, Lease: lease, Owner: l, Logger: quiet}).Run(ctx)
 		})
 	})

@@ -1,4 +1,4 @@
-package nodes_test
+package timers_test
 
 import (
 	"context"
@@ -12,8 +12,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
-	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/timers"
 )
 
 // candidate stands for owner in a process of its own. It notes every reign.
@@ -30,15 +31,26 @@ type candidate struct {
 // stand lets a node stand for owner until the test ends.
 func stand(t *testing.T, link *natstest.Link, node string) *candidate {
 	t.Helper()
+	return standAs(t, link, timers.StandOptions{Node: node})
+}
+
+// depute is stand for a deputy.
+func depute(t *testing.T, link *natstest.Link, node string) *candidate {
+	t.Helper()
+	return standAs(t, link, timers.StandOptions{Node: node, Deputy: true})
+}
+
+func standAs(t *testing.T, link *natstest.Link, opts timers.StandOptions) *candidate {
+	t.Helper()
+	opts.Lease, opts.Logger = lease, quiet
 	c := &candidate{link: link, ended: make(chan struct{})}
 	pub := open(t, link.Connect(t))
 	var ctx context.Context
 	ctx, c.cancel = context.WithCancel(t.Context())
 	go func() {
 		defer close(c.ended)
-		opts := nodes.StandOptions{Node: node, Lease: lease, Logger: quiet}
-		if err := nodes.Stand(ctx, pub, opts, c.lead); err != nil {
-			t.Errorf("%s stood for owner: %v", node, err)
+		if err := timers.Stand(ctx, pub, opts, c.lead); err != nil {
+			t.Errorf("%s stood for owner: %v", opts.Node, err)
 		}
 	}()
 	t.Cleanup(c.stop)
@@ -73,6 +85,18 @@ func awaitOwner(t *testing.T, c *candidate) time.Duration {
 	start := time.Now()
 	until(t, "the candidate is owner", func() bool { leads, _ := c.leads(); return leads })
 	return time.Since(start)
+}
+
+// removeOwner deletes the owner's key, as somebody may do by hand.
+func removeOwner(t *testing.T, pub *publish.Publisher) {
+	t.Helper()
+	entry, err := leases(pub).Get(t.Context(), "owner")
+	if err == nil {
+		err = leases(pub).Delete(t.Context(), "owner", entry.Revision)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // One of two is owner; when it stops, the other one is at once.
@@ -130,7 +154,7 @@ func TestOwnerKeyDeleted(t *testing.T) {
 		awaitOwner(t, a)
 		b := stand(t, network(t, srv, nil), "b")
 		time.Sleep(lease)
-		remove(t, leases(pub), "owner")
+		removeOwner(t, pub)
 		time.Sleep(lease)
 		leadsA, reignsA := a.leads()
 		leadsB, reignsB := b.leads()
@@ -169,6 +193,25 @@ func TestHandOverUnheard(t *testing.T) {
 	})
 }
 
+// A candidate becomes owner over a key that a killed server brought back, and
+// that nobody renews and nothing ends.
+func TestOwnerKeyStale(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
+		stale, err := leases(pub).Create(t.Context(), "owner", kv.Held{Holder: "ghost.x", Token: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := stand(t, network(t, srv, nil), "a")
+		if took := awaitOwner(t, a); took < 2*lease || took > 3*lease {
+			t.Errorf("owner after %v, want after two leases", took)
+		}
+		if _, reigns := a.leads(); reigns[0] <= stale {
+			t.Errorf("epoch %d follows %d", reigns[0], stale)
+		}
+	})
+}
+
 // Whatever becomes of the first writes: the candidate is owner, once.
 func TestStandFaults(t *testing.T) {
 	for _, fault := range []natstest.Fault{natstest.CutBefore, natstest.LoseAnswer, natstest.CutAfter, natstest.Hold} {
@@ -199,7 +242,7 @@ func TestLeadEnds(t *testing.T) {
 		pub := setup(t, srv)
 		boom := errors.New("boom")
 		for _, want := range []error{nil, boom} {
-			err := nodes.Stand(t.Context(), pub, nodes.StandOptions{Node: "a", Lease: lease, Logger: quiet},
+			err := timers.Stand(t.Context(), pub, timers.StandOptions{Node: "a", Lease: lease, Logger: quiet},
 				func(context.Context, *kv.Lease) error { return want })
 			if !errors.Is(err, want) {
 				t.Errorf("Stand returned %v, want %v", err, want)
@@ -208,7 +251,7 @@ func TestLeadEnds(t *testing.T) {
 				t.Errorf("afterwards the key reads %v", err)
 			}
 		}
-		err := nodes.Stand(t.Context(), pub, nodes.StandOptions{Node: "a.b", Lease: lease}, nil)
+		err := timers.Stand(t.Context(), pub, timers.StandOptions{Node: "a.b", Lease: lease}, nil)
 		if err == nil || !strings.Contains(err.Error(), `node "a.b"`) {
 			t.Errorf("Stand without a proper node returned %v", err)
 		}
@@ -222,13 +265,13 @@ func TestStandsAgainAfterLoss(t *testing.T) {
 		pub := setup(t, srv)
 		ctx, cancel := context.WithCancel(t.Context())
 		reigns := 0
-		err := nodes.Stand(ctx, pub, nodes.StandOptions{Node: "a", Lease: lease, Logger: quiet},
+		err := timers.Stand(ctx, pub, timers.StandOptions{Node: "a", Lease: lease, Logger: quiet},
 			func(_ context.Context, l *kv.Lease) error {
 				if reigns++; reigns == 50 {
 					cancel()
 					return nil
 				}
-				remove(t, leases(pub), "owner")
+				removeOwner(t, pub)
 				<-l.Context().Done()
 				return nil
 			})
@@ -243,7 +286,7 @@ func TestLeadEndsUnderLease(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 		pub := setup(t, srv)
 		ctx, cancel := context.WithCancel(t.Context())
-		err := nodes.Stand(ctx, pub, nodes.StandOptions{Node: "a", Lease: lease, Logger: quiet},
+		err := timers.Stand(ctx, pub, timers.StandOptions{Node: "a", Lease: lease, Logger: quiet},
 			func(ctx context.Context, l *kv.Lease) error {
 				cancel()
 				<-ctx.Done()

@@ -1,0 +1,20 @@
+// Package timers finds the owner, and lets it fire what is due.
+//
+// The owner is the one node that keeps what nobody else keeps. It holds the
+// owner's lease, and runs the loops that it is given only while it does.
+//
+//	Stand     who is the owner                            owner.go, candidate.go
+//	Run       fires what is due                           run.go, load.go, fire.go
+//
+// Start reading at [Stand], then at [Run].
+//
+// # What is promised
+//
+// Nothing is safe because there is one owner: two that believe to be it, one
+// that was frozen and one whose key was deleted by hand do what is done anyway,
+// twice. The records of the jobs decide. Leadership only avoids double work.
+//
+// No timer fires early, by the server's time. Each fires at least once, unless
+// it is cancelled or replaced before: it is deleted after it has fired, by its
+// sequence, so a timer that replaced it meanwhile stays.
+package timers
