@@ -105,7 +105,11 @@ func (e Returned) apply(j *Job) {
 	}
 	j.end(AttemptReturned, e.Token, e.At, reason)
 	if j.State == Scheduled {
-		j.Due, j.Wait = upToMillisecond(e.Due), WaitSnooze
+		due := e.Due
+		if due.Before(e.At) {
+			due = e.At
+		}
+		j.Due, j.Wait = Millisecond(due), WaitSnooze
 	}
 }
 
@@ -125,7 +129,7 @@ func (e Postponed) apply(j *Job) {
 		wait = postponement
 	}
 	wait = Retry{Delays: []time.Duration{wait}}.After(1, e.Random)
-	j.Due, j.Wait = upToMillisecond(e.At.Add(wait)), WaitKind
+	j.Due, j.Wait = Millisecond(e.At.Add(wait)), WaitKind
 }
 
 func (e Stopped) apply(j *Job) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -31,4 +32,35 @@ func unescaped(t *rapid.T, data []byte) string {
 	}
 	json.HTMLEscape(&escaped, compact.Bytes())
 	return escaped.String()
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		j := drawJob(t)
+		for step := range rapid.IntRange(0, 30).Draw(t, "steps") {
+			j, _ = j.Apply(drawEvent(t, j, step))
+		}
+		var got Job
+		if err := json.Unmarshal([]byte(text(t, j)), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(j, got, sameJSON); diff != "" {
+			t.Fatalf("record (-) and as read again (+):\n%s", diff)
+		}
+	})
+}
+
+// encoding/json drops blanks and escapes < and > in raw messages.
+var sameJSON = cmp.Comparer(func(a, b json.RawMessage) bool {
+	return bytes.Equal(canonical(a), canonical(b))
+})
+
+func canonical(raw json.RawMessage) []byte {
+	var compact, escaped bytes.Buffer
+	if len(raw) > 0 && json.Compact(&compact, raw) != nil {
+		return raw
+	}
+	json.HTMLEscape(&escaped, compact.Bytes())
+	return escaped.Bytes()
 }

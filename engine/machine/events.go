@@ -79,7 +79,8 @@ type (
 	Returned struct {
 		Hold
 		Reason string
-		// Due is when to try again. Zero: now.
+		// Due is when to try again, at once if it is over. Zero: without a
+		// timer.
 		Due time.Time
 	}
 
@@ -136,7 +137,7 @@ func (e Erred) due(j Job) time.Time {
 	if wait <= 0 {
 		wait = j.retryOf(e.Retry).After(j.Failures+1, e.Random)
 	}
-	return upToMillisecond(e.At.Add(wait))
+	return Millisecond(e.At.Add(wait))
 }
 
 func (e Erred) tooOld(j Job) bool {
@@ -188,7 +189,11 @@ func (e TimedOut) concerns(j Job) bool {
 // over reports whether a limit is set, and at is not before it.
 func over(limit, at time.Time) bool { return !limit.IsZero() && !at.Before(limit) }
 
-// upToMillisecond rounds t up to what timers can tell, so that nothing is early.
-func upToMillisecond(t time.Time) time.Time {
-	return t.Add(time.Millisecond - 1).Truncate(time.Millisecond)
+// Millisecond rounds t up to what timers can tell, so that nothing is early. A
+// zero time stays zero.
+func Millisecond(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(time.Millisecond - 1).Truncate(time.Millisecond).UTC()
 }

@@ -52,7 +52,10 @@ func seed(f *testing.F) {
 			}
 		}
 	}
-	live(Job{ID: "mail.1", Kind: "mail.send", State: Pending, Input: json.RawMessage(`{"to":"ada"}`), MaxAttempts: 2}, 0)
+	for _, j := range newJobs(2) {
+		j.Input = json.RawMessage(`{"to":"ada"}`)
+		live(j, 0)
+	}
 	for _, broken := range []string{
 		``, `null`, `{}`, `[]`, `{"state":1}`,
 		`{"state":"running"}`,
@@ -63,6 +66,11 @@ func seed(f *testing.F) {
 		`{"state":"pending","lease":{}}`, `{"state":"pending","cancel":{}}`, `{"state":"failed","attempts":[{}]}`,
 		`{"state":"pending","max_attempts":-1}`, `{"state":"pending","attempt":9223372036854775807}`,
 		`{"state":"paused","lease":{}}`,
+		`{"state":"scheduled"}`, `{"state":"retrying","due":"0001-01-01T00:00:00Z"}`, `{"state":"scheduled","due":"9999-12-31T23:59:59.9999Z"}`,
+		`{"state":"running","lease":{"token":"t"},"attempts":[{}],"retry":{"delay_ns":-1,"factor":-1e300,"max_delay_ns":-1,"jitter":1e300,"max_age_ns":-1}}`,
+		`{"state":"running","lease":{"token":"t"},"attempts":[{}],"retry":{"delays_ns":[9223372036854775807]}}`,
+		`{"state":"running","lease":{"token":"t"},"attempts":[{}],"start_by":"2000-01-01T00:00:00Z","deadline":"2000-01-01T00:00:00Z"}`,
+		`{"state":"removing","due":"2026-01-01T00:00:00Z"}`,
 	} {
 		f.Add([]byte(broken))
 	}

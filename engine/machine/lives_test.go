@@ -3,6 +3,7 @@ package machine
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -15,6 +16,15 @@ var answers = []Answer{Silent, Runs, Denies, Unaware, Dead}
 
 // everyDelivery returns the deliveries that differ for j.
 func everyDelivery(j Job) []Delivery {
+	times := []Delivery{{}}
+	if j.State.Delayed() {
+		early := j.Due.Add(-time.Nanosecond)
+		times = []Delivery{
+			{Now: early}, {Now: early, Due: j.Due},
+			{Now: early, Due: j.Due.Add(-time.Millisecond)}, {Now: early, Due: j.Due.Add(time.Millisecond)},
+			{Now: j.Due}, {Now: j.Due.Add(time.Hour)},
+		}
+	}
 	mine := Lease{Node: "a", Incarnation: 1, Driver: Driver{Stream: "work", Sequence: 1}}
 	if j.Lease != nil {
 		mine = *j.Lease
@@ -23,8 +33,11 @@ func everyDelivery(j Job) []Delivery {
 	for _, driver := range []Driver{mine.Driver, {Stream: "work", Sequence: mine.Driver.Sequence + 1}} {
 		for _, node := range []string{mine.Node, mine.Node + "2"} {
 			for _, incarnation := range []uint64{mine.Incarnation, mine.Incarnation + 1} {
-				for _, runs := range []bool{false, true} {
-					all = append(all, Delivery{Driver: driver, Node: node, Incarnation: incarnation, Runs: runs})
+				for _, d := range times {
+					d.Driver, d.Node, d.Incarnation = driver, node, incarnation
+					all = append(all, d)
+					d.Runs = true
+					all = append(all, d)
 				}
 			}
 		}
@@ -34,16 +47,20 @@ func everyDelivery(j Job) []Delivery {
 
 // everyEvent returns the events that differ for j, as step of its life.
 func everyEvent(j Job, step int) []Event {
-	at := storyStart.Add(time.Duration(step) * time.Second)
+	at := stepTime(step)
 	var all []Event
 	all = append(all,
 		Claimed{claimant(step, "a", 1)}, Reclaimed{claimant(step, "a", 1)},
 		TakenOver{Claimant: claimant(step, "b", 1)}, TakenOver{Claimant: claimant(step, "b", 1), LostClaim: true},
-		Stopped{Cause: "asked by ada", At: at})
+		Postponed{At: at}, Postponed{At: at, LostClaim: true},
+		Stopped{Cause: "asked by ada", At: at},
+		TimedOut{Purpose: QueuedTimeout, At: at}, TimedOut{Purpose: Deadline, At: at},
+		Removed{At: at})
 	for _, token := range tokens(j) {
 		hold := Hold{Token: token, At: at}
 		all = append(all,
 			Done{Hold: hold, Result: json.RawMessage(`1`)}, Returned{Hold: hold, Reason: "not yet"},
+			Returned{Hold: hold, Reason: "later", Due: at.Add(time.Minute)},
 			Erred{Hold: hold, Error: Error{Message: "disk full"}},
 			Erred{Hold: hold, Error: Error{Message: "no such address"}, Final: true})
 	}
@@ -71,9 +88,73 @@ func claimant(step int, node string, incarnation uint64) Claimant {
 			Driver: Driver{Stream: "work", Sequence: uint64(step)},
 		},
 		Fence: uint64(step) + 1,
-		At:    storyStart.Add(time.Duration(step) * time.Second),
+		At:    stepTime(step),
 	}
 }
+
+// stepTime is when the events of a step happen: not at a whole millisecond.
+func stepTime(step int) time.Time {
+	return storyStart.Add(time.Duration(step) * (time.Second + 137*time.Nanosecond))
+}
+
+// newJobs returns jobs as they are submitted, one with and one without a delay
+// and limits.
+func newJobs(limit int) []Job {
+	j := Job{ID: "mail.1", Kind: "mail.send", State: Pending, MaxAttempts: limit, Created: storyStart}
+	later := j
+	later.State, later.Wait, later.Due = Scheduled, WaitDelay, storyStart.Add(time.Second)
+	later.StartBy, later.Deadline = storyStart.Add(time.Second), storyStart.Add(2*time.Second)
+	later.Retry = &Retry{Delay: time.Millisecond}
+	return []Job{j, later}
+}
+
+// at is when ev happens.
+func at(ev Event) time.Time {
+	switch ev := ev.(type) {
+	case Claimed:
+		return ev.At
+	case Reclaimed:
+		return ev.At
+	case TakenOver:
+		return ev.At
+	case Done:
+		return ev.At
+	case Erred:
+		return ev.At
+	case Returned:
+		return ev.At
+	case Postponed:
+		return ev.At
+	case Stopped:
+		return ev.At
+	case TimedOut:
+		return ev.At
+	case Removed:
+		return ev.At
+	}
+	panic("the event has no time")
+}
+
+// someRetry draws policies as they are submitted.
+var someRetry = rapid.Custom(func(t *rapid.T) Retry {
+	spans := rapid.SampledFrom([]time.Duration{0, time.Nanosecond, 1500 * time.Microsecond, 3 * time.Second, 40 * time.Second, math.MaxInt64})
+	return Retry{
+		Delay:    spans.Draw(t, "delay"),
+		Factor:   rapid.OneOf(rapid.Just(0.), rapid.Float64Range(1, 1e300)).Draw(t, "factor"),
+		MaxDelay: spans.Draw(t, "longest"),
+		Delays:   rapid.OneOf(rapid.Just[[]time.Duration](nil), rapid.SliceOfN(spans, 1, 3)).Draw(t, "delays"),
+		Jitter:   rapid.OneOf(rapid.Just(0.), rapid.Float64Range(-1, 1)).Draw(t, "jitter"),
+		MaxAge:   rapid.OneOf(rapid.Just(time.Duration(0)), spans).Draw(t, "age"),
+	}
+})
+
+// someTime draws a time in a life, or none.
+var someTime = rapid.Custom(func(t *rapid.T) time.Time {
+	if rapid.Bool().Draw(t, "none") {
+		return time.Time{}
+	}
+	return storyStart.Add(time.Duration(rapid.IntRange(1, 60_000).Draw(t, "ms")) * time.Millisecond)
+})
 
 var someJSON = rapid.SampledFrom([]json.RawMessage{
 	nil, json.RawMessage(`null`), json.RawMessage(`{"to":"ada","n":1.50}`), json.RawMessage(`[ 1, "<b>" ]`), json.RawMessage(`""`),
@@ -82,7 +163,8 @@ var someJSON = rapid.SampledFrom([]json.RawMessage{
 // earlier is more attempts than drawJob gives a job, and than a record keeps.
 const earlier = 15
 
-// drawJob draws a pending job, new or after attempts that were handed back.
+// drawJob draws a job that is new, or pending after attempts that were handed
+// back.
 func drawJob(t *rapid.T) Job {
 	j := Job{
 		ID: "mail.1", Kind: "mail.send", State: Pending,
@@ -93,6 +175,12 @@ func drawJob(t *rapid.T) Job {
 			rapid.Just(map[string]string(nil)),
 			rapid.MapOfN(rapid.StringN(1, 5, -1), rapid.String(), 1, 2),
 		).Draw(t, "trace"),
+		StartBy:  someTime.Draw(t, "start by"),
+		Deadline: someTime.Draw(t, "deadline"),
+		Retry:    rapid.Ptr(someRetry, true).Draw(t, "retry"),
+	}
+	if due := someTime.Draw(t, "due"); !due.IsZero() {
+		j.State, j.Wait, j.Due = Scheduled, WaitDelay, due
 	}
 	return handBack(t, j, rapid.OneOf(rapid.Just(0), rapid.IntRange(0, earlier-1)).Draw(t, "earlier"))
 }
@@ -129,6 +217,7 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 		hold.Token = rapid.SampledFrom(tokens(j)).Draw(t, "token")
 	}
 	message := rapid.String().Draw(t, "message")
+	random := rapid.Float64Range(0, 0.999).Draw(t, "random")
 	return rapid.SampledFrom([]Event{
 		Claimed{c},
 		Claimed{c},
@@ -137,11 +226,17 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 		TakenOver{Claimant: c},
 		TakenOver{Claimant: c, LostClaim: true},
 		Done{Hold: hold, Result: someJSON.Draw(t, "result")},
-		Erred{Hold: hold, Error: Error{Message: message, Code: "panic", Stack: message}},
-		Erred{Hold: hold, Error: Error{Message: message}, Final: rapid.IntRange(0, 3).Draw(t, "final") == 0},
+		Erred{Hold: hold, Error: Error{Message: message, Code: "panic", Stack: message}, Retry: someRetry.Draw(t, "policy"), Random: random},
+		Erred{
+			Hold: hold, Error: Error{Message: message}, Final: rapid.IntRange(0, 3).Draw(t, "final") == 0,
+			After: time.Duration(rapid.Int64().Draw(t, "after")), Random: random,
+		},
 		Returned{Hold: hold, Reason: message},
 		Returned{Hold: hold, Reason: message},
-		Returned{Hold: hold, Reason: message},
+		Returned{Hold: hold, Reason: message, Due: someTime.Draw(t, "snooze")},
+		Postponed{At: c.At, Random: random, LostClaim: rapid.Bool().Draw(t, "lost claim")},
 		Stopped{Cause: message, At: c.At},
+		TimedOut{Purpose: rapid.SampledFrom([]Purpose{Due, QueuedTimeout, Deadline, Expiry}).Draw(t, "purpose"), At: c.At},
+		Removed{At: c.At},
 	}).Draw(t, "event")
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,8 @@ func TestStories(t *testing.T) {
 }
 
 // story is the job that a file is about, as it would be stored: every event
-// that is accepted makes one revision, and every command takes a second.
+// that is accepted makes one revision. Every command takes a second, or happens
+// at=<what has passed since the job was submitted>.
 type story struct {
 	job      Job
 	revision uint64
@@ -44,14 +46,14 @@ type story struct {
 var storyStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (s *story) step(t *testing.T, d *datadriven.TestData) string {
-	s.now = s.now.Add(time.Second)
+	s.now = moment(t, d, "at", s.now.Add(time.Second))
 	switch d.Cmd {
 	case "submit", "record":
 		return s.begin(t, d)
 	case "deliver":
-		return string(s.job.Deliver(delivery(t, d)))
+		return string(s.job.Deliver(s.delivery(t, d)))
 	case "judge":
-		return string(s.job.Judge(delivery(t, d), Answer(arg(t, d, "answer", ""))))
+		return string(s.job.Judge(s.delivery(t, d), Answer(arg(t, d, "answer", ""))))
 	case "repeat":
 		return s.repeat(t, d)
 	}
@@ -61,7 +63,17 @@ func (s *story) step(t *testing.T, d *datadriven.TestData) string {
 // begin stores a new job: that of submit, or the JSON of record.
 func (s *story) begin(t *testing.T, d *datadriven.TestData) string {
 	*s = story{now: storyStart, revision: 1}
-	s.job = Job{ID: "mail.1", Kind: "mail.send", State: Pending, Created: s.now, MaxAttempts: arg(t, d, "max", 0)}
+	s.job = Job{
+		ID: "mail.1", Kind: "mail.send", State: Pending, Created: s.now, MaxAttempts: arg(t, d, "max", 0),
+		StartBy: moment(t, d, "start-by", time.Time{}), Deadline: moment(t, d, "deadline", time.Time{}),
+	}
+	if d.HasArg("delay") {
+		s.job.State, s.job.Wait, s.job.Due = Scheduled, WaitDelay, moment(t, d, "delay", time.Time{})
+	}
+	if d.HasArg("retry") {
+		retry := scanRetry(t, d)
+		s.job.Retry = &retry
+	}
 	if d.Cmd == "record" {
 		s.job = Job{}
 		if err := json.Unmarshal([]byte(d.Input), &s.job); err != nil {
@@ -102,11 +114,20 @@ func (s *story) event(t *testing.T, d *datadriven.TestData) Event {
 		}
 		return done
 	case "fail":
-		return Erred{Hold: hold, Error: Error{Message: d.Input}, Final: d.HasArg("final")}
+		return Erred{
+			Hold: hold, Error: Error{Message: d.Input}, Final: d.HasArg("final"),
+			After: span(t, arg(t, d, "after", "0s")), Retry: scanRetry(t, d), Random: random(t, d),
+		}
 	case "hand-back":
-		return Returned{Hold: hold, Reason: d.Input}
+		return Returned{Hold: hold, Reason: d.Input, Due: moment(t, d, "due", time.Time{})}
+	case "postpone":
+		return Postponed{At: s.now, Random: random(t, d), LostClaim: d.HasArg("lost-claim")}
 	case "cancel":
 		return Stopped{Cause: d.Input, At: s.now}
+	case "time-out":
+		return TimedOut{Purpose: Purpose(arg(t, d, "purpose", "")), At: s.now}
+	case "remove":
+		return Removed{At: s.now}
 	}
 	d.Fatalf(t, "unknown command %s", d.Cmd)
 	return nil
@@ -140,8 +161,10 @@ func (s *story) claimant(node string, incarnation, driver uint64, limit int) Cla
 	}
 }
 
-func delivery(t *testing.T, d *datadriven.TestData) Delivery {
+func (s *story) delivery(t *testing.T, d *datadriven.TestData) Delivery {
 	return Delivery{
+		Due:         moment(t, d, "due", time.Time{}),
+		Now:         s.now,
 		Driver:      Driver{Stream: "work", Sequence: arg(t, d, "driver", uint64(1))},
 		Node:        arg(t, d, "node", ""),
 		Incarnation: arg(t, d, "incarnation", uint64(1)),
@@ -155,6 +178,62 @@ func arg[T any](t *testing.T, d *datadriven.TestData, key string, otherwise T) T
 	return otherwise
 }
 
+// moment returns an argument that tells what has passed since the story began.
+func moment(t *testing.T, d *datadriven.TestData, key string, otherwise time.Time) time.Time {
+	if !d.HasArg(key) {
+		return otherwise
+	}
+	return storyStart.Add(span(t, arg(t, d, key, "")))
+}
+
+// random returns the random number of a command. In the middle there is no
+// jitter.
+func random(t *testing.T, d *datadriven.TestData) float64 {
+	return number(t, arg(t, d, "random", "0.5"))
+}
+
+// scanRetry returns the policy of a command: retry=(1s,1m) is a list of delays,
+// retry=(delay=1s,factor=3,longest=1h,jitter=0.5,age=1h) the rest.
+func scanRetry(t *testing.T, d *datadriven.TestData) Retry {
+	var r Retry
+	arg, _ := d.Arg("retry")
+	for _, v := range arg.Vals {
+		switch key, value, _ := strings.Cut(v, "="); key {
+		case "delay":
+			r.Delay = span(t, value)
+		case "factor":
+			r.Factor = number(t, value)
+		case "longest":
+			r.MaxDelay = span(t, value)
+		case "jitter":
+			r.Jitter = number(t, value)
+		case "age":
+			r.MaxAge = span(t, value)
+		default:
+			r.Delays = append(r.Delays, span(t, v))
+		}
+	}
+	return r
+}
+
+func span(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func number(t *testing.T, text string) float64 {
+	t.Helper()
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 // tell prints the job as it is stored.
 func (s *story) tell() string {
 	var b strings.Builder
@@ -164,8 +243,13 @@ func (s *story) tell() string {
 		fmt.Fprintf(&b, "  lease: %s/%d under %s, driven by %s %d\n", l.Node, l.Incarnation, l.Token, l.Driver.Stream, l.Driver.Sequence)
 	}
 	if c := j.Cancel; c != nil {
-		fmt.Fprintf(&b, "  cancel: %s, at %s\n", c.Cause, second(c.At))
+		overdue := ""
+		if c.Overdue {
+			overdue = ", overdue"
+		}
+		fmt.Fprintf(&b, "  cancel: %s, at %s%s\n", c.Cause, second(c.At), overdue)
 	}
+	b.WriteString(tellTimes(j))
 	if j.Result != nil {
 		fmt.Fprintf(&b, "  result: %s\n", j.Result)
 	}
@@ -182,6 +266,28 @@ func (s *story) tell() string {
 		fmt.Fprintf(&b, "  finished at %s\n", second(j.Finished))
 	}
 	return b.String()
+}
+
+// tellTimes prints what is to happen when.
+func tellTimes(j Job) string {
+	var b strings.Builder
+	if !j.Due.IsZero() {
+		fmt.Fprintf(&b, "  due: at %s %s\n", second(j.Due), j.Wait)
+	}
+	if !j.StartBy.IsZero() {
+		fmt.Fprintf(&b, "  to start by %s\n", second(j.StartBy))
+	}
+	if !j.Deadline.IsZero() {
+		fmt.Fprintf(&b, "  to end by %s\n", second(j.Deadline))
+	}
+	timers := ""
+	for _, timer := range j.Timers() {
+		timers += fmt.Sprintf(" %s at %s", timer.Purpose, second(timer.At))
+	}
+	if timers != "" {
+		fmt.Fprintf(&b, "  timers:%s\n", timers)
+	}
+	return strings.ReplaceAll(b.String(), " \n", "\n")
 }
 
 func tellAttempt(a Attempt) string {

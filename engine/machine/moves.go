@@ -88,43 +88,46 @@ func (e *MoveError) Error() string {
 	return fmt.Sprintf("job %s: cannot %s while %s", e.ID, e.Move, e.From)
 }
 
-// Diagram draws the table of moves as text: for every state the moves that it
-// allows, and where they lead.
+// Diagram draws the table of moves as text: for the states that allow the same
+// moves, these moves, and where they lead.
 func Diagram() string {
 	var b strings.Builder
-	var final []string
 	for _, from := range States {
-		if len(moves[from]) == 0 {
-			final = append(final, string(from))
-			continue
+		group := alike(from)
+		if group[0] != string(from) {
+			continue // drawn with the first of them
 		}
+		fmt.Fprintln(&b, strings.Join(group, ", "))
 		to := map[State][]string{}
 		for move, state := range moves[from] {
 			to[state] = append(to[state], string(move))
 		}
-		lines := slices.SortedFunc(maps.Keys(to), byOrder)
-		for i, state := range lines {
+		if len(to) == 0 {
+			b.WriteString(" └─ nothing: the record goes\n")
+		}
+		for i, state := range slices.SortedFunc(maps.Keys(to), byOrder) {
+			branch := "├─"
+			if i == len(to)-1 {
+				branch = "└─"
+			}
 			slices.Sort(to[state])
 			names := strings.Join(to[state], ", ")
-			fmt.Fprintf(&b, "%s %s %s▶ %s\n", branch(from, i, len(lines)), names, strings.Repeat("─", max(2, 28-len(names))), state)
+			fmt.Fprintf(&b, " %s %s %s▶ %s\n", branch, names, strings.Repeat("─", max(2, 40-len(names))), state)
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "%s: nothing moves it, its record goes\n", strings.Join(final, ", "))
-	return b.String()
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// branch draws the left side of line i of n that leave a state.
-func branch(from State, i, n int) string {
-	switch {
-	case n == 1:
-		return fmt.Sprintf("%-9s ───", from)
-	case i == 0:
-		return fmt.Sprintf("%-9s ─┬─", from)
-	case i == n-1:
-		return fmt.Sprintf("%-9s  └─", "")
+// alike returns the states that allow the same moves as s, s among them.
+func alike(s State) []string {
+	var list []string
+	for _, other := range States {
+		if maps.Equal(moves[other], moves[s]) {
+			list = append(list, string(other))
+		}
 	}
-	return fmt.Sprintf("%-9s  ├─", "")
+	return list
 }
 
 func byOrder(a, b State) int { return slices.Index(States, a) - slices.Index(States, b) }

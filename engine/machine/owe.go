@@ -86,8 +86,12 @@ type Timer struct {
 }
 
 // Timers returns the timers that have to be there for j as it is stored. Those
-// of a job that has ended are the ones that may be left.
+// of a job that has ended are the ones that may be left. A job in a state that
+// this build does not know has none.
 func (j Job) Timers() []Timer {
+	if !j.State.Known() {
+		return nil
+	}
 	var list []Timer
 	add := func(p Purpose, at time.Time, need bool) {
 		if !at.IsZero() && (need || j.State.Final()) {
@@ -96,6 +100,6 @@ func (j Job) Timers() []Timer {
 	}
 	add(Due, j.Due, j.State.Delayed())
 	add(QueuedTimeout, j.StartBy, j.Attempt == 0)
-	add(Deadline, j.Deadline, j.State.Known())
+	add(Deadline, j.Deadline, true)
 	return list
 }
