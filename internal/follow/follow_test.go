@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -17,181 +16,145 @@ import (
 	"github.com/millrace/millrace/internal/natstest"
 )
 
-// open returns JetStream over nc.
-func open(t testing.TB, nc *nats.Conn) jetstream.JetStream {
-	t.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
-
-// makeStream makes the stream S for s.>, with one message a subject.
-func makeStream(t testing.TB, js jetstream.JetStream) jetstream.Stream {
-	t.Helper()
-	s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
-		Name: "S", Subjects: []string{"s.>"}, MaxMsgsPerSubject: 1, AllowDirect: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// store stores each subject's last token as a message.
-func store(t testing.TB, js jetstream.JetStream, subjects ...string) {
-	t.Helper()
-	for _, s := range subjects {
-		for range 100 { // a server that has just come back may need some tries
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			_, err := js.Publish(ctx, s, []byte(s[strings.LastIndex(s, ".")+1:]))
-			cancel()
-			if err == nil {
-				break
-			}
-		}
-	}
-}
-
-// feed is a reading that goes on in the background.
-type feed struct {
-	t    testing.TB
-	stop context.CancelFunc
-	done chan error
-
-	mu   sync.Mutex
-	seen []follow.Message
-	more chan struct{} // something was visited
-}
-
-// start reads in the background until the test ends or stop is called.
-func start(t testing.TB, nc *nats.Conn, opts follow.Options) *feed {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	f := &feed{t: t, stop: cancel, done: make(chan error, 1), more: make(chan struct{}, 1)}
-	if opts.Stream == "" {
-		opts.Stream = "S"
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		f.done <- follow.Run(ctx, nc, opts, f.visit)
-	}()
-	t.Cleanup(func() { cancel(); <-ended })
-	return f
-}
-
-func (f *feed) visit(m follow.Message) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.seen = append(f.seen, m)
-	select {
-	case f.more <- struct{}{}:
-	default:
-	}
-	return nil
-}
-
-// visited returns what was visited until now, as sequence and subject.
-func (f *feed) visited() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var lines []string
-	for _, m := range f.seen {
-		lines = append(lines, fmt.Sprint(m.Sequence, " ", m.Subject))
-	}
-	return lines
-}
-
-// await waits until n messages have been visited.
-func (f *feed) await(n int) {
-	f.t.Helper()
-	limit := time.After(time.Minute)
-	for {
-		got := f.visited()
-		if len(got) >= n {
-			return
-		}
-		select {
-		case <-f.more:
-		case err := <-f.done:
-			f.t.Fatalf("reading ended with %v after %q, want %d messages", err, got, n)
-		case <-limit:
-			f.t.Fatalf("visited %q within a minute, want %d messages", got, n)
-		}
-	}
-}
-
-// want compares what was visited.
-func (f *feed) want(lines ...string) {
-	f.t.Helper()
-	if d := cmp.Diff(lines, f.visited()); d != "" {
-		f.t.Errorf("visited (-want +got):\n%s", d)
-	}
-}
-
-// end waits until the reading ended by itself, and returns with what.
-func (f *feed) end() error {
-	f.t.Helper()
-	select {
-	case err := <-f.done:
-		return err
-	case <-time.After(time.Minute):
-		f.t.Fatalf("reading did not end; visited %q", f.visited())
-		return nil
-	}
-}
-
-// Everything that there is, and then everything that comes.
+// Everything that there is, and then everything that comes, until ctx ends. It
+// leaves no consumer behind.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Connect(t, natstest.Start(t, t.TempDir()))
 	js := open(t, nc)
 	makeStream(t, js)
 	store(t, js, "s.a", "s.b", "s.a", "s.c")
-	f := start(t, nc, follow.Options{})
-	f.await(3)
+	f := start(t, nc, follow.Options{Batch: 2})
+	f.want("2b 3a 4c")
 	store(t, js, "s.d", "s.b")
-	f.await(5)
-	f.want("2 s.b", "3 s.a", "4 s.c", "5 s.d", "6 s.b")
+	f.want("2b 3a 4c 5d 6b")
 	f.stop()
 	if err := f.end(); err != nil {
 		t.Errorf("ended with %v, want nil", err)
 	}
+	if left := consumers(t, js); len(left) > 0 {
+		t.Errorf("left the consumers %q", left)
+	}
 }
 
-// A message has everything that was stored; with Headers it has no data.
+// A message is visited as it was stored, and without data if only headers are
+// read.
 func TestRunMessage(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Connect(t, natstest.Start(t, t.TempDir()))
 	js := open(t, nc)
-	makeStream(t, js)
-	before := time.Now()
+	s := makeStream(t, js)
 	for _, subject := range []string{"s.a", "s.b"} {
 		msg := &nats.Msg{Subject: subject, Header: nats.Header{"K": {"v"}}, Data: []byte("data")}
 		if _, err := js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, headers := range []bool{false, true} {
+	stored, err := s.GetMsg(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for headers, want := range map[bool]string{false: "1 s.a v data 1", true: "1 s.a v  1"} {
 		f := start(t, nc, follow.Options{Until: 2, Headers: headers})
 		if err := f.end(); err != nil {
 			t.Fatal(err)
 		}
-		f.want("1 s.a", "2 s.b")
-		m := f.seen[0]
-		want := "v data 1"
-		if headers {
-			want = "v  1"
-		}
-		if got := fmt.Sprint(m.Header.Get("K"), " ", string(m.Data), " ", m.Pending); got != want {
+		m := f.visits()[0]
+		if got := fmt.Sprint(m.Sequence, " ", m.Subject, " ", m.Header.Get("K"), " ", string(m.Data), " ", m.Pending); got != want {
 			t.Errorf("headers only %v: got %q, want %q", headers, got, want)
 		}
-		if m.Time.Before(before) || m.Time.After(time.Now()) {
-			t.Errorf("got time %v, want about %v", m.Time, before)
+		if !m.Time.Equal(stored.Time) {
+			t.Errorf("got time %v, want %v", m.Time, stored.Time)
 		}
 	}
+}
+
+// What filters and bounds leave of a stream is visited, and then it ends,
+// whatever the state of the stream.
+func TestRunUntil(t *testing.T) {
+	t.Parallel()
+	abcd := []string{"s.a", "s.b", "s.c", "s.d.x"}
+	remove := func(sequences ...uint64) func(*testing.T, jetstream.Stream) {
+		return func(t *testing.T, s jetstream.Stream) {
+			for _, seq := range sequences {
+				if err := s.DeleteMsg(t.Context(), seq); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	purge := func(t *testing.T, s jetstream.Stream) {
+		if err := s.Purge(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name   string
+		stored []string
+		then   func(*testing.T, jetstream.Stream)
+		opts   follow.Options
+		want   string
+	}{
+		{"all", abcd, nil, follow.Options{Until: 4}, "1a 2b 3c 4d.x"},
+		{"small batches", abcd, nil, follow.Options{Until: 4, Batch: 1}, "1a 2b 3c 4d.x"},
+		{"the first", abcd, nil, follow.Options{Until: 1}, "1a"},
+		{"the middle", abcd, nil, follow.Options{From: 2, Until: 3}, "2b 3c"},
+		{"none", abcd, nil, follow.Options{From: 3, Until: 2}, ""},
+		{"more than there is", abcd, nil, follow.Options{From: 4, Until: 9}, "4d.x"},
+		{"never written", nil, nil, follow.Options{Until: 1}, ""},
+		{"purged", abcd, purge, follow.Options{Until: 4}, ""},
+		{"the last deleted", abcd, remove(4), follow.Options{Until: 4}, "1a 2b 3c"},
+		{"a gap at the end", abcd, remove(3), follow.Options{Until: 3}, "1a 2b"},
+		{"all but the first deleted", abcd, remove(2, 3, 4), follow.Options{Until: 4}, "1a"},
+		{"one filter", abcd, nil, follow.Options{Until: 4, Filters: []string{"s.*"}}, "1a 2b 3c"},
+		{"two filters", abcd, nil, follow.Options{Until: 4, Filters: []string{"s.d.>", "s.b"}}, "2b 4d.x"},
+		{"nothing matches", abcd, nil, follow.Options{Until: 4, Filters: []string{"s.x"}}, ""},
+		{"what matches comes later", abcd, nil, follow.Options{Until: 2, Filters: []string{"s.c"}}, ""},
+		{"old enough", abcd, nil, follow.Options{Until: 4, Lag: time.Millisecond, Batch: 2}, "1a 2b 3c 4d.x"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			nc := natstest.Connect(t, natstest.Start(t, t.TempDir()))
+			js := open(t, nc)
+			s := makeStream(t, js)
+			store(t, js, test.stored...)
+			if test.then != nil {
+				test.then(t, s)
+			}
+			f := start(t, nc, test.opts)
+			if err := f.end(); err != nil {
+				t.Fatal(err)
+			}
+			f.want(test.want)
+			if left := consumers(t, js); len(left) > 0 {
+				t.Errorf("left the consumers %q", left)
+			}
+		})
+	}
+}
+
+// A new message is visited at once: no time passes at all.
+func TestRunLive(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		nc := natstest.Connect(t, srv)
+		js := open(t, nc)
+		makeStream(t, js)
+		f := start(t, nc, follow.Options{})
+		for range 100 {
+			time.Sleep(1234 * time.Millisecond)
+			store(t, js, "s.a")
+		}
+		time.Sleep(time.Second)
+		for _, v := range f.visits() {
+			if late := v.at.Sub(v.Time); late > time.Millisecond {
+				t.Fatalf("message %d was visited %v after it was stored", v.Sequence, late)
+			}
+		}
+		if got := len(f.visits()); got != 100 {
+			t.Errorf("visited %d messages, want 100", got)
+		}
+	})
 }
 
 // An error of visit ends it, and nothing is visited after that.
@@ -210,5 +173,36 @@ func TestRunRefused(t *testing.T) {
 	})
 	if !errors.Is(err, enough) || visits != 2 {
 		t.Errorf("got %v after %d visits, want the error of the second", err, visits)
+	}
+}
+
+// A closed connection is an error; the end of ctx never is.
+func TestRunClosed(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Connect(t, natstest.Start(t, t.TempDir()))
+	js := open(t, nc)
+	makeStream(t, js)
+	store(t, js, "s.a")
+	f := start(t, nc, follow.Options{})
+	f.want("1a")
+	nc.Close()
+	if err := f.end(); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("got %v, want that the connection is closed", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := follow.Run(ctx, nc, follow.Options{Stream: "S"}, nil); err != nil {
+		t.Errorf("with an ended context got %v, want nil", err)
+	}
+}
+
+func TestRunOptions(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Connect(t, natstest.Start(t, t.TempDir()))
+	err := follow.Run(t.Context(), nc, follow.Options{Lag: -1, Batch: -1}, nil)
+	for _, part := range []string{"stream is required", "lag -1ns is negative", "batch -1 is negative"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("got %v, want that %s", err, part)
+		}
 	}
 }

@@ -28,17 +28,19 @@ func (s *session) read(ctx context.Context) error {
 }
 
 // next says what to pull if messages must grow old. What is fetched too early
-// cannot be skipped any more when it is replaced, so a pull shall take about as
-// much as is visited within a tenth of the lag. When nothing is there, it waits
-// for the first that comes.
+// cannot be skipped any more when it is replaced, so a pull takes about as much
+// as is visited within a tenth of the lag, and more only if all of it was old.
+// When nothing is there, it waits for the first that comes.
 func (s *session) next(n, got int) (int, span) {
 	switch {
 	case got == 0:
 		return 1, stay
 	case s.waited > s.Lag/10:
-		return max(n/2, 1), glance
+		n = max(got/2, 1)
+	case s.waited == 0:
+		n = min(2*n, s.Batch)
 	}
-	return min(2*n, s.Batch), glance
+	return n, glance
 }
 
 // pull asks for up to n messages and visits them as they arrive. It returns how
