@@ -204,5 +204,12 @@ func complete(c jetstream.StreamConfig, replicas int) jetstream.StreamConfig {
 	return c
 }
 
+// keep returns c with what administrators may have set in the stream as it is:
+// how much it holds, and where it lies.
+func keep(c, before jetstream.StreamConfig) jetstream.StreamConfig {
+	c.MaxBytes, c.MaxMsgs, c.Placement = before.MaxBytes, before.MaxMsgs, before.Placement
+	return c
+}
+
 // versionKey names the version of the assets in a stream's metadata.
 const versionKey = "millrace.version"

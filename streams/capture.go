@@ -62,6 +62,7 @@ func putCapture(ctx context.Context, js jetstream.JetStream, ns Namespace, subje
 	var last uint64
 	if before != nil {
 		put, last = js.UpdateStream, before.State.LastSeq
+		config = keep(config, before.Config)
 	}
 	stream, err := put(ctx, config)
 	var api *jetstream.APIError

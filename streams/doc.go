@@ -7,8 +7,9 @@
 //	Captured   the stream of events on users' plain subjects    capture.go
 //	Envelope   what every message carries, whatever its type    envelope.go
 //	Work       the work queue: offer, pull, keep alive, ack     work.go, pull.go
-//	Timers     what is due later: set, cancel, read, delete     timer.go
+//	Timers     what is due later: set, cancel, read, delete     timer.go, count.go
 //	Clock      the time of the server                           clock.go
+//	Limits     whether there is room for more jobs              limits.go
 //
 // Start reading at [Namespace], then at [Work]. The package does not know what
 // a job is: an item is the bytes of a record and the revision that it had.

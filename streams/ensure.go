@@ -264,6 +264,7 @@ func (b *bootstrap) put(ctx context.Context, config jetstream.StreamConfig) erro
 			return nil
 		}
 		how, put = "updated", b.js.UpdateStream
+		config = keep(config, stream.CachedInfo().Config)
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("streams: look for stream %s: %w", config.Name, explain(err))
 	}

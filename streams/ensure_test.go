@@ -174,8 +174,12 @@ func TestEnsureUpgradesVersion1(t *testing.T) {
 	}
 	for name, config := range configs(t, js) {
 		config.Metadata = map[string]string{"millrace.version": "1"}
-		if name == "KV_"+ns.Bucket(streams.Leases) {
+		switch name {
+		case "KV_" + ns.Bucket(streams.Leases):
 			config.RePublish = nil
+		case ns.WorkStream(): // an administrator's
+			config.MaxBytes, config.MaxMsgs = 1<<30, 1<<20
+			want[name] = limited(want[name], 1<<30, 1<<20)
 		}
 		must(js.UpdateStream(t.Context(), config))(t)
 	}
@@ -197,6 +201,12 @@ func TestEnsureUpgradesVersion1(t *testing.T) {
 	if got := must(feed.NextMsgWithContext(t.Context()))(t).Subject; got != ns.LeaseFeed()+"owner" {
 		t.Errorf("the renewal was republished as %s", got)
 	}
+}
+
+// limited returns c with limits.
+func limited(c jetstream.StreamConfig, bytes, messages int64) jetstream.StreamConfig {
+	c.MaxBytes, c.MaxMsgs = bytes, messages
+	return c
 }
 
 // What somebody deleted is made again, and nothing else.

@@ -8,7 +8,11 @@ import (
 // What only this package knows and its tests need.
 const BootstrapTTL = bootstrapTTL
 
-var CheckLevel = checkLevel
+var (
+	CheckLevel = checkLevel
+	Page       = subjects
+	Turn       = turn
+)
 
 // ParseReply reads the reply subject of a delivery.
 func ParseReply(reply string) (Delivery, error) {

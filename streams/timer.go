@@ -219,20 +219,16 @@ func (t *Timers) read(ctx context.Context, sequence uint64) (*nats.Msg, error) {
 	return msg, err
 }
 
-// parse reads a stored message. Nobody needs the minute that it is filed under.
+// parse reads a stored message.
 func (t *Timers) parse(msg *nats.Msg) (Timer, error) {
-	tail, ok := strings.CutPrefix(msg.Subject, t.ns.subject("timer."))
-	tokens := strings.Split(tail, ".")
-	if !ok || len(tokens) != 4 {
-		return Timer{}, fmt.Errorf("%q is no subject of a timer", msg.Subject)
-	}
-	timer := Timer{Purpose: Purpose(tokens[1]), Queue: tokens[2], Local: tokens[3]}
-	if !timer.Purpose.valid() {
-		return Timer{}, fmt.Errorf("this build knows no purpose %q: upgrade this process", timer.Purpose)
+	timer, err := t.parseSubject(msg.Subject)
+	if err != nil {
+		return Timer{}, err
 	}
 	if _, err := Decode(msg.Header, msg.Data, timerType, timerVersion); err != nil {
 		return Timer{}, err
 	}
+	var ok bool
 	if timer.At, ok = TimerAt(msg.Header); !ok {
 		return Timer{}, fmt.Errorf("due time %q is no number", msg.Header.Get(dueHeader))
 	}
@@ -241,6 +237,21 @@ func (t *Timers) parse(msg *nats.Msg) (Timer, error) {
 		if err := timer.Item.fill(msg.Header, msg.Data); err != nil {
 			return Timer{}, err
 		}
+	}
+	return timer, nil
+}
+
+// parseSubject reads what the subject says of a timer. Nobody needs the minute
+// that it is filed under.
+func (t *Timers) parseSubject(subject string) (Timer, error) {
+	tail, ok := strings.CutPrefix(subject, t.ns.subject("timer."))
+	tokens := strings.Split(tail, ".")
+	if !ok || len(tokens) != 4 {
+		return Timer{}, fmt.Errorf("%q is no subject of a timer", subject)
+	}
+	timer := Timer{Purpose: Purpose(tokens[1]), Queue: tokens[2], Local: tokens[3]}
+	if !timer.Purpose.valid() {
+		return Timer{}, fmt.Errorf("this build knows no purpose %q: upgrade this process", timer.Purpose)
 	}
 	return timer, nil
 }

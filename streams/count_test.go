@@ -1,0 +1,241 @@
+package streams_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/streams"
+)
+
+// An item counts until it is acknowledged, for its own queue.
+func TestHeld(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world, _ *natstest.Link) {
+		holds := func(queue string, want uint64) {
+			t.Helper()
+			time.Sleep(time.Second)
+			if got := must(w.work.Held(t.Context(), queue))(t); got != want {
+				t.Errorf("queue %s holds %d items, want %d", queue, got, want)
+			}
+		}
+		w.serve("other")
+		w.offer("a", "b", "c")
+		holds("mail", 3)
+		holds("other", 0)
+		taken := w.pull(w.puller(), 2, time.Minute)
+		holds("mail", 3)
+		if err := errors.Join(taken[0].Ack(), taken[1].Nak(0)); err != nil {
+			t.Fatal(err)
+		}
+		holds("mail", 2)
+		if err := w.work.Withdraw(t.Context(), "mail", "b"); err != nil {
+			t.Fatal(err)
+		}
+		holds("mail", 1)
+		if _, err := w.work.Held(t.Context(), "unserved"); !errors.Is(err, streams.ErrNoConsumer) {
+			t.Errorf("got %v, want ErrNoConsumer", err)
+		}
+	})
+}
+
+// What a queue has is listed, whoever has it in hand, and nothing else.
+func TestWorkSubjects(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
+	list := func(queue string) string {
+		t.Helper()
+		var got []string
+		err := w.work.Subjects(t.Context(), queue, func(local string) error {
+			got = append(got, local)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(got, " ")
+	}
+	if got := list("mail"); got != "" {
+		t.Errorf("an empty queue has %s", got)
+	}
+	w.offer("b", "a", "n=1-manual", "a")
+	if err := w.work.Offer(t.Context(), streams.Item{Queue: "mail-2", Local: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	w.pull(w.puller(), 1, time.Minute)
+	if got := list("mail"); got != "a b n=1-manual" {
+		t.Errorf("got %s", got)
+	}
+	boom := errors.New("boom")
+	calls := 0
+	err := w.work.Subjects(t.Context(), "mail", func(string) error { calls++; return boom })
+	if !errors.Is(err, boom) || calls != 1 {
+		t.Errorf("got %v after %d calls, want the function's own error at once", err, calls)
+	}
+}
+
+// A page starts where it is asked to, in the order of subjects, and says how
+// many there are.
+func TestWorkSubjectsPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
+	w.offer("c", "b", "a")
+	for offset, want := range [][]string{{"a", "b", "c"}, {"b", "c"}, {"c"}, nil, nil} {
+		for i, local := range want {
+			want[i] = ns.WorkSubject("mail", streams.Class, local)
+		}
+		got, total, err := streams.Page(t.Context(), publisher(t, w.nc), ns.WorkStream(), ns.WorkSubject("mail", "*", "*"), offset)
+		if d := cmp.Diff(want, got); d != "" || total != 3 || err != nil {
+			t.Errorf("page at %d of %d, %v (-want +got):\n%s", offset, total, err, d)
+		}
+	}
+}
+
+// However entries come and go between two pages, those that stay are visited,
+// none twice, and all in order.
+func TestTurn(t *testing.T) {
+	t.Parallel()
+	var names [6000]string
+	for i := range names {
+		names[i] = fmt.Sprintf("%04d", i)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		every := rapid.IntRange(1, 3).Draw(t, "every")
+		var list, stays [len(names)]bool
+		for i := range list {
+			list[i] = i%every == 0
+		}
+		stays = list
+		size := rapid.IntRange(1200, 3000).Draw(t, "size")
+		page := func(offset int) ([]string, int, error) {
+			from := rapid.IntRange(0, len(list)).Draw(t, "from")
+			to := rapid.IntRange(from, len(list)).Draw(t, "to")
+			add := rapid.Bool().Draw(t, "add")
+			for i := from; i < to; i++ {
+				list[i], stays[i] = add, stays[i] && add
+			}
+			var all []string
+			for i, there := range list {
+				if there {
+					all = append(all, names[i])
+				}
+			}
+			start := min(offset, len(all))
+			return all[start:min(start+size, len(all))], len(all), nil
+		}
+		last := -1
+		err := streams.Turn(page, func(entry string) error {
+			i, err := strconv.Atoi(entry)
+			if i <= last {
+				t.Fatalf("visited %d after %d", i, last)
+			}
+			last, stays[i] = i, false
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := slices.Index(stays[:], true); i >= 0 {
+			t.Fatalf("%d was there all the while and was not visited", i)
+		}
+	})
+}
+
+// An error of a page ends the turning of pages.
+func TestTurnError(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	err := streams.Turn(func(offset int) ([]string, int, error) {
+		if offset > 0 {
+			return nil, 0, boom
+		}
+		return []string{"a"}, 2, nil
+	}, func(string) error { return nil })
+	if !errors.Is(err, boom) {
+		t.Errorf("got %v, want the error of the page", err)
+	}
+}
+
+// The timers are counted and listed, and only those that were there.
+func TestTimersCount(t *testing.T) {
+	t.Parallel()
+	c := newClockwork(t)
+	list := func() (got []string) {
+		t.Helper()
+		err := c.timers.Subjects(t.Context(), func(purpose streams.Purpose, queue, local string) error {
+			got = append(got, fmt.Sprint(purpose, " ", queue, " ", local))
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if messages, last, err := c.timers.Count(t.Context()); messages != 0 || last != 0 || err != nil {
+		t.Errorf("at first: %d timers up to %d, %v", messages, last, err)
+	}
+	if got := list(); got != nil {
+		t.Errorf("at first: got %v", got)
+	}
+	c.set(due(noon, "b"))
+	c.set(due(noon, "a"))
+	c.set(event(streams.PurposeDeadline, "a"))
+	c.set(due(noon, "b"))
+	c.set(due(noon, "c"))
+	foreign := ns.TimerSubject(noon, "later", "mail", "a")
+	must(open(t, c.nc).Publish(t.Context(), foreign, nil))(t)
+	if err := c.timers.Delete(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	if messages, last, err := c.timers.Count(t.Context()); messages != 4 || last != 6 || err != nil {
+		t.Errorf("got %d timers up to %d, %v, want 4 up to 6", messages, last, err)
+	}
+	if d := cmp.Diff([]string{"due mail a", "deadline mail a", "due mail b"}, list()); d != "" {
+		t.Errorf("list (-want +got):\n%s", d)
+	}
+	boom := errors.New("boom")
+	if err := c.timers.Subjects(t.Context(), func(streams.Purpose, string, string) error { return boom }); !errors.Is(err, boom) {
+		t.Errorf("got %v, want the function's own error", err)
+	}
+}
+
+// A list that was given up says so.
+func TestTimersSubjectsGivenUp(t *testing.T) {
+	t.Parallel()
+	c := newClockwork(t)
+	c.set(due(noon, "a"))
+	c.set(due(noon, "b"))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("gone")
+	err := c.timers.Subjects(ctx, func(streams.Purpose, string, string) error { cancel(gone); return nil })
+	if !errors.Is(err, gone) {
+		t.Errorf("got %v, want the cause of its context", err)
+	}
+}
+
+// What is asked without assets is an error of one line.
+func TestCountWithoutAssets(t *testing.T) {
+	t.Parallel()
+	nc := connect(t, natstest.Start(t, t.TempDir()))
+	work, timers := must(streams.NewWork(ns, publisher(t, nc)))(t), must(streams.NewTimers(ns, publisher(t, nc)))(t)
+	_, err := work.Held(t.Context(), "mail")
+	oneLine(t, err, "streams: count items of queue mail")
+	oneLine(t, work.Subjects(t.Context(), "mail", nil), "streams: list items of queue mail")
+	oneLine(t, timers.Subjects(t.Context(), nil), "streams: count timers")
+	_, err = timers.Get(t.Context(), 1)
+	oneLine(t, err, "streams: get timer 1")
+	if errors.Is(err, streams.ErrNoTimer) {
+		t.Error("a stream that is not there says that there is no timer")
+	}
+	oneLine(t, timers.Delete(t.Context(), 1), "streams: delete timer 1")
+	oneLine(t, timers.Set(t.Context(), due(noon, "a")), "streams: set timer due of mail.a")
+	oneLine(t, timers.Cancel(t.Context(), due(noon, "a")), "streams: cancel timer due of mail.a")
+}
