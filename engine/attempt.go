@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"time"
 
@@ -54,31 +55,30 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 		h.answered(taking, d, err)
 		return
 	}
-	var ev outcome
+	var ev machine.Event
 	defer func() { h.finish(entry, token, ev) }() // also if the handler ends its goroutine
 	ev = h.handle(taking, lease, entry, token)
 }
 
 // finish stores what an attempt leads to and acknowledges its delivery. It gives
 // its slot back before, unless too many outcomes are under way.
-func (h *hand) finish(entry store.Entry, token string, ev outcome) {
+func (h *hand) finish(entry store.Entry, token string, ev machine.Event) {
 	h.eng.running.returned(token)
 	h.decided <- struct{}{}
 	<-h.slots
 	defer func() { <-h.decided }()
 
-	if ev.Event == nil {
-		ev = crashed(token, "the handler ended its goroutine (runtime.Goexit)", "")
+	if ev == nil {
+		ev = h.crashed(entry.Value, token, "the handler ended its goroutine (runtime.Goexit)", "")
 	}
-	pause(h.handling, ev.after)
-	stored, fate, err := h.eng.store.Finish(h.storing, entry, token, ev.Event)
+	stored, fate, err := h.eng.store.Finish(h.storing, entry, token, ev)
 	if err != nil {
 		h.log.Warn("outcome is left to others", "job", entry.Key, "err", err)
 		h.eng.running.end(token)
 		return
 	}
 	d := h.eng.running.end(token)
-	h.tell(ev.Event, fate, entry.Value, stored.Value)
+	h.tell(ev, fate, entry.Value, stored.Value)
 	if fate.Acknowledge() {
 		err = d.Ack()
 	}
@@ -109,35 +109,29 @@ func (h *hand) answered(ctx context.Context, d *streams.Delivery, err error) {
 	}
 }
 
-// outcome is what an attempt leads to, and how long to wait before that is
-// stored.
-type outcome struct {
-	machine.Event
-	after time.Duration
-}
-
 // handle runs the handler of a job that this node holds, and says what that
 // leads to. It does not start it if the worker stops by now, or has lost its
 // lease. A panic is a failure, also one in the methods of the error that the
 // handler returned.
-func (h *hand) handle(taking, lease context.Context, entry store.Entry, token string) (ev outcome) {
+func (h *hand) handle(taking, lease context.Context, entry store.Entry, token string) (ev machine.Event) {
 	defer func() {
 		if r := recover(); r != nil {
 			crash := &panicked{value: r, stack: string(debug.Stack())}
-			ev = crashed(token, crash.Error(), crash.stack)
+			ev = h.crashed(entry.Value, token, crash.Error(), crash.stack)
 		}
 	}()
-	hold := machine.Hold{Token: token, At: time.Now().UTC()}
+	hold := machine.Hold{Token: token, At: h.eng.clock.Now()}
 	if taking.Err() != nil {
-		return conclude(ErrStopping, nil, ErrStopping, hold)
+		return returned(hold, ErrStopping, time.Time{})
 	}
 	if lease.Err() != nil || !h.node.Ready() { // which a process that was frozen knows first
-		return conclude(ErrLeaseLost, nil, ErrLeaseLost, hold)
+		return returned(hold, ErrLeaseLost, time.Time{})
 	}
 	j := entry.Value
 	def := h.handlers[j.Kind]
 	ctx, cancel := context.WithCancelCause(h.handling)
 	defer cancel(nil)
+	h.eng.running.endBy(token, cancel)
 	defer context.AfterFunc(lease, func() {
 		h.eng.running.leaseLost(token)
 		cancel(ErrLeaseLost)
@@ -155,39 +149,54 @@ func (h *hand) handle(taking, lease context.Context, entry store.Entry, token st
 	if limit := h.eng.maxResult(); err == nil && len(result) > limit {
 		err = Fail(fmt.Errorf("the result has %d bytes, and up to %d are stored: put it elsewhere and return a reference", len(result), limit))
 	}
-	hold.At = time.Now().UTC()
-	return conclude(context.Cause(ctx), result, err, hold)
+	hold.At = h.eng.clock.Now()
+	return conclude(context.Cause(ctx), result, err, erring(hold, def))
+}
+
+// erring is a failure under the policy of a definition, still without its
+// reason.
+func erring(hold machine.Hold, def *definition) machine.Erred {
+	return machine.Erred{Hold: hold, Retry: def.opts.Retry, Random: rand.Float64()}
 }
 
 // crashed is what an attempt leads to whose handler did not return.
-func crashed(token, message, stack string) outcome {
-	return outcome{Event: machine.Erred{
-		Hold:  machine.Hold{Token: token, At: time.Now().UTC()},
-		Error: machine.Error{Code: "panic", Message: clip(message, maxMessage), Stack: clip(stack, maxStack)},
-	}}
+func (h *hand) crashed(j machine.Job, token, message, stack string) machine.Event {
+	ev := erring(machine.Hold{Token: token, At: h.eng.clock.Now()}, h.handlers[j.Kind])
+	ev.Error = machine.Error{Code: "panic", Message: clip(message, maxMessage), Stack: clip(stack, maxStack)}
+	return ev
+}
+
+// returned is what an attempt leads to that ended without a failure.
+func returned(hold machine.Hold, reason error, due time.Time) machine.Event {
+	return machine.Returned{Hold: hold, Reason: clip(reason.Error(), maxMessage), Due: due}
 }
 
 // conclude says what the end of a handler leads to, given what ended its
-// context first, if anything did.
-func conclude(cause error, result json.RawMessage, err error, hold machine.Hold) outcome {
+// context first, if anything did, and the failure that it would be.
+func conclude(cause error, result json.RawMessage, err error, ev machine.Erred) machine.Event {
 	var nap *snooze
 	var final *failure
+	var later *retryAfter
 	switch {
 	case err == nil:
-		return outcome{Event: machine.Done{Hold: hold, Result: result}}
+		return machine.Done{Hold: ev.Hold, Result: result}
 	case errors.As(err, &nap):
-		return outcome{machine.Returned{Hold: hold, Reason: nap.Error()}, nap.wait}
+		return returned(ev.Hold, nap, ev.At.Add(max(nap.wait, 0)))
 	case errors.As(err, &final):
-		return outcome{Event: machine.Erred{Hold: hold, Final: true, Error: machine.Error{Code: "fail", Message: clip(err.Error(), maxMessage)}}}
+		ev.Final, ev.Error.Code = true, "fail"
 	case errors.Is(cause, ErrLeaseLost), errors.Is(cause, ErrStopping):
-		return outcome{Event: machine.Returned{Hold: hold, Reason: cause.Error()}}
+		return returned(ev.Hold, cause, time.Time{})
 	case errors.Is(cause, ErrTimeout):
 		if !errors.Is(err, ErrTimeout) {
 			err = fmt.Errorf("%w: %w", ErrTimeout, err)
 		}
-		return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{Code: "timeout", Message: clip(err.Error(), maxMessage)}}}
+		ev.Error.Code = "timeout"
 	}
-	return outcome{Event: machine.Erred{Hold: hold, Error: machine.Error{Message: clip(err.Error(), maxMessage)}}}
+	if errors.As(err, &later) {
+		ev.After = max(later.wait, time.Millisecond)
+	}
+	ev.Error.Message = clip(err.Error(), maxMessage)
+	return ev
 }
 
 // panicked is a panic of code that a user wrote.

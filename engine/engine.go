@@ -69,6 +69,8 @@ type Engine struct {
 	log      *slog.Logger
 	pub      *publish.Publisher
 	work     *streams.Work
+	timers   *streams.Timers
+	clock    *streams.Clock
 	store    *store.Store
 	running  *running
 	triggers *triggers.Triggers
@@ -126,10 +128,20 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 	if err != nil {
 		return nil, err
 	}
-	asker := nodes.NewAsker(pub, ns)
+	timers, err := streams.NewTimers(ns, pub)
+	if err != nil {
+		return nil, err
+	}
+	clock := streams.NewClock(ns, pub)
+	if err := clock.Measure(ctx); err != nil {
+		return nil, err
+	}
+	assets := store.Assets{
+		Work: work, Timers: timers, Clock: clock, Limits: streams.NewLimits(ns, pub), Asker: nodes.NewAsker(pub, ns),
+	}
 	e := &Engine{
-		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work,
-		store:   store.Open(pub, work, asker, store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}),
+		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work, timers: timers, clock: clock,
+		store:   store.Open(pub, assets, store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}),
 		running: newRunning(settings.Lease),
 		member:  member{turn: make(chan struct{}, 1)},
 	}

@@ -7,13 +7,18 @@ import (
 
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/streams"
 )
 
 // ErrNotFound is returned for a job or a trigger that is not there.
 var ErrNotFound = store.ErrNotFound
 
-// ErrRunning is returned by [Engine.Cancel] for a job that has started.
-var ErrRunning = store.ErrRunning
+// ErrNotEnded is returned by [Engine.Delete] for a job that has not ended.
+var ErrNotEnded = store.ErrNotEnded
+
+// ErrFull is returned by submits when 90 % of a storage limit is used: the rest
+// is for the jobs that are there.
+var ErrFull = streams.ErrFull
 
 // What ends the context of a handler, as its [context.Cause].
 var (
@@ -22,6 +27,10 @@ var (
 	ErrLeaseLost = kv.ErrLeaseLost
 	// ErrTimeout means that the attempt took longer than JobOptions.Timeout.
 	ErrTimeout = errors.New("engine: the attempt took too long")
+	// ErrCancelled means that somebody cancelled the job, or that its deadline
+	// has passed. A handler that returns an error then ends it so; one that
+	// succeeds all the same has won.
+	ErrCancelled = errors.New("engine: the job was cancelled")
 	// ErrStopping means that the worker ends. A handler that returns an
 	// error then is handed back, to run again elsewhere.
 	ErrStopping = errors.New("engine: the worker stops")
@@ -35,9 +44,20 @@ type failure struct{ err error }
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
+// RetryAfter returns an error that fails the attempt like err, and says how long
+// to wait before the next one, whatever the job's [Retry] says.
+func RetryAfter(d time.Duration, err error) error { return &retryAfter{d, err} }
+
+type retryAfter struct {
+	wait time.Duration
+	err  error
+}
+
+func (r *retryAfter) Error() string { return r.err.Error() }
+func (r *retryAfter) Unwrap() error { return r.err }
+
 // Snooze returns an error that hands the job back without counting a failure,
-// to be tried again after d. Until then it stays with this worker, without a
-// slot.
+// to be tried again after d by any worker.
 func Snooze(d time.Duration) error { return &snooze{d} }
 
 type snooze struct{ wait time.Duration }

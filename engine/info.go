@@ -21,7 +21,7 @@ type JobInfo struct {
 	ID          string          `json:"id"`
 	Kind        string          `json:"kind"`
 	Queue       string          `json:"queue"`
-	State       string          `json:"state"` // pending, running, succeeded, failed or cancelled
+	State       string          `json:"state"` // see ARCHITECTURE.md
 	Attempt     int             `json:"attempt"`
 	Failures    int             `json:"failures"`
 	MaxAttempts int             `json:"max_attempts"`
@@ -30,12 +30,14 @@ type JobInfo struct {
 	Input       json.RawMessage `json:"input"`
 	Result      json.RawMessage `json:"result"`
 	Error       *ErrorInfo      `json:"error"`
-	Wait        *string         `json:"wait"`   // what it waits for, if it says so itself
+	Wait        *string         `json:"wait"`   // what it waits for: retry, delay, snooze, kind (no handler), …
 	Parent      *string         `json:"parent"` // the job that waits for it
 	Created     *time.Time      `json:"created_at"`
 	Started     *time.Time      `json:"started_at"` // of the last attempt
 	Finished    *time.Time      `json:"finished_at"`
-	Due         *time.Time      `json:"due_at"`
+	Due         *time.Time      `json:"due_at"`   // of a job that is scheduled or retrying
+	StartBy     *time.Time      `json:"start_by"` // when it fails unless it has started
+	Deadline    *time.Time      `json:"deadline"` // when it fails unless it has ended
 	Revision    uint64          `json:"revision"`
 	Attempts    []AttemptInfo   `json:"attempts"` // the first two and the last eight
 }
@@ -82,7 +84,11 @@ func describe(entry store.Entry) JobInfo {
 		Attempt: j.Attempt, Failures: j.Failures, MaxAttempts: j.Limit(), Fence: j.Fence,
 		Input: j.Input, Result: j.Result, Error: describeError(j.Error),
 		Created: moment(j.Created), Started: moment(j.Started), Finished: moment(j.Finished),
+		Due: moment(j.Due), StartBy: moment(j.StartBy), Deadline: moment(j.Deadline),
 		Revision: entry.Revision, Attempts: make([]AttemptInfo, len(j.Attempts)),
+	}
+	if why := waitOf(j); why != "" {
+		info.Wait = &why
 	}
 	for i, a := range j.Attempts {
 		info.Attempts[i] = AttemptInfo{
@@ -92,6 +98,19 @@ func describe(entry store.Entry) JobInfo {
 		info.Node = &info.Attempts[i].Node
 	}
 	return info
+}
+
+// waitOf says what a job itself waits for.
+func waitOf(j machine.Job) string {
+	switch {
+	case j.State == machine.Retrying:
+		return "retry"
+	case j.State == machine.Scheduled:
+		return string(j.Wait)
+	case j.State == machine.Running && j.Cancel != nil:
+		return "end of the attempt: " + j.Cancel.Cause
+	}
+	return ""
 }
 
 func describeError(e *machine.Error) *ErrorInfo {
@@ -185,8 +204,10 @@ func (e *Engine) Watch(ctx context.Context, o ListOptions, visit func(JobInfo)) 
 	})
 }
 
-// Cancel ends a job that has not started, and returns it. A job that was
-// cancelled before stays as it is. One that runs is refused with [ErrRunning].
+// Cancel makes a job end, and returns it. One that nobody runs is cancelled then.
+// One that runs ends when its handler does, whose context ends with
+// [ErrCancelled]; unless it succeeds, it is cancelled. A job that was cancelled
+// before stays as it is.
 func (e *Engine) Cancel(ctx context.Context, id string) (JobInfo, error) {
 	if err := checkID(id); err != nil {
 		return JobInfo{}, err
@@ -196,6 +217,18 @@ func (e *Engine) Cancel(ctx context.Context, id string) (JobInfo, error) {
 		return JobInfo{}, fmt.Errorf("engine: cancel job: %w", err)
 	}
 	return describe(entry), nil
+}
+
+// Delete removes a job that has ended, with everything that belongs to it; its ID
+// is free then. One that has not ended is refused with [ErrNotEnded].
+func (e *Engine) Delete(ctx context.Context, id string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	if err := e.store.Delete(ctx, id); err != nil {
+		return fmt.Errorf("engine: delete job: %w", err)
+	}
+	return nil
 }
 
 // Nodes returns the nodes that are there or were within the last day, by ID.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/name"
 )
 
@@ -19,7 +20,13 @@ type JobOptions struct {
 	MaxAttempts int
 	// Timeout bounds one attempt. Default: none.
 	Timeout time.Duration
+	// Retry says how long to wait between attempts. Default: 1s after the
+	// first failure, then twice as long each time, up to 1h.
+	Retry Retry
 }
+
+// Retry says how long a job waits between a failure and its next attempt.
+type Retry = machine.Retry
 
 // Job is a definition: a kind and the handler for it, with the types of its
 // input and result. They travel as JSON.
@@ -104,6 +111,9 @@ func (d *definition) validate() error {
 	}
 	if d.opts.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("engine: job %s: timeout is %v: use a positive one, or 0 for none", d.kind, d.opts.Timeout))
+	}
+	if err := d.opts.Retry.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("engine: job %s: %w", d.kind, err))
 	}
 	return errors.Join(errs...)
 }

@@ -113,7 +113,7 @@ func (e *Engine) register(ctx context.Context) error {
 	m.describe(&info)
 	node, err := nodes.Join(ctx, e.pub, nodes.Options{
 		Namespace: e.ns, ID: e.opts.Node, Lease: e.settings.Lease, Info: info,
-		Runs: e.running.runs, Logger: e.log,
+		Runs: e.running.runs, End: e.running.cancel, Logger: e.log,
 	})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ type attempt struct {
 	delivery *streams.Delivery
 	lost     time.Time // when the lease was lost
 	returned bool      // the outcome is in hand: the lease does not matter
+	ended    error     // why it is to end, if somebody wants that
+	end      context.CancelCauseFunc
 }
 
 func newRunning(lease time.Duration) *running {
@@ -129,6 +132,33 @@ func (r *running) returned(token string) {
 	defer r.mu.Unlock()
 	if a := r.attempts[token]; a != nil {
 		a.returned = true
+	}
+}
+
+// endBy notes how to end the handler of an attempt, which may be due already.
+func (r *running) endBy(token string, end context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[token]
+	if a == nil {
+		return
+	}
+	if a.end = end; a.ended != nil {
+		end(a.ended)
+	}
+}
+
+// cancel ends the handler of the attempt that runs a job under a token.
+func (r *running) cancel(job, token, cause string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[token]
+	if a == nil || a.job != job || a.ended != nil {
+		return
+	}
+	a.ended = fmt.Errorf("%w: %s", ErrCancelled, cause)
+	if a.end != nil {
+		a.end(a.ended)
 	}
 }
 

@@ -30,6 +30,19 @@ type SubmitOptions struct {
 	// MaxAttempts is how many failures end the job. Default: as the
 	// definition says.
 	MaxAttempts int
+	// Delay is how long the job waits before it may start, and At is when it
+	// may, by the server's clock. Default: at once.
+	Delay time.Duration
+	At    time.Time
+	// QueueTimeout is after how long the job fails if no attempt has started,
+	// from when it may start. Default: never.
+	QueueTimeout time.Duration
+	// Deadline is after how long the job fails if it has not ended, from when
+	// it may start. Default: never.
+	Deadline time.Duration
+	// Retry says how long to wait between attempts. Default: as the definition
+	// says.
+	Retry *Retry
 	// Trace is the W3C trace context to hand on, by header name.
 	Trace map[string]string
 }
@@ -67,6 +80,9 @@ func (j *Job[In, Out]) SubmitMany(ctx context.Context, eng *Engine, jobs iter.Se
 		input, o, err := j.prepare(s.Input, s.Options)
 		if err != nil {
 			return nil, fmt.Errorf("job %d: %w", len(records), err)
+		}
+		if err := eng.readClock(ctx, o); err != nil {
+			return nil, err
 		}
 		record, err := eng.record(j.def.kind, input, o)
 		if err != nil {
@@ -108,6 +124,9 @@ func (j *Job[In, Out]) prepare(in In, o SubmitOptions) (json.RawMessage, SubmitO
 }
 
 func submit[Out any](ctx context.Context, e *Engine, kind string, input json.RawMessage, o SubmitOptions) (*Handle[Out], error) {
+	if err := e.readClock(ctx, o); err != nil {
+		return nil, err
+	}
 	record, err := e.record(kind, input, o)
 	if err != nil {
 		return nil, err
@@ -203,16 +222,70 @@ func (e *Engine) made(kind string, input json.RawMessage, o SubmitOptions) (mach
 	if err := name.Check("queue", o.Queue); err != nil {
 		return machine.Job{}, err
 	}
-	if o.MaxAttempts < 0 {
-		return machine.Job{}, fmt.Errorf("engine: submit %s: max attempts is %d: use 1 or more, or 0 for the default", kind, o.MaxAttempts)
+	if err := o.validate(kind); err != nil {
+		return machine.Job{}, err
 	}
 	if err := e.checkInput(kind, input); err != nil {
 		return machine.Job{}, err
 	}
-	return machine.Job{
+	j := machine.Job{
 		ID: name.JobID(o.Queue, o.ID), Kind: kind, State: machine.Pending,
-		MaxAttempts: o.MaxAttempts, Input: input, Created: time.Now().UTC(), Trace: o.Trace,
-	}, nil
+		MaxAttempts: o.MaxAttempts, Retry: o.Retry, Input: input, Created: e.clock.Now(), Trace: o.Trace,
+	}
+	o.plan(&j)
+	return j, nil
+}
+
+// validate reports what is wrong with numbers and times.
+func (o SubmitOptions) validate(kind string) error {
+	var err error
+	switch {
+	case o.MaxAttempts < 0:
+		err = fmt.Errorf("max attempts is %d: use 1 or more, or 0 for the default", o.MaxAttempts)
+	case o.Delay < 0 || o.QueueTimeout < 0 || o.Deadline < 0:
+		err = errors.New("a delay, queue timeout or deadline is negative: use a positive one, or 0 for none")
+	case o.Delay > 0 && !o.At.IsZero():
+		err = errors.New("there is both a delay and a time: use one of them")
+	case !o.At.IsZero() && (o.At.Year() < 1970 || o.At.Year() > 9999):
+		err = fmt.Errorf("the time %v is out of range: use the years 1970 to 9999", o.At)
+	case o.Retry != nil:
+		err = o.Retry.Validate()
+	}
+	if err != nil {
+		return fmt.Errorf("engine: submit %s: %w", kind, err)
+	}
+	return nil
+}
+
+// plan sets the times of a new job.
+func (o SubmitOptions) plan(j *machine.Job) {
+	from := j.Created
+	due := o.At
+	if o.Delay > 0 {
+		due = from.Add(o.Delay)
+	}
+	if due = machine.Millisecond(due); due.After(from) {
+		j.State, j.Due, j.Wait = machine.Scheduled, due, machine.WaitDelay
+		from = due
+	}
+	if o.QueueTimeout > 0 {
+		j.StartBy = machine.Millisecond(from.Add(o.QueueTimeout))
+	}
+	if o.Deadline > 0 {
+		j.Deadline = machine.Millisecond(from.Add(o.Deadline))
+	}
+}
+
+// readClock makes sure that the server's time is known well enough for jobs that
+// depend on it.
+func (e *Engine) readClock(ctx context.Context, o SubmitOptions) error {
+	if o.Delay == 0 && o.At.IsZero() && o.QueueTimeout == 0 && o.Deadline == 0 {
+		return nil
+	}
+	if err := e.clock.Fresh(ctx); err != nil {
+		return fmt.Errorf("engine: submit: read the server's clock: %w", err)
+	}
+	return nil
 }
 
 // checkInput refuses what could not be stored, now and with a result beside

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/publish"
 )
@@ -56,6 +57,8 @@ func (e *Engine) Wait(ctx context.Context, id string) (JobInfo, error) {
 	for {
 		entry, err := e.store.Get(ctx, id)
 		switch {
+		case err == nil && entry.Value.State == machine.Removing:
+			return JobInfo{}, fmt.Errorf("engine: wait for %s: it is being removed: %w", id, ErrNotFound)
 		case err == nil && entry.Value.State.Final():
 			return describe(entry), nil
 		case errors.Is(err, ErrNotFound), errors.Is(err, store.ErrUnreadable), errors.Is(err, publish.ErrClosed), err != nil && nc.IsClosed():

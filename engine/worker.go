@@ -31,6 +31,10 @@ type WorkerOptions struct {
 	// Grace is how long Run waits at its end for handlers whose context has
 	// ended, and for their outcomes to be stored. Default 10s.
 	Grace time.Duration
+	// NoOwner keeps this process from being the owner, which fires timers,
+	// judges dead nodes and looks after jobs. Otherwise it stands for owner
+	// while no process serves, see [Engine.Serve].
+	NoOwner bool
 }
 
 func (o WorkerOptions) withDefaults() WorkerOptions {
@@ -174,6 +178,10 @@ func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
 		taking.Go(func() error { return w.eng.triggers.Run(ctx, trigger) })
 	}
 	taking.Go(func() error { return w.eng.triggers.StandIn(ctx) })
+	taking.Go(func() error { return w.eng.clock.Run(ctx) })
+	if !w.opts.NoOwner {
+		taking.Go(func() error { return w.eng.stand(ctx, node.ID(), true) })
+	}
 	err := taking.Wait()
 	halt(ErrStopping)
 	err = both(err, w.await(&h.attempts))

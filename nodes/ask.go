@@ -89,6 +89,19 @@ func (a *Asker) Ask(ctx context.Context, c Claim) (Answer, error) {
 	return a.verdict(ctx, c)
 }
 
+// End tells the node of a claim to end its attempt. An error means that it may
+// not have heard.
+func (a *Asker) End(ctx context.Context, c Claim, cause string) error {
+	if err := name.Check("node", c.Node); err != nil {
+		return fmt.Errorf("nodes: end %s: %w", c.Job, err)
+	}
+	_, err := call(ctx, a.nc, a.ns.CtlSubject(c.Node), request{Do: doEnd, Job: c.Job, Token: c.Token, Cause: cause})
+	if err != nil {
+		return fmt.Errorf("nodes: tell %s to end %s: %w", c.Node, c.Job, err)
+	}
+	return nil
+}
+
 // verdict reads whether the claim's incarnation is dead.
 func (a *Asker) verdict(ctx context.Context, c Claim) (Answer, error) {
 	dead, err := a.verdicts.Get(ctx, deadKey(c.Node))

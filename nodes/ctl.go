@@ -24,6 +24,7 @@ const (
 const (
 	doRuns  = "runs"  // say whether it runs a job under a token
 	doAlive = "alive" // say that it is there
+	doEnd   = "end"   // end the attempt that runs a job under a token
 )
 
 // request asks a node for something.
@@ -31,6 +32,7 @@ type request struct {
 	Do    string `json:"do"`
 	Job   string `json:"job,omitempty"`
 	Token string `json:"token,omitempty"`
+	Cause string `json:"cause,omitempty"` // why the attempt is to end
 }
 
 // reply is a node's answer.

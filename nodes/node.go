@@ -44,6 +44,10 @@ type Options struct {
 	// must not block. Default: it runs nothing.
 	Runs func(job, token string) bool
 
+	// End ends the context of the attempt that runs a job under a token, if
+	// this process has it. It must not block. Default: it has none.
+	End func(job, token, cause string)
+
 	// Logger hears of registrations and losses. Default slog.Default.
 	Logger *slog.Logger
 }
@@ -54,6 +58,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Runs == nil {
 		o.Runs = func(string, string) bool { return false }
+	}
+	if o.End == nil {
+		o.End = func(string, string, string) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -272,6 +279,8 @@ func (n *Node) answer(msg *nats.Msg) {
 		r.Error = err.Error()
 	case req.Do == doRuns:
 		r.Runs = n.opts.Runs(req.Job, req.Token)
+	case req.Do == doEnd:
+		n.opts.End(req.Job, req.Token, req.Cause)
 	case req.Do != doAlive:
 		r.Error = fmt.Sprintf("this build cannot %q: upgrade it", req.Do)
 	}

@@ -2,42 +2,40 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"time"
 
 	"github.com/millrace/millrace/engine/machine"
 )
 
-// ErrRunning is returned by [Store.Cancel] for a job that has started.
-var ErrRunning = errors.New("store: the job is running")
-
-// Cancel ends a job that nobody runs: one write, → cancelled, and the item is
-// withdrawn. A job that has ended as cancelled stays as it is; one that ended
-// otherwise is a [*machine.MoveError]; one that runs is refused with
-// [ErrRunning].
+// Cancel makes a job end. For one that nobody runs that is one write, →
+// cancelled, and its items and timers are withdrawn. For one that runs it is
+// noted in the record, and its node is told: the job ends when the attempt does,
+// or when its node is found dead. A job that was cancelled stays as it is; one
+// that ended otherwise is a [*machine.MoveError].
+//
+// If the process dies after the write, the reconciler tells the node, and items
+// and timers that are left start nothing.
 func (s *Store) Cancel(ctx context.Context, id, cause string) (Entry, error) {
 	for try := 0; ; try++ {
 		entry, err := s.Get(ctx, id)
 		if err != nil {
 			return Entry{}, err
 		}
-		switch entry.Value.State {
-		case machine.Cancelled:
-			return entry, s.pay(ctx, entry, passing)
-		case machine.Running:
-			return entry, fmt.Errorf("%w: %s on node %s", ErrRunning, id, entry.Value.Lease.Node)
-		default:
+		if !stopped(entry.Value) {
+			entry, err = s.move(ctx, entry, machine.Stopped{Cause: cause, At: s.Clock.Now()})
+			if err != nil {
+				return entry, err
+			}
 		}
-		entry, err = s.move(ctx, entry, machine.Stopped{Cause: cause, At: time.Now().UTC()})
-		if err != nil {
-			return entry, err
-		}
-		if entry.Value.State == machine.Cancelled {
+		if stopped(entry.Value) {
 			return entry, s.pay(ctx, entry, passing)
 		}
 		if err := s.pause(ctx, try); err != nil {
 			return Entry{}, err
 		}
 	}
+}
+
+// stopped reports whether somebody wanted j to end and that is stored.
+func stopped(j machine.Job) bool {
+	return j.State == machine.Cancelled || j.State == machine.Running && j.Cancel != nil
 }

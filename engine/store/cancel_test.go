@@ -3,7 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
-	"strings"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,10 +67,6 @@ func TestCancelRefused(t *testing.T) {
 		}
 		p.submit(job("1"))
 		entry, d := p.start("t1")
-		_, err := p.Cancel(t.Context(), "q.1", "asked")
-		if !errors.Is(err, store.ErrRunning) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("running: got %v", err)
-		}
 		p.finish(entry, "t1", done("t1"), d)
 		if _, err := p.Cancel(t.Context(), "q.1", "asked"); !errors.As(err, &moved) || moved.From != machine.Succeeded {
 			t.Errorf("succeeded: got %v", err)
@@ -84,14 +80,48 @@ func TestCancelRefused(t *testing.T) {
 	})
 }
 
-// A cancel that lands while the job is claimed loses, and says so.
-func TestCancelLosesToClaim(t *testing.T) {
+// A job that runs is told to end, whatever happens to the write. Unless it
+// succeeds all the same, it ends as cancelled.
+func TestCancelRunning(t *testing.T) {
+	for _, fault := range append(faults, natstest.Pass) {
+		for want, outcome := range map[machine.State]machine.Event{
+			machine.Succeeded: done("t1"), machine.Cancelled: erred("t1"),
+		} {
+			t.Run(fmt.Sprintf("%s %s", fault, want), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					a, b := w.process("a"), w.process("b")
+					a.submit(job("1"))
+					entry, d := a.start("t1")
+					b.fail(jobWrites, fault)
+					told, err := b.Cancel(t.Context(), "q.1", "asked")
+					if err != nil || told.Value.State != machine.Running || told.Value.Cancel == nil {
+						t.Errorf("got %+v, %v", told.Value, err)
+					}
+					b.link.Release()
+					if !a.toldToEnd("q.1", "t1") {
+						t.Error("the node was not told")
+					}
+					again := must(b.Cancel(t.Context(), "q.1", "asked again"))(t)
+					if again.Value.Cancel.Cause != "asked" {
+						t.Errorf("the cause is %q now", again.Value.Cancel.Cause)
+					}
+					a.finish(entry, "t1", outcome, d)
+					w.want("q.1", want, 1, 0)
+					w.wantItems("q.1", 0)
+				})
+			})
+		}
+	}
+}
+
+// A cancel that lands while the job is claimed is told to whoever claimed it.
+func TestCancelMeetsClaim(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.process("a"), w.process("b")
 		a.submit(job("1"))
 		b.fail(jobWrites, natstest.Hold)
 		cancelled := w.meanwhile(func() {
-			if _, err := b.Cancel(t.Context(), "q.1", "asked"); !errors.Is(err, store.ErrRunning) {
+			if _, err := b.Cancel(t.Context(), "q.1", "asked"); err != nil {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -100,6 +130,9 @@ func TestCancelLosesToClaim(t *testing.T) {
 		b.link.Release()
 		cancelled()
 		w.want("q.1", machine.Running, 1, 0)
+		if !a.toldToEnd("q.1", "t1") {
+			t.Error("the node was not told")
+		}
 		a.finish(entry, "t1", done("t1"), d)
 		w.want("q.1", machine.Succeeded, 1, 0)
 	})

@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"errors"
-	"time"
+	"math/rand/v2"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/name"
@@ -31,10 +31,6 @@ type Runner interface {
 	// Identity returns the node and its present incarnation.
 	Identity() (node string, incarnation uint64)
 }
-
-// missingKindDelay is how long an item waits that reached a worker without a
-// handler for it.
-const missingKindDelay = time.Second
 
 // Deliver does with an item what the delivery table says. If that makes the
 // node run the job it returns the job, running under token, and ok is true;
@@ -66,8 +62,9 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 			entry, err = s.read(ctx, id) // the item may be of the past
 			continue
 		}
-		if !handled {
-			return entry, false, d.Nak(missingKindDelay)
+		if !handled { // and look again: the timer is owed then
+			entry, err = s.move(ctx, entry, machine.Postponed{At: s.Clock.Now(), Random: rand.Float64(), LostClaim: action.lostClaim})
+			continue
 		}
 		entry, err = s.claim(ctx, action, entry, claim{d, token, maxAttempts, r})
 		if err == nil && entry.Value.Held(token) {
@@ -85,7 +82,7 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 // cannot be believed.
 func (s *Store) believe(ctx context.Context, id string, d *streams.Delivery) (Entry, error) {
 	j, err := decodeBody(d.Record)
-	if err == nil && j.ID == id && j.State == machine.Pending {
+	if err == nil && j.ID == id && (j.State == machine.Pending || j.State.Delayed()) {
 		return Entry{Key: id, Value: j, Revision: d.Revision}, nil
 	}
 	return s.read(ctx, id)
@@ -105,7 +102,7 @@ func (a action) claims() bool {
 // try a claim; everything else was read from the leader.
 func (s *Store) decide(ctx context.Context, entry Entry, d *streams.Delivery, r Runner) action {
 	node, incarnation := r.Identity()
-	delivery := machine.Delivery{Driver: driver(d), Node: node, Incarnation: incarnation}
+	delivery := machine.Delivery{Driver: driver(d), Node: node, Incarnation: incarnation, Due: d.Due, Now: s.Clock.Now()}
 	lease := entry.Value.Lease
 	if lease != nil {
 		delivery.Runs = lease.Node == node && r.Runs(entry.Key, lease.Token)
@@ -114,7 +111,7 @@ func (s *Store) decide(ctx context.Context, entry Entry, d *streams.Delivery, r 
 	if first != machine.Ask {
 		return action{Action: first}
 	}
-	answer, err := s.asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
+	answer, err := s.Asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
 	if err != nil {
 		s.log.DebugContext(ctx, "node could not be asked", "job", entry.Key, "node", lease.Node, "err", err)
 		return action{Action: machine.Leave}
@@ -165,7 +162,7 @@ func (s *Store) claim(ctx context.Context, a action, entry Entry, c claim) (Entr
 	return s.move(ctx, entry, a.event(machine.Claimant{
 		Lease:       machine.Lease{Node: node, Incarnation: incarnation, Token: c.token, Driver: driver(c.delivery)},
 		Fence:       entry.Revision,
-		At:          time.Now().UTC(),
+		At:          s.Clock.Now(),
 		MaxAttempts: c.maxAttempts,
 	}))
 }

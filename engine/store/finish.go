@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -46,7 +45,7 @@ func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machin
 		case errors.Is(err, ErrUnreadable), closed(err), err != nil && ctx.Err() != nil:
 			return stored, Stale, fmt.Errorf("store: finish job %s: its outcome is not stored: %w", entry.Key, err)
 		case errors.Is(err, nats.ErrMaxPayload):
-			ev = tooLarge(token, err)
+			ev = s.tooLarge(token, err)
 		case err != nil:
 			s.log.ErrorContext(ctx, "outcome is refused", "job", entry.Key, "err", err)
 		case stored.Value.Held(token):
@@ -62,9 +61,9 @@ func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machin
 
 // tooLarge ends the attempt under token instead of an outcome that no server
 // takes.
-func tooLarge(token string, err error) machine.Event {
+func (s *Store) tooLarge(token string, err error) machine.Event {
 	return machine.Erred{
-		Hold: machine.Hold{Token: token, At: time.Now().UTC()}, Final: true,
+		Hold: machine.Hold{Token: token, At: s.Clock.Now()}, Final: true,
 		Error: machine.Error{Code: "too_large", Message: fmt.Sprintf("the outcome cannot be stored: %v: return less, or raise max_payload", err)},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -56,33 +57,113 @@ func closed(err error) bool {
 }
 
 func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) error {
+	queue, local, err := name.SplitJobID(entry.Key)
+	if err != nil {
+		return err
+	}
 	switch debt {
 	case machine.Offer:
-		item, err := item(entry)
-		if err != nil {
-			return err
+		return s.Work.Offer(ctx, item(entry, queue, local))
+	case machine.SetTimers:
+		for _, t := range entry.Value.Timers() {
+			if err := s.Timers.Set(ctx, timer(entry, t, queue, local)); err != nil {
+				return err
+			}
 		}
-		return s.work.Offer(ctx, item)
+		return nil
+	case machine.Tell:
+		return s.tell(ctx, entry)
 	case machine.Withdraw:
-		queue, local, err := name.SplitJobID(entry.Key)
-		if err != nil {
-			return err
-		}
-		return s.work.Withdraw(ctx, queue, local)
+		return s.Work.Withdraw(ctx, queue, local)
+	case machine.ClearTimers:
+		return s.clearTimers(ctx, entry, queue, local)
 	case machine.Announce:
 		return s.announce(entry)
+	case machine.Erase:
+		return s.erase(ctx, entry, queue, local)
 	}
 	return fmt.Errorf("unknown debt %q", debt)
 }
 
-// item returns what is offered for a stored job.
-func item(entry Entry) (streams.Item, error) {
+// oweAsync carries out what a new job owes with everything in flight. It calls
+// done once, from a goroutine that it must not block.
+func (s *Store) oweAsync(entry Entry, done func(error)) {
 	queue, local, err := name.SplitJobID(entry.Key)
 	if err != nil {
-		return streams.Item{}, err
+		done(err)
+		return
 	}
-	record := entry.Value.AppendJSON(make([]byte, 0, recordSize(entry.Value)))
-	return streams.Item{Queue: queue, Local: local, Record: record, Revision: entry.Revision}, nil
+	left := entry.Value.Timers()
+	var next func(error)
+	next = func(err error) {
+		if err != nil || len(left) == 0 {
+			done(err)
+			return
+		}
+		t := left[0]
+		left = left[1:]
+		s.Timers.SetAsync(timer(entry, t, queue, local), next)
+	}
+	if entry.Value.State == machine.Pending {
+		s.Work.OfferAsync(item(entry, queue, local), next)
+		return
+	}
+	next(nil)
+}
+
+// item returns what is offered for a stored job.
+func item(entry Entry, queue, local string) streams.Item {
+	j := entry.Value
+	record := j.AppendJSON(make([]byte, 0, recordSize(j)))
+	item := streams.Item{Queue: queue, Local: local, Record: record, Revision: entry.Revision}
+	if j.State.Delayed() {
+		item.Due = j.Due
+	}
+	return item
+}
+
+// timer returns the timer to set for a stored job.
+func timer(entry Entry, t machine.Timer, queue, local string) streams.Timer {
+	set := streams.Timer{Purpose: streams.Purpose(t.Purpose), At: t.At, Queue: queue, Local: local}
+	if t.Purpose == machine.Due {
+		set.Item = item(entry, queue, local)
+	}
+	return set
+}
+
+// clearTimers deletes the timers that a job has left. One that stays does no
+// harm, so nothing is tried again.
+func (s *Store) clearTimers(ctx context.Context, entry Entry, queue, local string) error {
+	for _, t := range entry.Value.Timers() {
+		cleared := streams.Timer{Purpose: streams.Purpose(t.Purpose), At: t.At, Queue: queue, Local: local}
+		if err := s.Timers.Cancel(ctx, cleared); err != nil {
+			s.log.DebugContext(ctx, "timer stays until it is due", "job", entry.Key, "timer", t.Purpose, "err", err)
+		}
+	}
+	return nil
+}
+
+// tell asks the node of a running job to end it. One that does not answer is
+// told again by the reconciler, or is judged.
+func (s *Store) tell(ctx context.Context, entry Entry) error {
+	lease := entry.Value.Lease
+	claim := nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token}
+	if err := s.Asker.End(ctx, claim, entry.Value.Cancel.Cause); err != nil {
+		s.log.DebugContext(ctx, "node could not be told", "job", entry.Key, "node", lease.Node, "err", err)
+	}
+	return nil
+}
+
+// erase deletes what a job owns, and then its record. Whoever dies in between
+// leaves a record that still says so.
+func (s *Store) erase(ctx context.Context, entry Entry, queue, local string) error {
+	if err := s.Work.Withdraw(ctx, queue, local); err != nil {
+		return err
+	}
+	if err := s.clearTimers(ctx, entry, queue, local); err != nil {
+		return err
+	}
+	return s.jobs.Remove(ctx, entry.Key, entry.Revision)
 }
 
 // announce tells those who wait that a job has ended. Nobody may be there to

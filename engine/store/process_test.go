@@ -32,6 +32,7 @@ type process struct {
 
 	mu      sync.Mutex
 	fates   []fate
+	tells   []string // attempts that it was told to end
 	kinds   map[string]int
 	runs    map[string]string            // token → job
 	ended   map[string]int               // token → how often
@@ -53,7 +54,15 @@ func (w *world) process(id string) *process {
 	p.pub = must(publish.New(nc))(w)
 	w.Cleanup(p.pub.Close)
 	p.work = must(streams.NewWork(ns, p.pub))(w)
-	p.Store = store.Open(p.pub, p.work, nodes.NewAsker(p.pub, ns), store.Options{Namespace: ns, Lease: lease, Logger: quiet})
+	clock := streams.NewClock(ns, p.pub)
+	if err := clock.Measure(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+	assets := store.Assets{
+		Work: p.work, Timers: must(streams.NewTimers(ns, p.pub))(w), Limits: streams.NewLimits(ns, p.pub),
+		Clock: clock, Asker: nodes.NewAsker(p.pub, ns),
+	}
+	p.Store = store.Open(p.pub, assets, store.Options{Namespace: ns, Lease: lease, Logger: quiet})
 	p.join(id)
 	if err := p.work.Serve(w.Context(), "q", lease); err != nil {
 		w.Fatal(err)
@@ -72,8 +81,22 @@ func (w *world) process(id string) *process {
 // join registers the node and keeps it registered until leave is called.
 func (p *process) join(id string) {
 	p.w.Helper()
-	p.node = must(nodes.Join(p.w.Context(), p.pub, nodes.Options{Namespace: ns, ID: id, Lease: lease, Runs: p.Runs, Logger: quiet}))(p.w)
+	p.node = must(nodes.Join(p.w.Context(), p.pub, nodes.Options{Namespace: ns, ID: id, Lease: lease, Runs: p.Runs, End: p.told, Logger: quiet}))(p.w)
 	p.leave = p.w.loop(p.node.Run)
+}
+
+// told notes that an attempt is to end.
+func (p *process) told(job, token, _ string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tells = append(p.tells, job+" "+token)
+}
+
+// toldToEnd reports whether the node was told to end an attempt.
+func (p *process) toldToEnd(job, token string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.tells, job+" "+token)
 }
 
 // crash ends the process as SIGKILL would.

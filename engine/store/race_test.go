@@ -109,12 +109,10 @@ func (h *history) cancel(p *process, rng *rand.Rand) {
 	h.record(func() told {
 		for {
 			var moved *machine.MoveError
-			_, err := p.Cancel(h.w.Context(), "q.1", "asked")
+			entry, err := p.Cancel(h.w.Context(), "q.1", "asked")
 			switch {
 			case err == nil:
-				return told{what: "cancel", result: "cancelled"}
-			case errors.Is(err, store.ErrRunning):
-				return told{what: "cancel", result: "running"}
+				return told{what: "cancel", result: string(entry.Value.State)}
 			case errors.Is(err, store.ErrNotFound):
 				return told{what: "cancel", result: "none"}
 			case errors.As(err, &moved):
@@ -183,6 +181,7 @@ type one struct {
 	state   machine.State // empty: not there
 	holder  string
 	attempt int
+	cancel  bool // it is to end
 }
 
 // model is one job to which everything happens one after the other.
@@ -202,7 +201,7 @@ func (s one) step(in told) (bool, any) {
 		return in.result != "true", s
 	case "take":
 		if s.state == machine.Pending {
-			return in.result == "true" && in.attempt == s.attempt+1, one{machine.Running, in.token, s.attempt + 1}
+			return in.result == "true" && in.attempt == s.attempt+1, one{machine.Running, in.token, s.attempt + 1, false}
 		}
 		return in.result == "false" && s.state != "", s
 	case "finish":
@@ -212,16 +211,20 @@ func (s one) step(in told) (bool, any) {
 			return in.result == string(store.Stale) || in.result == string(store.Ended), s
 		case in.success:
 			s.state = machine.Succeeded
+		case s.cancel:
+			s.state = machine.Cancelled
 		case s.attempt == machine.DefaultMaxAttempts: // each attempt failed
 			s.state = machine.Failed
 		default:
-			s.state = machine.Pending
+			s.state = machine.Pending // or retrying: it can be taken again
 		}
 		return in.result == string(store.Accepted) || in.result == string(store.Overtaken), s
 	}
 	switch s.state { // cancel
 	case machine.Pending, machine.Cancelled:
 		s.state = machine.Cancelled
+	case machine.Running:
+		s.cancel = true
 	case "":
 		return in.result == "none", s
 	}

@@ -27,7 +27,15 @@ const (
 	headerNode        = "Mr-Node"
 	headerIncarnation = "Mr-Incarnation"
 	headerCancel      = "Mr-Cancel"
+	headerDue         = "Mr-Due"      // these three in ms since 1970
+	headerStartBy     = "Mr-Start-By" // while there was no attempt
+	headerDeadline    = "Mr-Deadline"
 )
+
+// timerHeaders tells of the timers that a record needs.
+var timerHeaders = map[machine.Purpose]string{
+	machine.Due: headerDue, machine.QueuedTimeout: headerStartBy, machine.Deadline: headerDeadline,
+}
 
 // How long a record stays after the job has ended.
 const (
@@ -48,7 +56,7 @@ func Codec() kv.Codec[machine.Job] {
 func encode(j machine.Job) (nats.Header, []byte, error) {
 	body := j.AppendJSON(make([]byte, 0, recordSize(j)))
 	h := streams.Envelope{Type: recordType, Version: recordVersion, Trace: j.Trace}.Header()
-	values := make([]string, 0, 5) // one allocation for all
+	values := make([]string, 0, 8) // one allocation for all
 	set := func(key, value string) {
 		values = append(values, value)
 		h[key] = values[len(values)-1 : len(values) : len(values)]
@@ -61,6 +69,9 @@ func encode(j machine.Job) (nats.Header, []byte, error) {
 	}
 	if j.Cancel != nil {
 		set(headerCancel, "1")
+	}
+	for _, timer := range j.Timers() {
+		set(timerHeaders[timer.Purpose], strconv.FormatInt(timer.At.UnixMilli(), 10))
 	}
 	return h, body, nil
 }
@@ -89,12 +100,18 @@ func decodeBody(body []byte) (machine.Job, error) {
 }
 
 // keep returns how the record of j is to be written: one that ended expires.
-func keep(j machine.Job) kv.WriteOptions {
+func keep(j machine.Job) kv.WriteOptions { return kv.WriteOptions{TTL: retention(j.State)} }
+
+// retention is how long a record stays after its job has ended in a state. It
+// is 0 for one that does not go by itself.
+func retention(s machine.State) time.Duration {
 	switch {
-	case j.State == machine.Succeeded:
-		return kv.WriteOptions{TTL: keepSucceeded}
-	case j.State.Final():
-		return kv.WriteOptions{TTL: keepOthers}
+	case s == machine.Removing:
+		return 0 // what it owns would be left
+	case s == machine.Succeeded:
+		return keepSucceeded
+	case s.Final():
+		return keepOthers
 	}
-	return kv.WriteOptions{}
+	return 0
 }

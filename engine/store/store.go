@@ -8,7 +8,10 @@
 //	deliver.go   an item reaches a node: the delivery table
 //	finish.go    an attempt ends
 //	cancel.go    somebody wants a job to end
+//	fire.go      a timer is due
+//	delete.go    a job that has ended goes
 //	owe.go       what follows from a stored record
+//	heal.go      what should follow is looked for, and made up for
 //
 // Start reading at [Store.Submit], then at [Store.Deliver] and [Store.Finish].
 //
@@ -48,24 +51,32 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// Assets is what a [Store] moves jobs with. All of it is required.
+type Assets struct {
+	Work   *streams.Work
+	Timers *streams.Timers
+	Limits *streams.Limits
+	Clock  *streams.Clock
+	Asker  *nodes.Asker
+}
+
 // Store moves jobs. It is safe for concurrent use.
 type Store struct {
+	Assets
 	ns    streams.Namespace
 	lease time.Duration
 	log   *slog.Logger
 	pub   *publish.Publisher
 	jobs  *kv.Bucket[machine.Job]
-	work  *streams.Work
-	asker *nodes.Asker
 }
 
 // Open returns the store of a namespace whose assets are there.
-func Open(pub *publish.Publisher, work *streams.Work, asker *nodes.Asker, opts Options) *Store {
+func Open(pub *publish.Publisher, assets Assets, opts Options) *Store {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
 	return &Store{
-		ns: opts.Namespace, lease: opts.Lease, log: opts.Logger, pub: pub, work: work, asker: asker,
+		Assets: assets, ns: opts.Namespace, lease: opts.Lease, log: opts.Logger, pub: pub,
 		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec(), kv.Options{Logger: opts.Logger}),
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"github.com/millrace/millrace/kv"
 )
 
-// Submit creates a pending job and offers it to its queue. If there is a job
-// of that ID already, it returns that one, with created false; whoever created
-// it may have died before the job was offered, so that is made up for.
+// Submit creates a job, pending or scheduled, and carries out what it owes. If
+// there is a job of that ID already, it returns that one, with created false;
+// whoever created it may have died before the job was offered, so that is made
+// up for. One that is being removed is waited for. It returns an error that
+// wraps [streams.ErrFull] if there is no room for more jobs.
 //
 // If the process dies after the record was created, the job is there and not
 // offered: whoever submits it again offers it.
@@ -37,17 +39,26 @@ func (s *Store) submit(ctx context.Context, j machine.Job, lost bool) (Entry, bo
 // now or before, that one may be the caller's own.
 func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Entry, created bool, err error) {
 	for try := 0; ; try++ {
-		revision, err := s.jobs.Create(ctx, j.ID, j)
+		full := s.Limits.Check(ctx)
+		revision, err := uint64(0), full
+		if full == nil {
+			revision, err = s.jobs.Create(ctx, j.ID, j)
+		}
 		if err == nil {
 			return Entry{Key: j.ID, Value: j, Revision: revision}, true, nil
 		}
 		lost = lost || errors.Is(err, publish.ErrUnknown)
-		if !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) && (!lost || !errors.Is(err, publish.ErrUnsent)) {
+		if full == nil && !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) && (!lost || !errors.Is(err, publish.ErrUnsent)) {
 			return Entry{}, false, err
 		}
 		entry, err := s.Get(ctx, j.ID)
-		if err == nil {
+		switch {
+		case err == nil && entry.Value.State == machine.Removing:
+			err = s.Owe(ctx, entry) // then its ID is free
+		case err == nil:
 			return entry, lost && entry.Value.Created.Equal(j.Created), nil
+		case full != nil && errors.Is(err, ErrNotFound):
+			return Entry{}, false, full
 		}
 		if errors.Is(err, ErrUnreadable) || closed(err) {
 			return Entry{}, false, err
@@ -64,17 +75,16 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 // goroutine that it must not block. If its error is not nil the job may or may
 // not be there, or may be another's: see [Store.Settle].
 func (s *Store) SubmitAsync(j machine.Job, done func(Entry, error)) {
+	if err := s.Limits.Check(context.Background()); err != nil {
+		done(Entry{Key: j.ID, Value: j}, err)
+		return
+	}
 	s.jobs.CreateAsync(j.ID, j, func(revision uint64, err error) {
 		entry := Entry{Key: j.ID, Value: j, Revision: revision}
 		if err != nil {
 			done(entry, err)
 			return
 		}
-		item, err := item(entry)
-		if err != nil {
-			done(entry, err)
-			return
-		}
-		s.work.OfferAsync(item, func(err error) { done(entry, err) })
+		s.oweAsync(entry, func(err error) { done(entry, err) })
 	})
 }

@@ -1,0 +1,139 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/streams"
+)
+
+// Options configures a [Reconciler]. The zero value of a field means its default.
+type Options struct {
+	// Namespace is whose jobs are looked at. Default streams.DefaultNamespace.
+	Namespace streams.Namespace
+
+	// Lease is the lease of the namespace, see [streams.Settings]. It is
+	// required.
+	Lease time.Duration
+
+	// Owner is the lease under which the reconciler works, as timers.Stand gives
+	// it. It is required.
+	Owner *kv.Lease
+
+	// Clock tells how old a record is and what is due. It is required.
+	Clock *streams.Clock
+
+	// Store heals. It is required.
+	Store *store.Store
+
+	// Work and Timers are what jobs are driven by. They are required.
+	Work   *streams.Work
+	Timers *streams.Timers
+
+	// Logger hears of what was healed. Default slog.Default.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.Namespace == "" {
+		o.Namespace = streams.DefaultNamespace
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if o.Lease < time.Second {
+		errs = append(errs, fmt.Errorf("lease is %v: use that of the namespace's settings", o.Lease))
+	}
+	required := map[string]bool{
+		"owner": o.Owner == nil, "clock": o.Clock == nil, "store": o.Store == nil, "work": o.Work == nil, "timers": o.Timers == nil,
+	}
+	for what, missing := range required {
+		if missing {
+			errs = append(errs, fmt.Errorf("%s is required", what))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Reconciler looks for jobs that lost what drives them. Make one with [New].
+type Reconciler struct {
+	opts Options
+	pub  *publish.Publisher
+	js   jetstream.JetStream
+	asks chan *nats.Msg // requests to look at everything now
+
+	totals struct {
+		sync.Mutex
+		healed map[store.Lack]int
+	}
+}
+
+// New returns a reconciler that does nothing before [Reconciler.Run].
+func New(pub *publish.Publisher, opts Options) *Reconciler {
+	r := &Reconciler{opts: opts.withDefaults(), pub: pub, asks: make(chan *nats.Msg, maxAsks)}
+	r.totals.healed = make(map[store.Lack]int)
+	return r
+}
+
+// Healed returns how many jobs lacked what since the reconciler was made. A
+// healthy system heals nothing.
+func (r *Reconciler) Healed() map[store.Lack]int {
+	r.totals.Lock()
+	defer r.totals.Unlock()
+	return maps.Clone(r.totals.healed)
+}
+
+// Run looks for jobs that lack something until ctx or the owner's lease ends, and
+// then returns nil. Errors of NATS do not end it, but for a closed connection.
+func (r *Reconciler) Run(ctx context.Context) error {
+	if err := r.opts.validate(); err != nil {
+		return fmt.Errorf("reconcile: look at jobs: %w", err)
+	}
+	js, err := jetstream.New(r.pub.Conn())
+	if err != nil {
+		return fmt.Errorf("reconcile: look at jobs: %w", err)
+	}
+	r.js = js
+	sub, err := r.pub.Conn().ChanSubscribe(askSubject(r.opts.Namespace), r.asks)
+	if err != nil {
+		return fmt.Errorf("reconcile: listen to requests: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.opts.Owner.Context(), cancel)()
+
+	again := newRounds(r)
+	defer again.dismiss()
+	for ctx.Err() == nil {
+		if err := again.round(ctx); err != nil {
+			return fmt.Errorf("reconcile: look at jobs: %w", err)
+		}
+	}
+	return nil
+}
+
+// note counts what was healed.
+func (r *Reconciler) note(lacks []store.Lack) {
+	r.totals.Lock()
+	defer r.totals.Unlock()
+	for _, lack := range lacks {
+		r.totals.healed[lack]++
+	}
+}

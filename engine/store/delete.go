@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/millrace/millrace/engine/machine"
+)
+
+// ErrNotEnded is returned by [Store.Delete] for a job that has not ended.
+var ErrNotEnded = errors.New("store: the job has not ended")
+
+// Delete removes a job that has ended, with what it owns. One that has not is
+// refused with [ErrNotEnded].
+//
+// If the process dies after the first write, the job is in state removing, and
+// the reconciler, or whoever submits its ID again, goes on.
+func (s *Store) Delete(ctx context.Context, id string) error {
+	entry, err := s.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !entry.Value.State.Final() {
+		return fmt.Errorf("%w: %s is %s: cancel it first", ErrNotEnded, id, entry.Value.State)
+	}
+	return s.remove(ctx, entry)
+}
+
+// remove makes a job that has ended removing, and carries that out.
+func (s *Store) remove(ctx context.Context, entry Entry) error {
+	for try := 0; entry.Value.State.Final(); try++ {
+		var err error
+		if entry.Value.State != machine.Removing {
+			entry, err = s.move(ctx, entry, machine.Removed{At: s.Clock.Now()})
+		}
+		if err == nil && entry.Value.State == machine.Removing {
+			err = s.pay(ctx, entry, passing)
+		}
+		if err == nil && entry.Value.State == machine.Removing || errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.pause(ctx, try); err != nil {
+			return err
+		}
+	}
+	return nil // it was removed, and submitted again
+}

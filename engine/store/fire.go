@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/streams"
+)
+
+// Fire does what a timer is for: it offers the item, or applies the event. A
+// timer is a hint and the record decides, so one that is stale, or that fires
+// twice, does nothing.
+//
+// If the process dies before the timer is deleted, it fires again.
+func (s *Store) Fire(ctx context.Context, t streams.Timer) error {
+	purpose := machine.Purpose(t.Purpose)
+	switch purpose {
+	case machine.Due:
+		return s.Work.Offer(ctx, t.Item)
+	case machine.QueuedTimeout, machine.Deadline:
+		return s.timeOut(ctx, name.JobID(t.Queue, t.Local), purpose)
+	case machine.Expiry:
+		return s.expire(ctx, name.JobID(t.Queue, t.Local))
+	}
+	return errors.New("store: the purpose of the timer is unknown: a newer build set it, so let a newer build fire it")
+}
+
+// timeOut ends a job whose time is over, or notes that in the record of one that
+// runs.
+func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose) error {
+	for try := 0; ; try++ {
+		entry, err := s.read(ctx, id)
+		if err != nil {
+			return passOver(err)
+		}
+		if stopped(entry.Value) {
+			return s.pay(ctx, entry, passing)
+		}
+		entry, err = s.move(ctx, entry, machine.TimedOut{Purpose: purpose, At: s.Clock.Now()})
+		var refused *machine.MoveError
+		switch {
+		case errors.As(err, &refused):
+			return nil // it is over, or the limit is another by now
+		case err != nil:
+			return err
+		case entry.Value.State == machine.Failed || stopped(entry.Value):
+			return s.pay(ctx, entry, passing)
+		}
+		if err := s.pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// expire removes a job whose retention is over.
+func (s *Store) expire(ctx context.Context, id string) error {
+	entry, err := s.read(ctx, id)
+	if err != nil {
+		return passOver(err)
+	}
+	over := entry.Value.Finished.Add(retention(entry.Value.State))
+	if !entry.Value.State.Final() || s.Clock.Now().Before(over) {
+		return nil
+	}
+	return s.remove(ctx, entry)
+}
+
+// passOver forgives that there is no record, or none of ours.
+func passOver(err error) error {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnreadable) {
+		return nil
+	}
+	return err
+}
