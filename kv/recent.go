@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/millrace/millrace/internal/direct"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -25,7 +26,7 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 	if err != nil {
 		return b.failed("list", filter, err)
 	}
-	get := directGet{Batch: recentPage}
+	get := direct.Get{Batch: recentPage}
 	if filter != ">" {
 		get.NextBySubject = b.prefix + filter
 	}
@@ -69,7 +70,7 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 }
 
 // late shows what was written since sequence start.
-func (b *Bucket[T]) late(ctx context.Context, get directGet, start uint64, show func([]stored) bool) error {
+func (b *Bucket[T]) late(ctx context.Context, get direct.Get, start uint64, show func([]stored) bool) error {
 	for range lateRounds {
 		_, last, err := b.span(ctx)
 		if err != nil {
@@ -93,7 +94,7 @@ func (b *Bucket[T]) late(ctx context.Context, get directGet, start uint64, show 
 
 // window returns what get finds from its first sequence up to, and without,
 // end.
-func (b *Bucket[T]) window(ctx context.Context, get directGet, end uint64) ([]stored, error) {
+func (b *Bucket[T]) window(ctx context.Context, get direct.Get, end uint64) ([]stored, error) {
 	var found []stored
 	for {
 		last, more, err := b.direct(ctx, get, func(s stored) {

@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
+	"github.com/millrace/millrace/internal/direct"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -68,15 +68,7 @@ func parseLeader(data []byte) (stored, error) {
 	return s, nil
 }
 
-// parseDirect reads one message of a direct get.
-func parseDirect(msg *nats.Msg) (stored, error) {
-	sequence, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
-	if err != nil {
-		return stored{}, fmt.Errorf("read sequence: %w", err)
-	}
-	at, err := time.Parse(time.RFC3339Nano, msg.Header.Get(jetstream.TimeStampHeaer))
-	if err != nil {
-		return stored{}, fmt.Errorf("read time: %w", err)
-	}
-	return stored{msg.Header.Get(jetstream.SubjectHeader), sequence, at, msg.Header, msg.Data}, nil
+// fromDirect returns a message of a direct get.
+func fromDirect(m direct.Message) stored {
+	return stored{m.Subject, m.Sequence, m.Time, m.Header, m.Data}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace/millrace/internal/direct"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -158,7 +159,7 @@ func (w *watch[T]) session(ctx context.Context, status <-chan nats.Status) error
 }
 
 func (s *session[T]) consumer(ctx context.Context) (jetstream.Consumer, error) {
-	ctx, cancel := context.WithTimeout(ctx, directPatience)
+	ctx, cancel := context.WithTimeout(ctx, direct.Patience)
 	defer cancel()
 	return s.js.CreateConsumer(ctx, "KV_"+s.bucket.name, jetstream.ConsumerConfig{
 		FilterSubject:     s.bucket.prefix + s.filter,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/millrace/millrace/internal/direct"
 	"github.com/millrace/millrace/internal/follow"
 	"github.com/millrace/millrace/internal/publish"
 )
@@ -32,6 +33,39 @@ func (w *Work) Held(ctx context.Context, queue string) (uint64, error) {
 	return answer.Waiting + answer.Taken, nil
 }
 
+// hasTries is how often Has looks again because an item was done with while it
+// looked.
+const hasTries = 5
+
+// Has returns which of up to 1,024 jobs, by their IDs, have an item, in whatever
+// hands it is. Any replica answers, so an item that was just offered may not be
+// seen: ask [Work.Offered] before acting on it.
+func (w *Work) Has(ctx context.Context, ids []string) (map[string]bool, error) {
+	has := make(map[string]bool, len(ids))
+	if len(ids) == 0 {
+		return has, nil
+	}
+	get := direct.Get{MultiLast: make([]string, len(ids))}
+	for i, id := range ids {
+		queue, local, _ := strings.Cut(id, ".")
+		get.MultiLast[i] = w.ns.WorkSubject(queue, "*", local)
+	}
+	for try := 1; ; try++ {
+		err := get.All(ctx, w.pub.Conn(), w.ns.WorkStream(), func(m direct.Message) {
+			if queue, local, ok := w.parseSubject(m.Subject); ok {
+				has[queue+"."+local] = true
+			}
+		})
+		if errors.Is(err, direct.ErrLost) && try < hasTries {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("streams: look for items of %d jobs: %w", len(ids), err)
+		}
+		return has, nil
+	}
+}
+
 // Subjects visits the jobs of a queue that have an item, in whatever hands it
 // is, and ends with the first error of visit. A job that has an item all the
 // while is visited; one that has items in several classes, once for each.
@@ -48,7 +82,10 @@ func (w *Work) Subjects(ctx context.Context, queue string, visit func(local stri
 		return subjects, total, err
 	}
 	return turn(page, func(subject string) error {
-		return visit(subject[strings.LastIndexByte(subject, '.')+1:])
+		if _, local, ok := w.parseSubject(subject); ok {
+			return visit(local)
+		}
+		return nil
 	})
 }
 

@@ -47,6 +47,29 @@ func TestHeld(t *testing.T) {
 	})
 }
 
+// Of many jobs those are found that have an item, in whatever hands it is.
+func TestHas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
+	want := map[string]bool{"mail.taken": true}
+	ids := []string{"mail.taken", "mail.none", "other.taken"}
+	w.offer("taken", "not-asked-for")
+	w.pull(w.puller(), 1, time.Minute)
+	for i := range 1021 {
+		id := fmt.Sprint("n=", i)
+		if ids = append(ids, "mail."+id); i%2 == 0 {
+			want["mail."+id] = true
+			w.offer(id, id)
+		}
+	}
+	if d := cmp.Diff(want, must(w.work.Has(t.Context(), ids))(t)); d != "" {
+		t.Errorf("jobs with an item (-want +got):\n%s", d)
+	}
+	if got := must(w.work.Has(t.Context(), nil))(t); len(got) != 0 {
+		t.Errorf("of no jobs got %v", got)
+	}
+}
+
 // What a queue has is listed, whoever has it in hand, and nothing else.
 func TestWorkSubjects(t *testing.T) {
 	t.Parallel()
@@ -229,6 +252,8 @@ func TestCountWithoutAssets(t *testing.T) {
 	_, err := work.Held(t.Context(), "mail")
 	oneLine(t, err, "streams: count items of queue mail")
 	oneLine(t, work.Subjects(t.Context(), "mail", nil), "streams: list items of queue mail")
+	_, err = work.Has(t.Context(), []string{"mail.a"})
+	oneLine(t, err, "streams: look for items of 1 jobs")
 	oneLine(t, timers.Subjects(t.Context(), nil), "streams: count timers")
 	_, err = timers.Get(t.Context(), 1)
 	oneLine(t, err, "streams: get timer 1")

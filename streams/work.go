@@ -162,10 +162,8 @@ func (w *Work) parse(msg *nats.Msg) (*Delivery, error) {
 	if err := d.parseReply(msg.Reply); err != nil {
 		return d, err
 	}
-	tail, ok := strings.CutPrefix(msg.Subject, w.ns.subject("work."))
-	queue, rest, ok2 := strings.Cut(tail, ".")
-	_, local, ok3 := strings.Cut(rest, ".")
-	if !ok || !ok2 || !ok3 || strings.Contains(local, ".") {
+	queue, local, ok := w.parseSubject(msg.Subject)
+	if !ok {
 		return d, fmt.Errorf("streams: read item: %q is no subject of the work queue", msg.Subject)
 	}
 	d.Queue, d.Local = queue, local
@@ -176,6 +174,14 @@ func (w *Work) parse(msg *nats.Msg) (*Delivery, error) {
 		return d, fmt.Errorf("streams: read item %s.%s: %w", queue, local, err)
 	}
 	return d, nil
+}
+
+// parseSubject reads the name of a job from the subject of its item.
+func (w *Work) parseSubject(subject string) (queue, local string, ok bool) {
+	tail, ok := strings.CutPrefix(subject, w.ns.subject("work."))
+	queue, rest, ok2 := strings.Cut(tail, ".")
+	_, local, ok3 := strings.Cut(rest, ".")
+	return queue, local, ok && ok2 && ok3 && !strings.Contains(local, ".")
 }
 
 // fill reads what a message says about an item whose name is known.
