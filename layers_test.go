@@ -20,7 +20,7 @@ var layers = []string{
 	"console",
 	"history engine/enginetest",
 	"engine",
-	"engine/triggers",
+	"engine/triggers engine/reconcile",
 	"timers broadcast",
 	"engine/store",
 	"nodes",

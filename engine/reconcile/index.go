@@ -54,17 +54,17 @@ func newIndex(now time.Time) *index {
 
 // put remembers a job that has not ended, in the place of what it was before.
 func (x *index) put(id string, sequence uint64, g store.Glance, now time.Time) {
-	name, local, err := name.SplitJobID(id)
+	queueName, local, err := name.SplitJobID(id)
 	if err != nil {
 		return // nothing of ours
 	}
 	e := entry{sequence: sequence, due: seconds(g.Due), startBy: seconds(g.StartBy), deadline: seconds(g.Deadline)}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	q := x.queues[name]
+	q := x.queues[queueName]
 	if q == nil {
 		q = &queue{jobs: make(map[uint64]entry), due: newTally(now.Add(-grace))}
-		x.queues[strings.Clone(name)] = q
+		x.queues[strings.Clone(queueName)] = q
 	}
 	hash := maphash.String(x.seed, local)
 	x.count(q, q.jobs[hash], -1)
@@ -74,13 +74,13 @@ func (x *index) put(id string, sequence uint64, g store.Glance, now time.Time) {
 
 // drop forgets a job.
 func (x *index) drop(id string) {
-	name, local, err := name.SplitJobID(id)
+	queueName, local, err := name.SplitJobID(id)
 	if err != nil {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.delete(name, maphash.String(x.seed, local))
+	x.delete(queueName, maphash.String(x.seed, local))
 }
 
 // forget forgets an entry, unless the job has been read again meanwhile.

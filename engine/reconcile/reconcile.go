@@ -78,6 +78,11 @@ type Reconciler struct {
 	js   jetstream.JetStream
 	asks chan *nats.Msg // requests to look at everything now
 
+	// What outlives a round. It belongs to the goroutine that checks.
+	waiting   []*nats.Msg         // those who asked since the round began
+	again     map[string]record   // what to look at again soon, by job
+	consumers map[string]consumer // how they were the last time, by queue
+
 	totals struct {
 		sync.Mutex
 		healed map[store.Lack]int
@@ -86,7 +91,10 @@ type Reconciler struct {
 
 // New returns a reconciler that does nothing before [Reconciler.Run].
 func New(pub *publish.Publisher, opts Options) *Reconciler {
-	r := &Reconciler{opts: opts.withDefaults(), pub: pub, asks: make(chan *nats.Msg, maxAsks)}
+	r := &Reconciler{
+		opts: opts.withDefaults(), pub: pub, asks: make(chan *nats.Msg, maxAsks),
+		again: make(map[string]record), consumers: make(map[string]consumer),
+	}
 	r.totals.healed = make(map[store.Lack]int)
 	return r
 }
@@ -119,18 +127,17 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(r.opts.Owner.Context(), cancel)()
 
-	again := newRounds(r)
-	defer again.dismiss()
+	defer func() { dismiss(r.waiting) }()
 	for ctx.Err() == nil {
-		if err := again.round(ctx); err != nil {
+		if err := r.round(ctx); err != nil {
 			return fmt.Errorf("reconcile: look at jobs: %w", err)
 		}
 	}
 	return nil
 }
 
-// note counts what was healed.
-func (r *Reconciler) note(lacks []store.Lack) {
+// count adds to what was healed.
+func (r *Reconciler) count(lacks []store.Lack) {
 	r.totals.Lock()
 	defer r.totals.Unlock()
 	for _, lack := range lacks {

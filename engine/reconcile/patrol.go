@@ -1,0 +1,119 @@
+package reconcile
+
+import (
+	"context"
+	"hash/maphash"
+
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/streams"
+)
+
+const (
+	// sample is how many jobs of a queue the patrol checks in any case, and
+	// bigSample if there seem to be too few items or timers. The index is
+	// behind, so that may only mean that many jobs have ended.
+	sample, bigSample = 64, batch
+)
+
+// patrol compares what there is with what there has to be, and checks a random
+// sample. If something was lost, the next round begins soon.
+func (g *round) patrol(ctx context.Context) {
+	now := g.opts.Clock.Now()
+	names := g.index.names()
+	var found int
+	for _, queue := range names {
+		needed := g.index.items(queue, now)
+		if needed == 0 {
+			continue
+		}
+		held, err := g.tend(ctx, queue)
+		if err != nil {
+			g.fail(ctx, err)
+			return
+		}
+		found += g.probe(ctx, g.index.pick(queue, size(held < needed), needsItem(now)))
+	}
+	set, _, err := g.opts.Timers.Count(ctx)
+	if err != nil {
+		g.fail(ctx, err)
+		return
+	}
+	short := int(set) < g.index.dues(now)
+	for _, queue := range names {
+		found += g.probe(ctx, g.index.pick(queue, size(short), needsTimer(now)))
+	}
+	if found > 0 {
+		g.damaged = true
+	}
+}
+
+func size(short bool) int {
+	if short {
+		return bigSample
+	}
+	return sample
+}
+
+// probe checks the jobs of some entries of the index, and returns how many it
+// healed. Entries of jobs that have moved on are forgotten: the reader finds them
+// again.
+func (g *round) probe(ctx context.Context, refs []ref) (healed int) {
+	records := make([]record, len(refs))
+	err := each(ctx, len(refs), func(ctx context.Context, i int) error {
+		cur, err := g.get(ctx, query{Seq: refs[i].sequence})
+		if kv.Gone(err) {
+			g.index.forget(refs[i])
+			return nil
+		}
+		records[i] = cur.record
+		return err
+	})
+	if err != nil {
+		g.fail(ctx, err)
+		return 0
+	}
+	var list []record
+	for _, rec := range records {
+		if _, again := g.again[rec.id]; !again && rec.goes() {
+			list = append(list, rec)
+		}
+	}
+	return g.look(ctx, list)
+}
+
+// timerSet is the timers that were set at a time. They are read all at once,
+// which is much faster than asking for each.
+type timerSet struct {
+	seed maphash.Seed
+	has  map[uint64]struct{} // hashes
+}
+
+// timerKey is what is known of the timers that were read.
+type timerKey struct {
+	purpose      streams.Purpose
+	queue, local string
+}
+
+// loadTimers reads the timers. If it cannot, the set lacks some.
+func (g *round) loadTimers(ctx context.Context) *timerSet {
+	set := &timerSet{seed: maphash.MakeSeed(), has: make(map[uint64]struct{})}
+	err := g.opts.Timers.Subjects(ctx, func(purpose streams.Purpose, queue, local string) error {
+		set.has[maphash.Comparable(set.seed, timerKey{purpose, queue, local})] = struct{}{}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		g.opts.Logger.WarnContext(ctx, "timers are looked for one by one, since they could not be listed", "err", err)
+	}
+	return set
+}
+
+// isSet reports whether a timer is there. One that was read may be another time
+// for the same job: should that be too early, the job sets its timer again.
+func (g *round) isSet(ctx context.Context, t streams.Timer) (bool, error) {
+	if g.timers != nil {
+		if _, ok := g.timers.has[maphash.Comparable(g.timers.seed, timerKey{t.Purpose, t.Queue, t.Local})]; ok {
+			return true, nil
+		}
+	}
+	return g.opts.Timers.Has(ctx, t)
+}

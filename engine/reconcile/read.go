@@ -1,0 +1,138 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/follow"
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/streams"
+)
+
+const (
+	// lag is how far the reader stays behind the head of the jobs. Who stored a
+	// record carries out at once what it owes, so what is still missing then is
+	// lost, as a rule.
+	lag = 10 * time.Second
+	// readBatch is how many records are read at a time.
+	readBatch = 5000
+)
+
+// record is a job as it was stored under a sequence: what its headers say.
+type record struct {
+	id       string
+	sequence uint64
+	store.Glance
+}
+
+// goes reports whether a job that is stored like that is to go on.
+func (r record) goes() bool { return r.State.Known() && !r.State.Final() }
+
+// stays reports whether a job has ended and its record does not go by itself.
+func (r record) stays() bool { return r.State.Final() && r.State != machine.Removing && !r.Expires }
+
+// read reads all records, and those that are written meanwhile, until ctx ends.
+func (g *round) read(ctx context.Context) error {
+	opts := follow.Options{
+		Stream: g.stream(), Headers: true, Lag: lag, Now: g.opts.Clock.Now, Batch: readBatch, Logger: g.opts.Logger,
+	}
+	return follow.Run(ctx, g.pub.Conn(), opts, func(msg follow.Message) error {
+		g.visit(ctx, msg)
+		return nil
+	})
+}
+
+// visit remembers a record that was read, or what it means for those before, and
+// lets it be checked if there may be something to do.
+func (g *round) visit(ctx context.Context, msg follow.Message) {
+	rec := record{g.id(msg.Subject), msg.Sequence, store.LookAt(msg.Header)}
+	marker := kv.IsMarker(msg.Header)
+	if rec.goes() && !marker {
+		g.index.put(rec.id, rec.sequence, rec.Glance, g.opts.Clock.Now())
+	} else {
+		g.index.drop(rec.id)
+	}
+	if !marker && (rec.goes() || rec.stays() || rec.State == machine.Removing) {
+		select {
+		case <-ctx.Done():
+		case g.seen <- rec:
+		}
+	}
+	g.passed.Store(rec.sequence)
+}
+
+// caughtUp reports whether the reader is done with all records that are old
+// enough.
+func (g *round) caughtUp(ctx context.Context) bool {
+	next, err := g.get(ctx, query{Seq: g.passed.Load() + 1, Next: ">"})
+	if err != nil {
+		return kv.Gone(err)
+	}
+	return next.at.Add(lag).After(g.opts.Clock.Now())
+}
+
+// bucket is the name of the jobs bucket, and stream that of its stream.
+func (r *Reconciler) bucket() string { return r.opts.Namespace.Bucket(streams.Jobs) }
+func (r *Reconciler) stream() string { return "KV_" + r.bucket() }
+
+// id returns the job whose record lies on a subject.
+func (r *Reconciler) id(subject string) string {
+	return strings.TrimPrefix(subject, "$KV."+r.bucket()+".")
+}
+
+// query asks for the message with a sequence, or for the next one from there on.
+type query struct {
+	Seq  uint64 `json:"seq"`
+	Next string `json:"next_by_subj,omitempty"`
+}
+
+// stored is a message of the jobs bucket.
+type stored struct {
+	record
+	at time.Time
+}
+
+// get reads a message of the jobs bucket from the leader. See [kv.Gone] for one
+// that is not there.
+func (r *Reconciler) get(ctx context.Context, q query) (stored, error) {
+	request, err := json.Marshal(q)
+	if err != nil {
+		return stored{}, err
+	}
+	msg, err := r.pub.Request(ctx, "$JS.API.STREAM.MSG.GET."+r.stream(), request)
+	if err != nil {
+		return stored{}, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Header   []byte    `json:"hdrs"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return stored{}, fmt.Errorf("%w: read answer: %w", publish.ErrUnknown, err)
+	}
+	if answer.Error != nil {
+		return stored{}, answer.Error
+	}
+	var header nats.Header
+	if len(answer.Message.Header) > 0 {
+		if header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
+			return stored{}, fmt.Errorf("read header: %w", err)
+		}
+	}
+	m := answer.Message
+	return stored{record{r.id(m.Subject), m.Sequence, store.LookAt(header)}, m.Time}, nil
+}
