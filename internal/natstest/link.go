@@ -75,6 +75,7 @@ type Link struct {
 	mu     sync.Mutex
 	srv    *server.Server
 	down   bool
+	frozen bool
 	pairs  map[*pair]bool
 	writes []Write
 	held   []*nats.Msg
@@ -95,7 +96,9 @@ func NewLink(t testing.TB, srv *server.Server, decide func(Write) Fault, subject
 	}
 	l := &Link{t: t, srv: srv, decide: decide, subjects: subjects, pairs: map[*pair]bool{}}
 	t.Cleanup(func() {
-		for _, p := range l.takeDown() {
+		pairs := l.takeDown()
+		l.Thaw()
+		for _, p := range pairs {
 			p.client.Close()
 		}
 		l.pipes.Wait()
@@ -113,17 +116,22 @@ func (l *Link) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 func (l *Link) InProcessConn() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.down {
+	switch {
+	case l.down:
 		return nil, errors.New("natstest: connect: the link is down")
+	case l.srv == nil:
+		return nil, errors.New("natstest: connect: the link leads nowhere")
+	case l.frozen: // a client waits for its server with a lock in its hand, which would stop a virtual clock
+		return nil, errors.New("natstest: connect: the link is frozen")
 	}
 	remote, err := l.srv.InProcessConn()
 	if err != nil {
 		return nil, err
 	}
 	local, client := net.Pipe()
-	p := &pair{link: l, client: local, server: remote, answers: newOutbox()}
+	p := &pair{link: l, client: local, server: remote, requests: newOutbox(), answers: newOutbox()}
 	l.pairs[p] = true
-	for _, pump := range []func(){p.toServer, p.fromServer, p.toClient} {
+	for _, pump := range []func(){p.fromClient, p.toServer, p.fromServer, p.toClient} {
 		l.pipes.Go(pump)
 	}
 	return client, nil
@@ -160,8 +168,26 @@ func (l *Link) Up() {
 	l.down = false
 }
 
+// Freeze stalls every connection without breaking it, until [Link.Thaw]: what
+// either side sends waits, as if the process was stopped or the network lost
+// every packet. Clients that give up a connection get no other meanwhile.
+func (l *Link) Freeze() { l.freeze(true) }
+
+// Thaw delivers what waited since [Link.Freeze], late and in order: writes whose
+// clients gave them up long ago, and answers to them.
+func (l *Link) Thaw() { l.freeze(false) }
+
+func (l *Link) freeze(frozen bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.frozen = frozen
+	for p := range l.pairs {
+		p.freeze(frozen)
+	}
+}
+
 // Reroute breaks every connection and leads new ones to srv: the server was
-// started again, or another one took its place.
+// started again, or another one took its place. Nil leads them nowhere.
 func (l *Link) Reroute(srv *server.Server) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -161,6 +161,77 @@ func TestLinkCutAfterIsLast(t *testing.T) {
 	})
 }
 
+// A frozen link breaks nothing: what was sent lands late, when its sender has
+// given it up, and is judged then.
+func TestLinkFreeze(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		link := natstest.NewLink(t, srv, nil, "s.>")
+		nc := link.Connect(t)
+		js := open(t, nc)
+		addStream(t, js)
+		heard, err := nc.SubscribeSync("news")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := publish(t, js, "one"); err != nil {
+			t.Fatal(err)
+		}
+		link.Freeze()
+		if err := publish(t, js, "two"); err == nil {
+			t.Error("a write was answered by a frozen link")
+		}
+		if err := natstest.Connect(t, srv).Publish("news", nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := heard.NextMsg(time.Minute); !errors.Is(err, nats.ErrTimeout) {
+			t.Errorf("a message came through a frozen link: %v", err)
+		}
+		if n := len(link.Writes()); n != 1 {
+			t.Errorf("%d writes have passed a frozen link, want 1", n)
+		}
+		link.Thaw()
+		if _, err := heard.NextMsg(time.Second); err != nil {
+			t.Errorf("a message is lost: %v", err)
+		}
+		if err := publish(t, js, "three"); err != nil {
+			t.Error(err)
+		}
+		if got, want := stored(t, srv), "one two three"; got != want {
+			t.Errorf("stored %q, want %q", got, want)
+		}
+		if n := nc.Stats().Reconnects; n != 0 {
+			t.Errorf("reconnected %d times, want none", n)
+		}
+	})
+}
+
+// A client that gives up its frozen connection gets another one after the thaw;
+// what it had sent is lost if the server has hung up by then. A link may end
+// while it is frozen.
+func TestLinkFreezeForLong(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		link := natstest.NewLink(t, srv, nil, "s.>")
+		nc := link.Connect(t)
+		js := open(t, nc)
+		addStream(t, js)
+		link.Freeze()
+		_ = publish(t, js, "one")
+		time.Sleep(time.Hour) // neither side has heard the other's pings
+		if nc.IsConnected() {
+			t.Error("the client is connected after an hour of silence")
+		}
+		link.Thaw()
+		time.Sleep(time.Minute)
+		if err := publish(t, js, "two"); err != nil {
+			t.Error(err)
+		}
+		if got, want := stored(t, srv), "two"; got != want {
+			t.Errorf("stored %q, want %q", got, want)
+		}
+		link.Freeze()
+	})
+}
+
 // A link leads to another server on the same data.
 func TestLinkReroute(t *testing.T) {
 	t.Parallel()

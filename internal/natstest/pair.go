@@ -2,35 +2,46 @@ package natstest
 
 import (
 	"bufio"
-	"io"
 	"net"
 	"sync"
 )
 
 // pair is one connection through a [Link]: the link's ends of the pipes to the
-// client and to the server. Three goroutines serve it, and none of them waits
-// for another: pipes have no buffer, so a client and a server that write to each
+// client and to the server. Four goroutines serve it, and none of them waits for
+// another: pipes have no buffer, so a client and a server that write to each
 // other at once would block for ever.
 //
-//	client ──▶ toServer ──▶ server ──▶ fromServer ──▶ answers ──▶ toClient ──▶ client
+//	client ──▶ fromClient ──▶ requests ──▶ toServer ──▶ server
+//	client ◀── toClient ◀── answers ◀── fromServer ◀── server
 type pair struct {
-	link           *Link
-	client, server net.Conn
-	answers        *outbox
+	link              *Link
+	client, server    net.Conn
+	requests, answers *outbox
 
 	mu     sync.Mutex
 	doomed map[string]Fault // by the subjects where answers are not to arrive
 }
 
-// toServer passes on what the client sends, as the link judges it. After the
-// last write that may pass, it goes on reading, so that the client never blocks.
-func (p *pair) toServer() {
-	defer p.link.forget(p)
-	defer p.cut()
+// fromClient takes what the client sends, also after a cut, so that the client
+// never blocks.
+func (p *pair) fromClient() {
+	defer p.requests.close()
 	r := bufio.NewReader(p.client)
 	for {
 		f, err := readFrame(r)
 		if err != nil {
+			return
+		}
+		p.requests.put(f)
+	}
+}
+
+// toServer passes on what the client sent, as the link judges it.
+func (p *pair) toServer() {
+	defer p.cut()
+	for {
+		f, ok := p.requests.take()
+		if !ok {
 			return
 		}
 		fault := p.link.judge(&f)
@@ -43,7 +54,7 @@ func (p *pair) toServer() {
 			p.doom(f.reply, fault)
 		}
 		if _, err := p.server.Write(f.raw); err != nil || fault.after() {
-			_, _ = io.Copy(io.Discard, r)
+			p.requests.drain()
 			return
 		}
 	}
@@ -63,20 +74,21 @@ func (p *pair) fromServer() {
 			p.strike(fault)
 			return
 		case fault != LoseAnswer:
-			p.answers.put(f.raw)
+			p.answers.put(f)
 		}
 	}
 }
 
 // toClient passes on what the server sent, also after a cut, and hangs up.
 func (p *pair) toClient() {
+	defer p.link.forget(p)
 	defer p.client.Close()
 	for {
-		raw, ok := p.answers.take()
+		f, ok := p.answers.take()
 		if !ok {
 			return
 		}
-		if _, err := p.client.Write(raw); err != nil {
+		if _, err := p.client.Write(f.raw); err != nil {
 			p.cut()
 			return
 		}
@@ -95,7 +107,14 @@ func (p *pair) strike(fault Fault) {
 // what the server had sent until now. Cutting twice does no harm.
 func (p *pair) cut() {
 	p.server.Close()
+	p.requests.discard()
 	p.answers.close()
+}
+
+// freeze stops both directions, or lets them go on, without breaking anything.
+func (p *pair) freeze(frozen bool) {
+	p.requests.freeze(frozen)
+	p.answers.freeze(frozen)
 }
 
 // doom makes fault the fate of the answer that goes to reply.
@@ -115,51 +134,4 @@ func (p *pair) fate(subject string) Fault {
 	fault := p.doomed[subject]
 	delete(p.doomed, subject)
 	return fault
-}
-
-// outbox is a queue without a bound.
-type outbox struct {
-	mu      sync.Mutex
-	changed *sync.Cond
-	frames  [][]byte
-	closed  bool
-}
-
-func newOutbox() *outbox {
-	o := &outbox{}
-	o.changed = sync.NewCond(&o.mu)
-	return o
-}
-
-// put adds a frame, unless the outbox is closed.
-func (o *outbox) put(raw []byte) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.closed {
-		o.frames = append(o.frames, raw)
-		o.changed.Signal()
-	}
-}
-
-// take waits for a frame. It returns false when the outbox is closed and empty.
-func (o *outbox) take() ([]byte, bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for len(o.frames) == 0 && !o.closed {
-		o.changed.Wait()
-	}
-	if len(o.frames) == 0 {
-		return nil, false
-	}
-	raw := o.frames[0]
-	o.frames = o.frames[1:]
-	return raw, true
-}
-
-// close lets take return what is there, and then nothing.
-func (o *outbox) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.closed = true
-	o.changed.Signal()
 }
