@@ -182,7 +182,9 @@ func TestInputDoesNotFit(t *testing.T) {
 func TestManyAttempts(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 		p := start(t, srv, "a", nil)
-		p.run(engine.WorkerOptions{}, engine.NewJob("job", returns(nil, errors.New("boom")), engine.JobOptions{MaxAttempts: 20}))
+		p.run(engine.WorkerOptions{}, engine.NewJob("job", returns(nil, errors.New("boom")), engine.JobOptions{
+			MaxAttempts: 20, Retry: engine.Retry{Delay: time.Second, Factor: 1},
+		}))
 		submit(t, p.Engine, "job", 1)
 		info := ended(t, p.Engine, "job.1", "failed", 20, 20)
 		var numbers []int

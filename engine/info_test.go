@@ -58,7 +58,7 @@ func TestList(t *testing.T) {
 			}
 		}
 		_, err := p.List(t.Context(), engine.ListOptions{State: "asleep"})
-		refused(t, err, `there is no state "asleep": use one of [pending running`)
+		refused(t, err, `there is no state "asleep": use one of [scheduled pending running`)
 		_, err = p.List(t.Context(), engine.ListOptions{Queue: "a.b"})
 		refused(t, err, `queue "a.b"`)
 		_, err = p.List(t.Context(), engine.ListOptions{Limit: -1})
@@ -135,7 +135,7 @@ func TestInfoJSON(t *testing.T) {
 		want := map[string]string{
 			"id": `"job.1"`, "kind": `"job.one"`, "queue": `"job"`, "state": `"pending"`, "attempt": "0", "failures": "0", "max_attempts": "2",
 			"node": "null", "fence": "0", "input": `{"n":1}`, "result": "null", "error": "null", "wait": "null", "parent": "null",
-			"created_at": `"2000-01-01T00:00:00Z"`, "started_at": "null", "finished_at": "null", "due_at": "null", "revision": "1", "attempts": "[]",
+			"created_at": `"2000-01-01T00:00:00Z"`, "started_at": "null", "finished_at": "null", "due_at": "null", "start_by": "null", "deadline": "null", "revision": "1", "attempts": "[]",
 		}
 		if d := cmp.Diff(want, fields()); d != "" {
 			t.Errorf("pending (-want +got):\n%s", d)
@@ -143,13 +143,13 @@ func TestInfoJSON(t *testing.T) {
 		p.run(engine.WorkerOptions{}, engine.NewJob("job.one", func(context.Context, any) (any, error) {
 			time.Sleep(1500 * time.Millisecond)
 			return nil, errors.New("boom")
-		}))
+		}, engine.JobOptions{Retry: engine.Retry{Delay: time.Minute, Jitter: -1}}))
 		ended(t, p.Engine, "job.1", "failed", 2, 2)
 		for key, value := range map[string]string{
 			"state": `"failed"`, "attempt": "2", "failures": "2", "node": `"a"`, "fence": "3", "error": `{"message":"boom"}`, "revision": "5",
-			"started_at": `"2000-01-01T00:00:01.5Z"`, "finished_at": `"2000-01-01T00:00:03Z"`,
+			"started_at": `"2000-01-01T00:01:01.5Z"`, "finished_at": `"2000-01-01T00:01:03Z"`,
 			"attempts": `[{"number":1,"node":"a","started_at":"2000-01-01T00:00:00Z","ended_at":"2000-01-01T00:00:01.5Z","outcome":"failed","error":{"message":"boom"}},` +
-				`{"number":2,"node":"a","started_at":"2000-01-01T00:00:01.5Z","ended_at":"2000-01-01T00:00:03Z","outcome":"failed","error":{"message":"boom"}}]`,
+				`{"number":2,"node":"a","started_at":"2000-01-01T00:01:01.5Z","ended_at":"2000-01-01T00:01:03Z","outcome":"failed","error":{"message":"boom"}}]`,
 		} {
 			want[key] = value
 		}

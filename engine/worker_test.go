@@ -369,17 +369,22 @@ func TestQueueConsumerDeleted(t *testing.T) {
 	})
 }
 
-// A worker without work is quiet.
+// A worker without work is quiet, and so is an owner.
 func TestIdle(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		owner := start(t, srv, "owner", nil, everything)
+		serve(t, owner.Engine)
 		p := start(t, srv, "a", nil, everything)
 		p.run(engine.WorkerOptions{}, napping("job", newLedger()))
 		time.Sleep(time.Minute)
-		before := len(p.link.Writes())
+		before, owned := len(p.link.Writes()), len(owner.link.Writes())
 		time.Sleep(time.Minute)
-		// A beat every 2 s, a pull every 5 s.
+		// A beat every 2 s, a pull every 5 s, the clock every minute.
 		if n := len(p.link.Writes()) - before; n > 60 {
 			t.Errorf("an idle worker wrote %d times in a minute", n)
+		}
+		if n := len(owner.link.Writes()) - owned; n > 600 {
+			t.Errorf("an idle owner wrote %d times in a minute", n)
 		}
 	})
 }

@@ -17,6 +17,7 @@ func FuzzRecord(f *testing.F) {
 		// No job counts this far, so no count overflows.
 		j.Attempt, j.Failures = min(j.Attempt, 1<<40), min(j.Failures, 1<<40)
 
+		checkEncoder(t, j)
 		if again := decode(t, text(t, j)); text(t, again) != text(t, j) {
 			t.Errorf("read again as %s\nwas %s", text(t, again), text(t, j))
 		}
