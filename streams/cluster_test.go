@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -100,6 +101,29 @@ func TestEnsureCluster(t *testing.T) {
 		})
 	}
 	t.Run("work", func(t *testing.T) { clusterWork(t, conns) })
+	t.Run("timers", func(t *testing.T) { clusterTimers(t, conns) })
+}
+
+// clusterTimers reads timers through each server of a cluster right after they
+// were set. A server that does not have one yet does not say that it is gone.
+func clusterTimers(t *testing.T, conns []*nats.Conn) {
+	timers := make([]*streams.Timers, len(conns))
+	for i, nc := range conns {
+		timers[i] = must(streams.NewTimers("auto", publisher(t, nc)))(t)
+	}
+	for n := range 100 {
+		want := due(noon, fmt.Sprint(n))
+		want.Sequence = uint64(n + 1)
+		if err := timers[n%len(timers)].Set(t.Context(), want); err != nil {
+			t.Fatal(err)
+		}
+		for i := range timers {
+			got, err := timers[i].Get(t.Context(), want.Sequence)
+			if d := cmp.Diff(want, got); d != "" || err != nil {
+				t.Fatalf("through server %d: %v (-want +got):\n%s", i+1, err, d)
+			}
+		}
+	}
 }
 
 // clusterWork takes items through two servers of a cluster, and through another

@@ -3,6 +3,8 @@ package streams
 import (
 	"time"
 	"unsafe"
+
+	"github.com/nats-io/nats.go"
 )
 
 // What only this package knows and its tests need.
@@ -20,6 +22,12 @@ func ParseReply(reply string) (Delivery, error) {
 	err := d.parseReply(reply)
 	return d, err
 }
+
+// Message returns a timer as it is stored.
+func (t *Timers) Message(timer Timer) (*nats.Msg, error) { return t.message(timer) }
+
+// Parse reads what Message returns.
+func (t *Timers) Parse(msg *nats.Msg) (Timer, error) { return t.parse(msg) }
 
 // StepWallClock makes it look as if the machine's clock had been set by so much
 // since the last measurement, in whole seconds.

@@ -1,8 +1,10 @@
 package streams_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,4 +161,162 @@ func TestTimerDeleteFromEmpty(t *testing.T) {
 		}
 	}
 	c.holds(0)
+}
+
+// Timers are set without waiting, and each outcome is told once.
+func TestTimerSetAsync(t *testing.T) {
+	t.Parallel()
+	const many = 1000
+	c := newClockwork(t)
+	outcomes := make(chan error, many+1)
+	for i := range many {
+		c.timers.SetAsync(due(noon, fmt.Sprint(i)), func(err error) { outcomes <- err })
+	}
+	for range many {
+		if err := <-outcomes; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(outcomes) != 0 {
+		t.Errorf("%d outcomes too many", len(outcomes))
+	}
+	c.holds(many)
+	c.nc.Close()
+	c.timers.SetAsync(due(noon, "a"), func(err error) { outcomes <- err })
+	oneLine(t, <-outcomes, "streams: set timer due of mail.a")
+}
+
+// What is no timer is refused, whatever is to be done with it.
+func TestTimerInvalid(t *testing.T) {
+	t.Parallel()
+	c := newClockwork(t)
+	for _, test := range []struct {
+		timer streams.Timer
+		want  string
+	}{
+		{streams.Timer{At: noon, Queue: "mail", Local: "a"}, `purpose "" is none`},
+		{streams.Timer{Purpose: "*", At: noon, Queue: "mail", Local: "a"}, `purpose "*" is none`},
+		{streams.Timer{Purpose: streams.PurposeDue, Queue: "mail", Local: "a"}, "is before 1970"},
+	} {
+		oneLine(t, c.timers.Set(t.Context(), test.timer), "streams: set timer ", test.want)
+		oneLine(t, c.timers.Cancel(t.Context(), test.timer), "streams: cancel timer ", test.want)
+		outcome := make(chan error, 1)
+		c.timers.SetAsync(test.timer, func(err error) { outcome <- err })
+		oneLine(t, <-outcome, "streams: set timer ", test.want)
+	}
+	c.holds(0)
+}
+
+// What others, or newer builds, store among the timers is told as an error, and
+// is not missing.
+func TestForeignTimers(t *testing.T) {
+	t.Parallel()
+	c := newClockwork(t)
+	js := open(t, c.nc)
+	for i, test := range []struct {
+		change func(*nats.Msg)
+		want   string // nothing: it is a timer
+	}{
+		{func(*nats.Msg) {}, ""},
+		{func(m *nats.Msg) { m.Header.Set("X-Unknown", "x"); m.Header.Set("Mr-Type", "timer/1") }, ""},
+		{func(m *nats.Msg) {
+			m.Subject = ns.TimerSubject(noon, "due", "mail", "another-minute")
+			m.Header.Set("Mr-Due", "1")
+		}, ""},
+		{func(m *nats.Msg) { m.Header = nil }, `want "timer"`},
+		{func(m *nats.Msg) { m.Header.Set("Status", "404") }, ""},
+		{func(m *nats.Msg) { m.Header.Set("Mr-Type", "timer/2") }, "upgrade this process"},
+		{func(m *nats.Msg) { m.Header.Set("Mr-Type", "item/1") }, `want "timer"`},
+		{func(m *nats.Msg) { m.Header.Del("Mr-Due") }, `due time "" is no number`},
+		{func(m *nats.Msg) { m.Header.Set("Mr-Due", "soon") }, `due time "soon" is no number`},
+		{func(m *nats.Msg) { m.Header.Set("Mr-Revision", "x") }, `revision "x" is no number`},
+		{func(m *nats.Msg) { m.Subject = ns.TimerSubject(noon, "later", "mail", "a") }, `no purpose "later": upgrade this process`},
+		{func(m *nats.Msg) { m.Subject += ".b" }, "is no subject of a timer"},
+		{func(m *nats.Msg) { m.Subject = "mr.default.timer.1" }, "is no subject of a timer"},
+	} {
+		msg := must(c.timers.Message(due(noon, fmt.Sprint(i))))(t)
+		test.change(msg)
+		sequence := must(js.PublishMsg(t.Context(), msg))(t).Sequence
+		timer, err := c.timers.Get(t.Context(), sequence)
+		switch {
+		case test.want != "":
+			oneLine(t, err, fmt.Sprint("streams: get timer ", sequence), test.want)
+		case err != nil:
+			t.Error(err)
+		case timer.Queue != "mail" || string(timer.Item.Record) != fmt.Sprint("record of ", i):
+			t.Errorf("got %+v", timer)
+		}
+		if errors.Is(err, streams.ErrNoTimer) {
+			t.Errorf("message %d is there, and is reported missing", sequence)
+		}
+	}
+}
+
+// What is stored of a timer is read again, whatever it is.
+func FuzzTimer(f *testing.F) {
+	timers := must(streams.NewTimers(ns, nil))(f)
+	f.Add("due", int64(1), "mail", "a=1", []byte("{}"), uint64(7))
+	f.Add("expiry", int64(1<<60), "m-1", "a", []byte(nil), uint64(0))
+	f.Fuzz(func(t *testing.T, purpose string, nanos int64, queue, local string, record []byte, revision uint64) {
+		want := streams.Timer{Purpose: streams.Purpose(purpose), At: time.Unix(0, nanos).UTC(), Queue: queue, Local: local}
+		if want.Purpose == streams.PurposeDue {
+			want.Item = streams.Item{Queue: queue, Local: local, Record: record, Revision: revision}
+		}
+		msg, err := timers.Message(want)
+		if err != nil || strings.ContainsAny(queue+local, ".") {
+			return
+		}
+		got, err := timers.Parse(msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if late := got.At.Sub(want.At); late < 0 || late >= time.Millisecond {
+			t.Errorf("due at %v, want %v", got.At, want.At)
+		}
+		if at, ok := streams.TimerAt(msg.Header); !ok || !at.Equal(got.At) {
+			t.Errorf("due at %v, and by its headers at %v", got.At, at)
+		}
+		want.At = got.At
+		if want.Purpose == streams.PurposeDue {
+			want.Item.Due = got.At
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("timer (-want +got):\n%s", d)
+		}
+	})
+}
+
+// Whatever lies in the stream of timers, it is read as a timer of a purpose that
+// is known, or there is an error of one line.
+func FuzzParseTimer(f *testing.F) {
+	timers := must(streams.NewTimers(ns, nil))(f)
+	for _, wire := range []string{
+		"Mr-Type: timer/1\r\nMr-Due: 1700000000000\r\nMr-Revision: 7\r\n", "Mr-Type: timer/1\r\nMr-Due: -1\r\n",
+		"Mr-Type: timer/1\r\nMr-Due: 99999999999999999999\r\n", "Mr-Due: 1\r\nMr-Due: 2\r\n", "",
+	} {
+		f.Add("mr.default.timer.1.due.mail.a", []byte(wire), []byte("body"))
+		f.Add("mr.default.timer.x.expiry..", []byte(wire), []byte(nil))
+	}
+	f.Fuzz(func(t *testing.T, subject string, wire, body []byte) {
+		h, err := nats.DecodeHeadersMsg(fmt.Appendf(nil, "NATS/1.0\r\n%s\r\n", wire))
+		if err != nil {
+			return
+		}
+		timer, err := timers.Parse(&nats.Msg{Subject: subject, Header: h, Data: body})
+		if err != nil {
+			oneLine(t, err)
+			return
+		}
+		if at, ok := streams.TimerAt(h); !ok || !at.Equal(timer.At) {
+			t.Errorf("due at %v, and by its headers at %v", timer.At, at)
+		}
+		switch item := timer.Item; {
+		case timer.Purpose != streams.PurposeDue:
+			if d := cmp.Diff(streams.Item{}, item); d != "" {
+				t.Errorf("an event has an item:\n%s", d)
+			}
+		case item.Queue != timer.Queue || item.Local != timer.Local || !item.Due.Equal(timer.At) || !bytes.Equal(item.Record, body):
+			t.Errorf("got %+v", timer)
+		}
+	})
 }

@@ -30,6 +30,9 @@ func TestOffer(t *testing.T) {
 	} {
 		w.serve(name.queue)
 		item := streams.Item{Queue: name.queue, Local: name.local, Record: fmt.Appendf(nil, `{"n":%d}`, i), Revision: uint64(1) << (21 * i)}
+		if i%2 == 1 {
+			item.Due = noon.Add(time.Duration(i) * time.Millisecond)
+		}
 		if err := w.work.Offer(t.Context(), item); err != nil {
 			t.Fatal(err)
 		}
@@ -216,6 +219,7 @@ func TestForeignMessages(t *testing.T) {
 			{item(func(m *nats.Msg) { m.Header.Set("Mr-Type", "item/2") }), "upgrade this process"},
 			{item(func(m *nats.Msg) { m.Header.Del("Mr-Revision") }), `item mail.a: revision "" is no number`},
 			{item(func(m *nats.Msg) { m.Header.Set("Mr-Revision", "-1") }), `revision "-1" is no number`},
+			{item(func(m *nats.Msg) { m.Header.Set("Mr-Due", "soon") }), `item mail.a: due time "soon" is no number`},
 			{item(func(m *nats.Msg) { m.Subject += ".b" }), "is no subject of the work queue"},
 			{&nats.Msg{Subject: ns.WorkSubject("mail", streams.Class, "5"), Header: nats.Header{"Status": {"404"}}}, `want "item"`},
 			{&nats.Msg{Subject: ns.WorkSubject("mail", streams.Class, "6"), Header: nats.Header{"Status": {"503"}}}, `want "item"`},
