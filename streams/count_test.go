@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
 	"pgregory.net/rapid"
 
 	"github.com/millrace/millrace/internal/natstest"
@@ -19,7 +20,8 @@ import (
 
 // An item counts until it is acknowledged, for its own queue.
 func TestHeld(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world, _ *natstest.Link) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		w := newWorld(t, connect(t, srv))
 		holds := func(queue string, want uint64) {
 			t.Helper()
 			time.Sleep(time.Second)

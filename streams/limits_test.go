@@ -47,14 +47,20 @@ func TestLimits(t *testing.T) {
 		want  []string // nothing: there is room
 	}{
 		{"none", func(*world, *server.Server) {}, nil},
-		{"messages", func(w *world, _ *server.Server) { w.limitStream(ns.WorkStream(), -1, 111) },
-			[]string{"stream mr_default_work holds 100 of 111 messages", "90%", "raise its max_msgs limit", "delete jobs"}},
+		{
+			"messages", func(w *world, _ *server.Server) { w.limitStream(ns.WorkStream(), -1, 111) },
+			[]string{"stream mr_default_work holds 100 of 111 messages", "90%", "raise its max_msgs limit", "delete jobs"},
+		},
 		{"more messages", func(w *world, _ *server.Server) { w.limitStream(ns.WorkStream(), -1, 112) }, nil},
-		{"bytes", func(w *world, _ *server.Server) { w.limitStream(ns.WorkStream(), 120_000, -1) },
-			[]string{"stream mr_default_work holds 11", " of 120000 bytes", "raise its max_bytes limit"}},
+		{
+			"bytes", func(w *world, _ *server.Server) { w.limitStream(ns.WorkStream(), 120_000, -1) },
+			[]string{"stream mr_default_work holds 11", " of 120000 bytes", "raise its max_bytes limit"},
+		},
 		{"more bytes", func(w *world, _ *server.Server) { w.limitStream(ns.WorkStream(), 150_000, -1) }, nil},
-		{"account", func(_ *world, srv *server.Server) { limitAccount(t, srv, map[string]int64{"": 120_000}) },
-			[]string{"the account holds 11", " of 120000 bytes", "raise its storage limit"}},
+		{
+			"account", func(_ *world, srv *server.Server) { limitAccount(t, srv, map[string]int64{"": 120_000}) },
+			[]string{"the account holds 11", " of 120000 bytes", "raise its storage limit"},
+		},
 		{"larger account", func(_ *world, srv *server.Server) { limitAccount(t, srv, map[string]int64{"": 200_000}) }, nil},
 		{"others' streams", func(w *world, _ *server.Server) {
 			w.limitStream(ns.DeadStream(), 1, 1)
