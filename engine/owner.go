@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/engine/reconcile"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/timers"
@@ -31,5 +32,23 @@ func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 			Namespace: e.ns, Owner: lease, Clock: e.clock, Logger: e.log, Fire: e.store.Fire,
 		})
 	})
+	g.Go(func() error {
+		return reconcile.New(e.pub, reconcile.Options{
+			Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Work: e.work, Timers: e.timers,
+			Lease: e.settings.Lease, Logger: e.log,
+		}).Run(ctx)
+	})
 	return g.Wait()
+}
+
+// Healed is what the owner found and healed when it was asked to look, see
+// [Engine.Reconcile].
+type Healed = reconcile.Report
+
+// Reconcile asks the owner to look at every job now, and returns what it found
+// that had lost what drives it. The owner does so by itself all the time; a
+// healthy system heals nothing. Jobs that moved within the last ten seconds are
+// not looked at.
+func (e *Engine) Reconcile(ctx context.Context) (Healed, error) {
+	return reconcile.Ask(ctx, e.pub, e.ns)
 }

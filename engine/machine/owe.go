@@ -28,7 +28,7 @@ const (
 var (
 	oweOffer    = []Debt{Offer}
 	oweTimers   = []Debt{SetTimers}
-	oweBoth     = []Debt{Offer, SetTimers}
+	oweBoth     = []Debt{SetTimers, Offer} // a job that is claimed has its deadline
 	oweTell     = []Debt{Tell}
 	oweWithdraw = []Debt{Withdraw, Announce}
 	oweAnnounce = []Debt{Announce}

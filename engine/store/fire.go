@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/name"
@@ -20,16 +21,25 @@ func (s *Store) Fire(ctx context.Context, t streams.Timer) error {
 	case machine.Due:
 		return s.Work.Offer(ctx, t.Item)
 	case machine.QueuedTimeout, machine.Deadline:
-		return s.timeOut(ctx, name.JobID(t.Queue, t.Local), purpose)
+		return s.timeOut(ctx, name.JobID(t.Queue, t.Local), purpose, s.since(t))
 	case machine.Expiry:
-		return s.expire(ctx, name.JobID(t.Queue, t.Local))
+		return s.expire(ctx, name.JobID(t.Queue, t.Local), s.since(t))
 	}
 	return errors.New("store: the purpose of the timer is unknown: a newer build set it, so let a newer build fire it")
 }
 
+// since returns the time, which is not before the timer's: it was due when it
+// fired, whatever the clock was found to be meanwhile.
+func (s *Store) since(t streams.Timer) time.Time {
+	if now := s.Clock.Now(); now.After(t.At) {
+		return now
+	}
+	return t.At
+}
+
 // timeOut ends a job whose time is over, or notes that in the record of one that
 // runs.
-func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose) error {
+func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose, now time.Time) error {
 	for try := 0; ; try++ {
 		entry, err := s.read(ctx, id)
 		if err != nil {
@@ -38,7 +48,7 @@ func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose)
 		if stopped(entry.Value) {
 			return s.pay(ctx, entry, passing)
 		}
-		entry, err = s.move(ctx, entry, machine.TimedOut{Purpose: purpose, At: s.Clock.Now()})
+		entry, err = s.move(ctx, entry, machine.TimedOut{Purpose: purpose, At: now})
 		var refused *machine.MoveError
 		switch {
 		case errors.As(err, &refused):
@@ -55,13 +65,13 @@ func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose)
 }
 
 // expire removes a job whose retention is over.
-func (s *Store) expire(ctx context.Context, id string) error {
+func (s *Store) expire(ctx context.Context, id string, now time.Time) error {
 	entry, err := s.read(ctx, id)
 	if err != nil {
 		return passOver(err)
 	}
 	over := entry.Value.Finished.Add(retention(entry.Value.State))
-	if !entry.Value.State.Final() || s.Clock.Now().Before(over) {
+	if !entry.Value.State.Final() || now.Before(over) {
 		return nil
 	}
 	return s.remove(ctx, entry)

@@ -96,17 +96,17 @@ func (s *Store) oweAsync(entry Entry, done func(error)) {
 	left := entry.Value.Timers()
 	var next func(error)
 	next = func(err error) {
-		if err != nil || len(left) == 0 {
+		switch {
+		case err == nil && len(left) == 0 && entry.Value.State == machine.Pending:
+			s.Work.OfferAsync(item(entry, queue, local), done)
+			return
+		case err != nil || len(left) == 0:
 			done(err)
 			return
 		}
 		t := left[0]
 		left = left[1:]
 		s.Timers.SetAsync(timer(entry, t, queue, local), next)
-	}
-	if entry.Value.State == machine.Pending {
-		s.Work.OfferAsync(item(entry, queue, local), next)
-		return
 	}
 	next(nil)
 }
