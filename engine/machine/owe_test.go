@@ -13,8 +13,8 @@ func owed(j Job) []Debt {
 	case Scheduled, Retrying:
 		add(true, SetTimers)
 	case Pending:
-		add(true, Offer)
 		add(limits, SetTimers)
+		add(true, Offer)
 	case Running:
 		add(j.Cancel != nil, Tell)
 	case Succeeded, Failed, Cancelled:
