@@ -108,7 +108,7 @@ func Run(ctx context.Context, nc *nats.Conn, opts Options, visit func(Message) e
 	}
 	status := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(status)
-	f := &follower{Options: opts, nc: nc, js: js, visit: visit, status: status, visited: opts.From - 1}
+	f := &follower{Options: opts, nc: nc, js: js, visit: visit, status: status, visited: opts.From - 1, patience: hurry}
 	for {
 		f.drain()
 		err := f.session(ctx)
@@ -120,11 +120,8 @@ func Run(ctx context.Context, nc *nats.Conn, opts Options, visit func(Message) e
 			return refused.error
 		case nc.IsClosed():
 			return fmt.Errorf("follow: read stream %s: %w", opts.Stream, nats.ErrConnectionClosed)
-		case errors.Is(err, errReconnected), errors.Is(err, errStartedOver):
-			continue
 		}
-		f.tell(err)
-		f.pause(ctx)
+		f.prepare(ctx, err)
 	}
 }
 
@@ -148,9 +145,10 @@ type follower struct {
 	visit  func(Message) error
 	status chan nats.Status // connected again, or closed
 
-	visited uint64    // the last sequence that was visited, or the one before the first
-	created time.Time // when the stream was made; zero: not known yet
-	told    string    // the last reason in the log, so that it is there once
+	visited  uint64        // the last sequence that was visited, or the one before the first
+	patience time.Duration // for the next requests
+	created  time.Time     // when the stream was made; zero: not known yet
+	told     string        // the last reason in the log, so that it is there once
 }
 
 // drain forgets what happened to the connection until now.
@@ -164,12 +162,23 @@ func (f *follower) drain() {
 	}
 }
 
-// tell logs why a session ended, unless the one before ended for the same.
-func (f *follower) tell(err error) {
+// prepare waits until the next session is worth while, after one that ended for
+// a reason.
+func (f *follower) prepare(ctx context.Context, err error) {
+	if errors.Is(err, errReconnected) || errors.Is(err, errStartedOver) {
+		f.patience = hurry
+		return
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		f.patience = min(2*f.patience, patience)
+	} else {
+		f.patience = hurry
+	}
 	if err.Error() != f.told {
 		f.told = err.Error()
 		f.Logger.Warn("reading of stream interrupted", "stream", f.Stream, "err", err)
 	}
+	f.pause(ctx)
 }
 
 // pause waits until it is worth trying again.

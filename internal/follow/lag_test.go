@@ -22,7 +22,7 @@ func TestLag(t *testing.T) {
 				js := open(t, nc)
 				makeStream(t, js)
 				f := start(t, nc, follow.Options{Lag: lag})
-				const messages = 1000
+				const messages = 200
 				for i := range messages {
 					store(t, js, fmt.Sprint("s.", i))
 					time.Sleep(every)
@@ -43,7 +43,7 @@ func TestLag(t *testing.T) {
 
 // What another message replaces in time is not visited, whatever the load.
 func TestLagReplaced(t *testing.T) {
-	for _, rate := range []int{1, 10, 100} { // subjects a second, with four writes within three seconds each
+	for _, rate := range []int{1, 10, 50} { // subjects a second, with four writes within three seconds each
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 				nc := natstest.Connect(t, srv)

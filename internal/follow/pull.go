@@ -79,15 +79,13 @@ func (s *session) pull(ctx context.Context, n int, last span) (got int, err erro
 func (s *session) receive(ctx context.Context) (*nats.Msg, error) {
 	select {
 	case msg := <-s.msgs:
-		return msg, ctx.Err()
+		return msg, context.Cause(ctx)
 	default:
 	}
 	s.silence.Reset(silence)
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-s.status:
-		return nil, errReconnected
+		return nil, context.Cause(ctx)
 	case <-s.silence.C:
 		return nil, errDeaf
 	case msg := <-s.msgs:
@@ -141,7 +139,7 @@ func (s *session) ripen(ctx context.Context, stored time.Time) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-timer.C:
 		}
 	}

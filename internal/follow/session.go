@@ -2,7 +2,10 @@ package follow
 
 import (
 	"context"
+	"errors"
 	"math"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -10,8 +13,10 @@ import (
 )
 
 const (
-	// patience is how long the server may take to answer a request.
-	patience = 5 * time.Second
+	// hurry is how long the server may take to answer a request at first, since
+	// one that has just started may never do so. One that is busy gets twice as
+	// long at each try, up to patience.
+	hurry, patience = 2 * time.Second, 16 * time.Second
 
 	// silence is how long a pull may go without a word from the server.
 	silence = 5 * time.Second
@@ -33,10 +38,10 @@ var (
 // session is the life of one consumer.
 type session struct {
 	*follower
+	inbox  string
 	name   string // of the consumer
 	target uint64 // the last sequence to visit
 
-	inbox   string
 	msgs    chan *nats.Msg
 	pulls   int         // counts the pulls, so that each has a subject of the inbox
 	silence *time.Timer // fires if the server says nothing
@@ -46,15 +51,25 @@ type session struct {
 
 // session visits until something goes wrong, and says what.
 func (f *follower) session(ctx context.Context) error {
-	s := &session{follower: f}
-	err := s.open(ctx)
-	if s.name != "" {
-		defer s.drop(ctx)
-	}
-	if err != nil {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-f.status:
+			cancel(errReconnected)
+		case <-ctx.Done():
+		}
+	})
+	defer watch.Wait()
+	defer cancel(nil)
+
+	inbox := f.nc.NewInbox()
+	s := &session{follower: f, inbox: inbox, name: inbox[strings.LastIndex(inbox, ".")+1:]}
+	defer s.drop(ctx)
+	if err := s.open(ctx); err != nil {
 		return err
 	}
-	s.inbox, s.msgs = f.nc.NewInbox(), make(chan *nats.Msg, f.Batch+64) // a pull, and what is said about it
+	s.msgs = make(chan *nats.Msg, f.Batch+64) // a pull, and what is said about it
 	sub, err := f.nc.ChanSubscribe(s.inbox+".*", s.msgs)
 	if err != nil {
 		return err
@@ -65,30 +80,13 @@ func (f *follower) session(ctx context.Context) error {
 	return s.read(ctx)
 }
 
-// open makes the consumer. The look at the stream comes afterwards: a stream
-// that is replaced takes the consumer along.
+// open makes the consumer, and finds out where it is in the stream.
 func (s *session) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	consumer, err := s.js.CreateConsumer(ctx, s.Stream, jetstream.ConsumerConfig{
-		FilterSubjects:    s.Filters,
-		HeadersOnly:       s.Headers,
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       s.visited + 1,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: idle + s.Lag,
-	})
+	consumer, stream, err := s.request(ctx)
 	if err != nil {
-		return err
+		return errors.Join(context.Cause(ctx), err)
 	}
-	s.name = consumer.CachedInfo().Name
-	stream, err := s.js.Stream(ctx, s.Stream)
-	if err != nil {
-		return err
-	}
-	created, last := stream.CachedInfo().Created, stream.CachedInfo().State.LastSeq
+	created, last := stream.Created, stream.State.LastSeq
 	over := last < s.visited || !s.created.IsZero() && !created.Equal(s.created)
 	s.created = created
 	if over {
@@ -100,7 +98,33 @@ func (s *session) open(ctx context.Context) error {
 	if s.Until > 0 {
 		s.target = min(s.Until, last)
 	}
-	return s.reached(consumer.CachedInfo().Delivered.Stream)
+	return s.reached(consumer.Delivered.Stream)
+}
+
+// request makes the consumer, and then looks at the stream: one that is
+// replaced in between has taken the consumer along.
+func (s *session) request(ctx context.Context) (*jetstream.ConsumerInfo, *jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
+	consumer, err := s.js.CreateConsumer(ctx, s.Stream, jetstream.ConsumerConfig{
+		Name:              s.name,
+		FilterSubjects:    s.Filters,
+		HeadersOnly:       s.Headers,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       s.visited + 1,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: idle + s.Lag,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	stream, err := s.js.Stream(ctx, s.Stream)
+	if err != nil {
+		return nil, nil, err
+	}
+	return consumer.CachedInfo(), stream.CachedInfo(), nil
 }
 
 // reached reports that everything has been visited, if a position says so.
