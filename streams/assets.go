@@ -145,12 +145,14 @@ func (n Namespace) assets() []jetstream.StreamConfig {
 			Name:        n.WorkStream(),
 			Subjects:    []string{n.subject("work.>")},
 			Retention:   jetstream.WorkQueuePolicy,
+			Discard:     jetstream.DiscardNew, // what an administrator's limit keeps out is told
 			AllowDirect: true,
 		},
 		{
 			Name:              n.TimerStream(),
 			Subjects:          []string{n.subject("timer.>")},
 			MaxMsgsPerSubject: 1,
+			Discard:           jetstream.DiscardNew,
 			AllowDirect:       true,
 		},
 		{

@@ -160,7 +160,8 @@ func TestEnsureUpgrades(t *testing.T) {
 	}
 }
 
-// Version 1 had no timers and did not republish leases. A lease that is held
+// Version 1 had no timers, did not republish leases, and threw items away where
+// there was a limit. A lease that is held
 // while the assets are brought up to date stays, and is republished from then on.
 func TestEnsureUpgradesVersion1(t *testing.T) {
 	t.Parallel()
@@ -177,8 +178,9 @@ func TestEnsureUpgradesVersion1(t *testing.T) {
 		switch name {
 		case "KV_" + ns.Bucket(streams.Leases):
 			config.RePublish = nil
-		case ns.WorkStream(): // an administrator's
-			config.MaxBytes, config.MaxMsgs = 1<<30, 1<<20
+		case ns.WorkStream():
+			config.Discard = jetstream.DiscardOld
+			config.MaxBytes, config.MaxMsgs = 1<<30, 1<<20 // an administrator's
 			want[name] = limited(want[name], 1<<30, 1<<20)
 		}
 		must(js.UpdateStream(t.Context(), config))(t)

@@ -106,6 +106,30 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Where a limit is reached nothing that is stored is thrown away: not an item,
+// and not a timer.
+func TestFullStreams(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
+	timers := must(streams.NewTimers(ns, publisher(t, w.nc)))(t)
+	w.limitStream(ns.WorkStream(), -1, 2)
+	w.limitStream(ns.TimerStream(), -1, 2)
+	w.offer("a", "b")
+	for _, local := range []string{"a", "b", "b"} { // replacing one needs no room
+		if err := timers.Set(t.Context(), due(noon, local)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	oneLine(t, w.work.Offer(t.Context(), streams.Item{Queue: "mail", Local: "c"}), "streams: offer mail.c", "maximum messages exceeded")
+	oneLine(t, timers.Set(t.Context(), due(noon, "c")), "streams: set timer due of mail.c", "maximum messages exceeded")
+	if got := locals(w.pull(w.puller(), 2, time.Minute)); got != "a b" {
+		t.Errorf("got items %s, want a b", got)
+	}
+	if timer := must(timers.Get(t.Context(), 1))(t); timer.Local != "a" {
+		t.Errorf("got the timer of %s, want that of a", timer.Local)
+	}
+}
+
 // An account that has limits by replicas is full when that of our streams is.
 func TestLimitsByTier(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
