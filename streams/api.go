@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/kv"
 )
 
 // refusal is the part of an answer of the JetStream API that says why not.
@@ -48,4 +49,18 @@ func purge(ctx context.Context, pub *publish.Publisher, stream, subject string) 
 		Filter string `json:"filter"`
 	}{subject}
 	return ask(ctx, pub, "STREAM.PURGE."+stream, request, &refusal{})
+}
+
+// erase deletes the message of a stream that has a sequence. If it is gone, that
+// is success. Where one message is to go this is cheaper than a purge.
+func erase(ctx context.Context, pub *publish.Publisher, stream string, sequence uint64) error {
+	request := struct {
+		Sequence uint64 `json:"seq"`
+		NoErase  bool   `json:"no_erase"`
+	}{sequence, true}
+	err := ask(ctx, pub, "STREAM.MSG.DELETE."+stream, request, &refusal{})
+	if kv.Gone(err) {
+		return nil
+	}
+	return err
 }

@@ -90,9 +90,9 @@ func (t *Timers) SetAsync(timer Timer, done func(error)) {
 // Cancel deletes a timer by its purpose, time and job. If it is not there, that
 // is success. A timer whose Set is still on its way stays, and does no harm.
 func (t *Timers) Cancel(ctx context.Context, timer Timer) error {
-	err := timer.validate()
-	if err == nil {
-		err = purge(ctx, t.pub, t.ns.TimerStream(), t.subject(timer))
+	sequence, err := t.find(ctx, timer)
+	if err == nil && sequence > 0 {
+		err = t.delete(ctx, sequence)
 	}
 	return timer.failed("cancel", err)
 }
@@ -115,15 +115,14 @@ func (t *Timers) Get(ctx context.Context, sequence uint64) (Timer, error) {
 // Delete deletes the timer that is stored under a sequence, and no other. If it
 // is gone, that is success.
 func (t *Timers) Delete(ctx context.Context, sequence uint64) error {
-	request := struct {
-		Sequence uint64 `json:"seq"`
-		NoErase  bool   `json:"no_erase"`
-	}{sequence, true}
-	err := ask(ctx, t.pub, "STREAM.MSG.DELETE."+t.ns.TimerStream(), request, &refusal{})
-	if err != nil && !kv.Gone(err) {
+	if err := t.delete(ctx, sequence); err != nil {
 		return fmt.Errorf("streams: delete timer %d: %w", sequence, err)
 	}
 	return nil
+}
+
+func (t *Timers) delete(ctx context.Context, sequence uint64) error {
+	return erase(ctx, t.pub, t.ns.TimerStream(), sequence)
 }
 
 // TimerAt returns when a message of the timer stream is due, from its headers.
