@@ -66,7 +66,7 @@ func (h *history) reigns() (epochs []uint64) {
 }
 
 // stander is a process that stands for owner again and again, on a network that
-// loses writes and breaks.
+// loses writes, breaks and stalls.
 type stander struct {
 	history *history
 	client  int
@@ -77,12 +77,16 @@ type stander struct {
 }
 
 // live stands, for some time, and then stops or crashes, until ctx ends.
-func (s *stander) live(t *testing.T, ctx context.Context) {
+func (s *stander) live(ctx context.Context, t *testing.T) {
 	pub := open(t, s.link.Connect(t))
 	opts := timers.StandOptions{Node: fmt.Sprint("n", s.client), Lease: lease, Deputy: s.deputy, Logger: quiet}
 	for ctx.Err() == nil {
 		life, end := context.WithTimeout(ctx, time.Duration(s.dice.IntN(60_000))*time.Millisecond)
-		cut := time.AfterFunc(time.Duration(s.dice.IntN(90_000))*time.Millisecond, s.link.Down)
+		leave := s.link.Down
+		if s.dice.IntN(2) == 0 {
+			leave = s.link.Freeze
+		}
+		away := time.AfterFunc(time.Duration(s.dice.IntN(90_000))*time.Millisecond, leave)
 		began := s.history.clock.Add(1)
 		err := timers.Stand(life, pub, opts, func(ctx context.Context, l *kv.Lease) error {
 			s.history.add(s.client, holding{l.Epoch(), true}, began)
@@ -100,9 +104,10 @@ func (s *stander) live(t *testing.T, ctx context.Context) {
 			t.Errorf("n%d stood for owner: %v", s.client, err)
 		}
 		end()
-		cut.Stop()
+		away.Stop()
 		time.Sleep(time.Duration(s.dice.IntN(5000)) * time.Millisecond)
 		s.link.Up()
+		s.link.Thaw()
 		s.link.Release()
 	}
 }
@@ -125,7 +130,7 @@ func chaos(t *testing.T, srv *server.Server, seed uint64) (h *history, wait func
 				return []natstest.Fault{natstest.LoseAnswer, natstest.CutBefore, natstest.CutAfter, natstest.Hold}[faults.IntN(4)]
 			}),
 		}
-		all.Go(func() { s.live(t, ctx) })
+		all.Go(func() { s.live(ctx, t) })
 	}
 	return h, func() { all.Wait(); cancel() }
 }
