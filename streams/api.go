@@ -43,14 +43,6 @@ func ask(ctx context.Context, pub *publish.Publisher, api string, request any, a
 	return answer.refused()
 }
 
-// purge deletes the messages of a stream on a subject.
-func purge(ctx context.Context, pub *publish.Publisher, stream, subject string) error {
-	request := struct {
-		Filter string `json:"filter"`
-	}{subject}
-	return ask(ctx, pub, "STREAM.PURGE."+stream, request, &refusal{})
-}
-
 // erase deletes the message of a stream that has a sequence. If it is gone, that
 // is success. Where one message is to go this is cheaper than a purge.
 func erase(ctx context.Context, pub *publish.Publisher, stream string, sequence uint64) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,7 @@ func TestHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		holds("mail", 2)
-		if err := w.work.Withdraw(t.Context(), "mail", "b"); err != nil {
+		if err := w.work.Withdraw(t.Context(), "mail", "b", math.MaxUint64); err != nil {
 			t.Fatal(err)
 		}
 		holds("mail", 1)

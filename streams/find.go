@@ -3,6 +3,9 @@ package streams
 import (
 	"context"
 	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
@@ -20,34 +23,51 @@ func (t *Timers) find(ctx context.Context, timer Timer) (uint64, error) {
 	if err := timer.validate(); err != nil {
 		return 0, err
 	}
-	return find(ctx, t.pub, t.ns.TimerStream(), t.subject(timer))
+	last, err := find(ctx, t.pub, t.ns.TimerStream(), t.subject(timer))
+	return last.Sequence, err
 }
 
 // Offered reports whether a job has an item, in whatever hands it is. The leader
 // answers.
 func (w *Work) Offered(ctx context.Context, queue, local string) (bool, error) {
-	sequence, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, Class, local))
+	last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, Class, local))
 	if err != nil {
 		return false, fmt.Errorf("streams: look for the item of %s.%s: %w", queue, local, err)
 	}
-	return sequence > 0, nil
+	return last.Sequence > 0, nil
 }
 
-// find asks the leader of a stream for the sequence of the last message on a
-// subject. It returns 0 if there is none.
-func find(ctx context.Context, pub *publish.Publisher, stream, subject string) (uint64, error) {
+// found is a stored message.
+type found struct {
+	Sequence uint64 `json:"seq"` // 0 if there is none
+	Header   []byte `json:"hdrs"`
+}
+
+// revision returns the revision that an item says it has, or 0.
+func (f found) revision() uint64 {
+	h, err := nats.DecodeHeadersMsg(f.Header)
+	if err != nil {
+		return 0
+	}
+	revision, err := strconv.ParseUint(h.Get(revisionHeader), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return revision
+}
+
+// find asks the leader of a stream for the last message on a subject.
+func find(ctx context.Context, pub *publish.Publisher, stream, subject string) (found, error) {
 	request := struct {
 		Last string `json:"last_by_subj"`
 	}{subject}
 	var answer struct {
 		refusal
-		Message struct {
-			Sequence uint64 `json:"seq"`
-		} `json:"message"`
+		Message found `json:"message"`
 	}
 	err := ask(ctx, pub, "STREAM.MSG.GET."+stream, request, &answer)
 	if kv.Gone(err) {
-		return 0, nil
+		return found{}, nil
 	}
-	return answer.Message.Sequence, err
+	return answer.Message, err
 }

@@ -1,6 +1,7 @@
 package streams_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ func TestOffered(t *testing.T) {
 	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
 	w.offer("a", "b")
 	w.pull(w.puller(), 1, time.Minute)
-	if err := w.work.Withdraw(t.Context(), "mail", "b"); err != nil {
+	if err := w.work.Withdraw(t.Context(), "mail", "b", math.MaxUint64); err != nil {
 		t.Fatal(err)
 	}
 	for local, want := range map[string]bool{"a": true, "b": false, "c": false} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -94,7 +95,7 @@ func TestLimits(t *testing.T) {
 				if !errors.Is(err, streams.ErrFull) {
 					t.Errorf("got %v, want ErrFull", err)
 				}
-				if err := w.work.Withdraw(t.Context(), "mail", "*"); err != nil {
+				if err := w.work.Withdraw(t.Context(), "mail", "*", math.MaxUint64); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(100 * time.Millisecond)
@@ -209,7 +210,7 @@ func TestLimitsWhileAway(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		ended, end := context.WithCancel(w.Context())
 		end()
-		if err := w.work.Withdraw(w.Context(), "mail", "*"); err != nil {
+		if err := w.work.Withdraw(w.Context(), "mail", "*", math.MaxUint64); err != nil {
 			w.Fatal(err)
 		}
 		oneLine(w, limits.Check(ended), "9 of 10 messages")

@@ -79,12 +79,22 @@ func (w *Work) message(item Item) *nats.Msg {
 	return &nats.Msg{Subject: w.ns.WorkSubject(item.Queue, Class, item.Local), Header: h, Data: item.Record}
 }
 
-// Withdraw deletes the items of a job, delivered ones included.
-func (w *Work) Withdraw(ctx context.Context, queue, local string) error {
-	if err := purge(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, Class, local)); err != nil {
-		return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)
+// Withdraw deletes the items of a job that were offered at a revision, or
+// before, delivered ones included. Those of another job stay that has the ID
+// since.
+func (w *Work) Withdraw(ctx context.Context, queue, local string, revision uint64) error {
+	for {
+		last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, Class, local))
+		if err == nil && (last.Sequence == 0 || last.revision() > revision) {
+			return nil
+		}
+		if err == nil {
+			err = erase(ctx, w.pub, w.ns.WorkStream(), last.Sequence)
+		}
+		if err != nil {
+			return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)
+		}
 	}
-	return nil
 }
 
 // Serve makes sure that the consumer of a queue is there. Workers that may not

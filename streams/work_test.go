@@ -3,6 +3,7 @@ package streams_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +89,7 @@ func TestWorkWithoutAssets(t *testing.T) {
 	outcome := make(chan error)
 	work.OfferAsync(item, func(err error) { outcome <- err })
 	oneLine(t, <-outcome, "streams: offer mail.a")
-	oneLine(t, work.Withdraw(t.Context(), "mail", "a"), "streams: withdraw mail.a")
+	oneLine(t, work.Withdraw(t.Context(), "mail", "a", math.MaxUint64), "streams: withdraw mail.a")
 	oneLine(t, work.Serve(t.Context(), "mail", ackWait), "streams: ", "queue mail")
 }
 
@@ -101,7 +102,7 @@ func TestWithdraw(t *testing.T) {
 	p := w.puller()
 	held := w.pull(p, 2, time.Minute)
 	for _, local := range []string{"a", "none"} {
-		if err := w.work.Withdraw(t.Context(), "mail", local); err != nil {
+		if err := w.work.Withdraw(t.Context(), "mail", local, 7); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -118,6 +119,22 @@ func TestWithdraw(t *testing.T) {
 	}
 	if got := locals(w.pull(p, 1, time.Minute)); got != "b" {
 		t.Errorf("got %s, want b", got)
+	}
+}
+
+// What was offered at a later revision stays: it belongs to another job that has
+// the ID by now.
+func TestWithdrawOfThePast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
+	w.offer("a")
+	for _, c := range []struct{ revision, left uint64 }{{6, 1}, {7, 0}, {7, 0}} {
+		if err := w.work.Withdraw(t.Context(), "mail", "a", c.revision); err != nil {
+			t.Fatal(err)
+		}
+		if got := state(t, open(t, w.nc), ns.WorkStream()).Msgs; got != c.left {
+			t.Errorf("up to revision %d: %d items are left, want %d", c.revision, got, c.left)
+		}
 	}
 }
 

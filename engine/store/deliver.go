@@ -46,7 +46,7 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 			r.End(id, token)
 		}
 	}()
-	entry, err = s.believe(ctx, id, d)
+	entry, read, err := s.believe(ctx, id, d)
 	for try := 0; err == nil; try++ {
 		if try > 1 {
 			if err = s.pause(ctx, try); err != nil {
@@ -54,23 +54,22 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 			}
 		}
 		action := s.decide(ctx, entry, d, r)
-		if !action.claims() {
-			return entry, false, s.dispose(ctx, action.Action, entry, d, r)
-		}
 		maxAttempts, handled := r.Handles(entry.Value.Kind)
-		if !handled && try == 0 {
+		switch {
+		case !read && !(action.claims() && handled):
 			entry, err = s.read(ctx, id) // the item may be of the past
-			continue
-		}
-		if !handled { // and look again: the timer is owed then
+		case !action.claims():
+			return entry, false, s.dispose(ctx, action.Action, entry, d, r)
+		case !handled: // its timer is owed then
 			entry, err = s.move(ctx, entry, machine.Postponed{At: s.Clock.Now(), Random: rand.Float64(), LostClaim: action.lostClaim})
-			continue
+		default:
+			entry, err = s.claim(ctx, action, entry, claim{d, token, maxAttempts, r})
+			if err == nil && entry.Value.Held(token) {
+				return entry, true, nil
+			}
+			// Somebody else moved the job, or the take-over ended it.
 		}
-		entry, err = s.claim(ctx, action, entry, claim{d, token, maxAttempts, r})
-		if err == nil && entry.Value.Held(token) {
-			return entry, true, nil
-		}
-		// Somebody else moved the job, or the take-over ended it.
+		read = true
 	}
 	if errors.Is(err, ErrNotFound) {
 		return Entry{}, false, d.Ack()
@@ -78,20 +77,21 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 	return Entry{}, false, errors.Join(err, d.Nak(s.lease/3))
 }
 
-// believe returns the job as the item has it, or as it is stored if the item
-// cannot be believed.
-func (s *Store) believe(ctx context.Context, id string, d *streams.Delivery) (Entry, error) {
+// believe returns the job as the item has it, which is good enough to try a
+// claim, or else reads it.
+func (s *Store) believe(ctx context.Context, id string, d *streams.Delivery) (entry Entry, read bool, err error) {
 	j, err := decodeBody(d.Record)
 	if err == nil && j.ID == id && (j.State == machine.Pending || j.State.Delayed()) {
-		return Entry{Key: id, Value: j, Revision: d.Revision}, nil
+		return Entry{Key: id, Value: j, Revision: d.Revision}, false, nil
 	}
-	return s.read(ctx, id)
+	entry, err = s.read(ctx, id)
+	return entry, true, err
 }
 
 // action is what the table says, and why.
 type action struct {
 	machine.Action
-	lostClaim bool // a take-over of an attempt that never ran
+	lostClaim bool // the attempt to be replaced never ran
 }
 
 func (a action) claims() bool {
@@ -109,7 +109,7 @@ func (s *Store) decide(ctx context.Context, entry Entry, d *streams.Delivery, r 
 	}
 	first := entry.Value.Deliver(delivery)
 	if first != machine.Ask {
-		return action{Action: first}
+		return action{first, first == machine.TakeAgain}
 	}
 	answer, err := s.Asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
 	if err != nil {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -324,24 +325,6 @@ func TestTakeOverEnds(t *testing.T) {
 	})
 }
 
-// A worker without the kind hands the item back, for a second.
-func TestDeliverOfMissingKind(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a, b := w.process("a"), w.process("b")
-		delete(a.kinds, "q.k")
-		a.submit(job("1"))
-		if _, ok := a.deliver(a.take(), "t1"); ok {
-			t.Error("a job runs without a handler")
-		}
-		w.want("q.1", machine.Pending, 0, 0)
-		if b.takeWithin(900*time.Millisecond) != nil {
-			t.Error("the item came back at once")
-		}
-		b.start("t2")
-		w.want("q.1", machine.Running, 1, 0)
-	})
-}
-
 // A worker without the kind settles a job that has ended.
 func TestDeliverOfMissingKindEnded(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -408,7 +391,7 @@ func TestDeliverOfUndecodableRecord(t *testing.T) {
 			if d := p.take(); d.Local != local { // it comes back
 				t.Errorf("got %s, want %s", d.Local, local)
 			}
-			if err := p.work.Withdraw(t.Context(), "q", local); err != nil {
+			if err := p.work.Withdraw(t.Context(), "q", local, math.MaxUint64); err != nil {
 				t.Fatal(err)
 			}
 		}

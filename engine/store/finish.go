@@ -68,14 +68,25 @@ func (s *Store) tooLarge(token string, err error) machine.Event {
 	}
 }
 
-// conclude tells the fate of the outcome of the attempt in entry, which does not
-// hold the job any more as it is stored now.
+// conclude carries out what follows from the outcome of the attempt in entry,
+// which does not hold the job any more as it is stored, and tells its fate.
+//
+// If the job goes on it looks once more: the item may have come back meanwhile,
+// and drive the next attempt.
 func (s *Store) conclude(ctx context.Context, entry, stored Entry, token string) (Entry, Fate, error) {
 	fate := fateOf(entry.Value, stored.Value, token)
 	if !fate.Acknowledge() {
 		return stored, fate, nil
 	}
-	return stored, fate, s.pay(ctx, stored, func(error) bool { return true })
+	err := s.pay(ctx, stored, func(error) bool { return true })
+	if err != nil || stored.Value.State.Final() {
+		return stored, fate, err
+	}
+	now, err := s.read(ctx, entry.Key)
+	if errors.Is(err, ErrNotFound) {
+		return stored, Ended, nil
+	}
+	return stored, fateOf(entry.Value, now.Value, token), err
 }
 
 func fateOf(mine, now machine.Job, token string) Fate {

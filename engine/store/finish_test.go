@@ -43,9 +43,9 @@ func TestFinishFaults(t *testing.T) {
 	}
 }
 
-// A failure with attempts left offers the job again before the old item is
+// A job that is handed back is offered again before the old item is
 // acknowledged, whatever happens to the write of the outcome or of the item.
-func TestFinishAndOfferFaults(t *testing.T) {
+func TestHandBackFaults(t *testing.T) {
 	for _, filter := range []string{jobWrites, workWrites} {
 		for _, fault := range faults {
 			t.Run(filter+" "+fault.String(), func(t *testing.T) {
@@ -54,10 +54,10 @@ func TestFinishAndOfferFaults(t *testing.T) {
 					p.submit(job("1"))
 					entry, d := p.start("t1")
 					p.fail(filter, fault)
-					if fate := p.finish(entry, "t1", erred("t1"), d); fate != store.Accepted {
+					if fate := p.finish(entry, "t1", machine.Returned{Hold: hold("t1")}, d); fate != store.Accepted {
 						t.Errorf("the outcome is %s, want accepted", fate)
 					}
-					w.want("q.1", machine.Pending, 1, 1)
+					w.want("q.1", machine.Pending, 1, 0)
 					second, d := p.start("t2")
 					if second.Value.Attempt != 2 {
 						t.Errorf("attempt %d runs, want 2", second.Value.Attempt)
@@ -65,8 +65,8 @@ func TestFinishAndOfferFaults(t *testing.T) {
 					p.link.Release()
 					p.finish(second, "t2", done("t2"), d)
 					p.settle()
-					w.want("q.1", machine.Succeeded, 2, 1)
-					w.wantOutcomes("q.1", machine.AttemptFailed, machine.AttemptSucceeded)
+					w.want("q.1", machine.Succeeded, 2, 0)
+					w.wantOutcomes("q.1", machine.AttemptReturned, machine.AttemptSucceeded)
 					w.wantItems("q.1", 0)
 				})
 			})
@@ -128,9 +128,9 @@ func TestFinishStale(t *testing.T) {
 	})
 }
 
-// The job was taken over and the newer attempt waits to be tried again: stale,
-// and the item of the next attempt stays.
-func TestFinishStaleOfPending(t *testing.T) {
+// The job was taken over and waits for its next attempt: stale, and what leads
+// there stays.
+func TestFinishStaleOfRetrying(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.process("a"), w.process("b")
 		a.submit(job("1"))
@@ -141,8 +141,8 @@ func TestFinishStaleOfPending(t *testing.T) {
 		if fate := a.finish(entry, "t1", done("t1"), d); fate != store.Stale {
 			t.Errorf("the outcome is %s, want stale", fate)
 		}
-		w.want("q.1", machine.Pending, 2, 1)
-		w.wantItems("q.1", 1)
+		w.want("q.1", machine.Retrying, 2, 1)
+		w.wantTimers("q.1", "due")
 	})
 }
 

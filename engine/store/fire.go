@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
@@ -25,8 +26,12 @@ func (s *Store) Fire(ctx context.Context, t streams.Timer) error {
 	case machine.Expiry:
 		return s.expire(ctx, name.JobID(t.Queue, t.Local), s.since(t))
 	}
-	return errors.New("store: the purpose of the timer is unknown: a newer build set it, so let a newer build fire it")
+	return fmt.Errorf("store: fire timer %s: its purpose is unknown: %w", t.Purpose, errNewer)
 }
+
+// errNewer says that a timer is to be left to another process. It fires again
+// later.
+var errNewer = errors.New("a newer build wrote it, so let a newer build fire it: upgrade this process")
 
 // since returns the time, which is not before the timer's: it was due when it
 // fired, whatever the clock was found to be meanwhile.
@@ -41,12 +46,14 @@ func (s *Store) since(t streams.Timer) time.Time {
 // runs.
 func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose, now time.Time) error {
 	for try := 0; ; try++ {
-		entry, err := s.read(ctx, id)
-		if err != nil {
-			return passOver(err)
-		}
-		if stopped(entry.Value) {
-			return s.pay(ctx, entry, passing)
+		entry, err := s.readKnown(ctx, id)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		case stopped(entry.Value) || entry.Value.State.Final():
+			return s.pay(ctx, entry, passing) // whoever ended it may have died then
 		}
 		entry, err = s.move(ctx, entry, machine.TimedOut{Purpose: purpose, At: now})
 		var refused *machine.MoveError
@@ -55,8 +62,6 @@ func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose,
 			return nil // it is over, or the limit is another by now
 		case err != nil:
 			return err
-		case entry.Value.State == machine.Failed || stopped(entry.Value):
-			return s.pay(ctx, entry, passing)
 		}
 		if err := s.pause(ctx, try); err != nil {
 			return err
@@ -66,9 +71,12 @@ func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose,
 
 // expire removes a job whose retention is over.
 func (s *Store) expire(ctx context.Context, id string, now time.Time) error {
-	entry, err := s.read(ctx, id)
-	if err != nil {
-		return passOver(err)
+	entry, err := s.readKnown(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
 	}
 	over := entry.Value.Finished.Add(retention(entry.Value.State))
 	if !entry.Value.State.Final() || now.Before(over) {
@@ -77,10 +85,12 @@ func (s *Store) expire(ctx context.Context, id string, now time.Time) error {
 	return s.remove(ctx, entry)
 }
 
-// passOver forgives that there is no record, or none of ours.
-func passOver(err error) error {
-	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnreadable) {
-		return nil
+// readKnown reads a job for a timer. One that this build does not understand is
+// an error.
+func (s *Store) readKnown(ctx context.Context, id string) (Entry, error) {
+	entry, err := s.read(ctx, id)
+	if err == nil && !entry.Value.State.Known() {
+		err = fmt.Errorf("store: job %s is %s: %w", id, entry.Value.State, errNewer)
 	}
-	return err
+	return entry, err
 }

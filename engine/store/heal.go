@@ -26,24 +26,28 @@ const (
 )
 
 // Heal looks for what the job needs that is not there, makes up for it, and
-// returns what it was. A job that is not there lacks nothing. Everything is read
-// from the leader; what happens to the job meanwhile makes a harmless item or
-// timer of what is done here.
+// returns what it was. A job that is not there lacks nothing, and neither does
+// one that a newer build wrote. Everything is read from the leader; a job that
+// moved meanwhile had what drove it. What happens to it afterwards makes a
+// harmless item or timer of what is done here.
 //
 // The node of a running job that shall end is told again, which heals nothing.
 func (s *Store) Heal(ctx context.Context, id string) ([]Lack, error) {
-	queue, local, err := name.SplitJobID(id)
-	if err != nil {
-		return nil, err
-	}
 	entry, err := s.Get(ctx, id)
 	if err != nil {
 		return nil, passOver(err)
 	}
-	lacks, err := s.lacks(ctx, entry, queue, local)
+	lacks, err := s.lacks(ctx, entry)
+	if err == nil && len(lacks) > 0 {
+		var now Entry
+		now, err = s.Get(ctx, id)
+		if now.Revision != entry.Revision {
+			return nil, passOver(err)
+		}
+	}
 	for _, lack := range lacks {
 		if err == nil {
-			err = s.make(ctx, lack, entry, queue, local)
+			err = s.carryOut(ctx, remedies[lack], entry)
 		}
 	}
 	if err != nil {
@@ -52,72 +56,80 @@ func (s *Store) Heal(ctx context.Context, id string) ([]Lack, error) {
 	return lacks, nil
 }
 
+// remedies make up for what a job lacks.
+var remedies = map[Lack]machine.Debt{LackItem: machine.Offer, LackTimer: machine.SetTimers, LackRemoval: machine.Erase}
+
 // lacks is the table of what must exist for a job.
-func (s *Store) lacks(ctx context.Context, entry Entry, queue, local string) (lacks []Lack, err error) {
+func (s *Store) lacks(ctx context.Context, entry Entry) ([]Lack, error) {
 	j := entry.Value
+	queue, local, err := name.SplitJobID(entry.Key)
 	switch {
+	case err != nil:
+		return nil, err
 	case j.State == machine.Removing:
 		return []Lack{LackRemoval}, nil
-	case j.State.Final():
+	case j.State.Final() || !j.State.Known():
 		return nil, nil // see HealExpiry
 	case j.State == machine.Running && j.Cancel != nil:
 		if err := s.tell(ctx, entry); err != nil {
 			return nil, err
 		}
 	}
-	for _, t := range j.Timers() {
-		has, err := s.Timers.Has(ctx, streams.Timer{Purpose: streams.Purpose(t.Purpose), At: t.At, Queue: queue, Local: local})
-		if err != nil {
-			return nil, err
-		}
-		if !has && t.Purpose == machine.Due && !t.At.After(s.Clock.Now()) {
-			has, err = s.Work.Offered(ctx, queue, local) // it has fired
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !has {
-			return []Lack{LackTimer}, nil // one lack at a time: all timers are set again
-		}
-	}
-	if j.State.Delayed() {
-		return nil, nil
-	}
-	has, err := s.Work.Offered(ctx, queue, local)
-	if err != nil || has {
+	timer, err := s.lacksTimer(ctx, j, queue, local)
+	if err != nil {
 		return nil, err
 	}
-	if j.State == machine.Running {
-		if needed, err := s.needsItem(ctx, entry); err != nil || !needed {
-			return nil, err
+	item, err := s.lacksItem(ctx, entry, queue, local)
+	if err != nil {
+		return nil, err
+	}
+	var list []Lack
+	if timer {
+		list = append(list, LackTimer)
+	}
+	if item {
+		list = append(list, LackItem)
+	}
+	return list, nil
+}
+
+// lacksTimer reports whether one of the timers of a job is not there. Once a
+// delayed job is due, an item is as good.
+func (s *Store) lacksTimer(ctx context.Context, j machine.Job, queue, local string) (bool, error) {
+	for _, t := range needs(j) {
+		has, err := s.Timers.Has(ctx, streams.Timer{Purpose: streams.Purpose(t.Purpose), At: t.At, Queue: queue, Local: local})
+		if err == nil && !has && t.Purpose == machine.Due && !t.At.After(s.Clock.Now()) {
+			has, err = s.Work.Offered(ctx, queue, local)
+		}
+		if err != nil || !has {
+			return err == nil, err
 		}
 	}
-	return []Lack{LackItem}, nil
+	return false, nil
 }
 
-// needsItem reports whether a running job without an item has nobody who runs
-// it: an item makes a worker look at the delivery table.
-func (s *Store) needsItem(ctx context.Context, entry Entry) (bool, error) {
+// lacksItem reports whether nobody would start a job that waits for a worker, or
+// take over one whose node does not run it: an item makes a worker look at the
+// delivery table.
+func (s *Store) lacksItem(ctx context.Context, entry Entry, queue, local string) (bool, error) {
+	if entry.Value.State.Delayed() {
+		return false, nil
+	}
+	has, err := s.Work.Offered(ctx, queue, local)
+	if err != nil || has || entry.Value.State == machine.Pending {
+		return err == nil && !has, err
+	}
 	lease := entry.Value.Lease
 	answer, err := s.Asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
-	if err != nil {
-		return false, err
-	}
-	return answer != nodes.Yes && answer != nodes.Silent, nil
+	return err == nil && answer != nodes.Yes && answer != nodes.Silent, err
 }
 
-// make makes up for what a job lacks.
-func (s *Store) make(ctx context.Context, lack Lack, entry Entry, queue, local string) error {
-	switch lack {
-	case LackItem:
-		return s.Work.Offer(ctx, item(entry, queue, local))
-	case LackTimer:
-		return s.carryOut(ctx, machine.SetTimers, entry)
-	case LackRemoval:
-		return s.carryOut(ctx, machine.Erase, entry)
-	case LackExpiry:
+// passOver forgives that there is no record, or none of ours.
+func passOver(err error) error {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnreadable) {
+		return nil
 	}
-	return fmt.Errorf("nothing makes up for %q", lack)
+	return err
 }
 
 // HealExpiry sets the expiry timer of a job that has ended and whose record does

@@ -74,7 +74,7 @@ func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) er
 	case machine.Tell:
 		return s.tell(ctx, entry)
 	case machine.Withdraw:
-		return s.Work.Withdraw(ctx, queue, local)
+		return s.Work.Withdraw(ctx, queue, local, entry.Revision)
 	case machine.ClearTimers:
 		return s.clearTimers(ctx, entry, queue, local)
 	case machine.Announce:
@@ -157,7 +157,7 @@ func (s *Store) tell(ctx context.Context, entry Entry) error {
 // erase deletes what a job owns, and then its record. Whoever dies in between
 // leaves a record that still says so.
 func (s *Store) erase(ctx context.Context, entry Entry, queue, local string) error {
-	if err := s.Work.Withdraw(ctx, queue, local); err != nil {
+	if err := s.Work.Withdraw(ctx, queue, local, entry.Revision); err != nil {
 		return err
 	}
 	if err := s.clearTimers(ctx, entry, queue, local); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -49,7 +50,7 @@ type fate struct {
 func (w *world) process(id string) *process {
 	w.Helper()
 	p := &process{w: w, kinds: map[string]int{"q.k": 0}, runs: map[string]string{}, ended: map[string]int{}, adopted: map[string]*streams.Delivery{}}
-	p.link = natstest.NewLink(w, w.srv, p.decide, jobWrites, workWrites)
+	p.link = natstest.NewLink(w, w.srv, p.decide, slices.Concat(writes, []string{answers})...)
 	nc := p.link.Connect(w, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	p.pub = must(publish.New(nc))(w)
 	w.Cleanup(p.pub.Close)
@@ -182,6 +183,40 @@ func (p *process) start(token string) (store.Entry, *streams.Delivery) {
 	return entry, d
 }
 
+// begin takes items until one leads to an attempt, under a token.
+func (p *process) begin(token string) (store.Entry, *streams.Delivery) {
+	p.w.Helper()
+	for range 100 {
+		d := p.take()
+		if entry, ok := p.deliver(d, token); ok {
+			return entry, d
+		}
+	}
+	p.w.Fatal("no job runs here")
+	return store.Entry{}, nil
+}
+
+// die runs f, which ends as the process does, at a fault that was decided.
+func (p *process) die(f func(context.Context)) {
+	p.w.Helper()
+	stop := p.w.loop(func(ctx context.Context) error { f(ctx); return nil })
+	for start := time.Now(); p.pending() > 0; time.Sleep(time.Second / 10) {
+		if time.Since(start) > time.Minute {
+			p.w.Fatal("the process lives on")
+		}
+	}
+	synctest.Wait()
+	stop()
+	p.leave()
+}
+
+// pending returns how many fates are still to come.
+func (p *process) pending() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.fates)
+}
+
 // forget loses the memory of an attempt.
 func (p *process) forget(token string) {
 	p.mu.Lock()
@@ -242,6 +277,28 @@ func (p *process) Handles(kind string) (int, bool) {
 	return limit, ok
 }
 
+// timer returns a timer of a job, as it is stored.
+func (p *process) timer(id, purpose string) streams.Timer {
+	p.w.Helper()
+	stream := must(p.w.js.Stream(p.w.Context(), ns.TimerStream()))(p.w)
+	msg := must(stream.GetLastMsgForSubject(p.w.Context(), "mr.default.timer.*."+purpose+"."+id))(p.w)
+	return must(p.Timers.Get(p.w.Context(), msg.Sequence))(p.w)
+}
+
+// cancelTimer takes a timer away.
+func (p *process) cancelTimer(timer streams.Timer) {
+	p.w.Helper()
+	if err := p.Timers.Cancel(p.w.Context(), timer); err != nil {
+		p.w.Fatal(err)
+	}
+}
+
+// claims is the claim of the node, under a token. It runs the job.
+func (p *process) claims(token string) machine.Event {
+	node, incarnation := p.Begin("q.1", token, nil)
+	return claimed(node, incarnation, token)
+}
+
 // job returns the record of a new job of queue q.
 func job(local string) machine.Job {
 	return machine.Job{ID: "q." + local, Kind: "q.k", State: machine.Pending, Created: time.Now().UTC()}
@@ -278,9 +335,9 @@ func done(token string) machine.Event {
 	return machine.Done{Hold: hold(token), Result: []byte(`"ok"`)}
 }
 
-// erred is the failure of the attempt under a token.
+// erred is the failure of the attempt under a token. The next one is due soon.
 func erred(token string) machine.Event {
-	return machine.Erred{Hold: hold(token), Error: machine.Error{Message: "boom"}}
+	return machine.Erred{Hold: hold(token), Error: machine.Error{Message: "boom"}, After: soon}
 }
 
 // finish stores an outcome and acknowledges as the fate says.

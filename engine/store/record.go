@@ -70,10 +70,19 @@ func encode(j machine.Job) (nats.Header, []byte, error) {
 	if j.Cancel != nil {
 		set(headerCancel, "1")
 	}
-	for _, timer := range j.Timers() {
+	for _, timer := range needs(j) {
 		set(timerHeaders[timer.Purpose], strconv.FormatInt(timer.At.UnixMilli(), 10))
 	}
 	return h, body, nil
+}
+
+// needs returns the timers that have to be there for j. For one that has ended
+// there is none, and one that was told to end cannot be told more.
+func needs(j machine.Job) []machine.Timer {
+	if j.State.Final() || j.Cancel != nil {
+		return nil
+	}
+	return j.Timers()
 }
 
 // recordSize is about how many bytes j takes, so that encoding allocates once.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
@@ -37,10 +39,21 @@ const (
 	// longGone is when a node that died is surely dead to everybody.
 	longGone = 2 * lease
 
+	// soon is how long jobs wait after a failure.
+	soon = time.Second
+
 	// Where the writes go whose fate tests decide.
-	jobWrites  = "$KV.mr_default_jobs.>"
-	workWrites = "mr.default.work.>"
+	jobWrites    = "$KV.mr_default_jobs.>"
+	workWrites   = "mr.default.work.>"
+	timerWrites  = "mr.default.timer.>"
+	jobDeletes   = "$JS.API.STREAM.MSG.DELETE.KV_mr_default_jobs"
+	workDeletes  = "$JS.API.STREAM.MSG.DELETE.mr_default_work"
+	timerDeletes = "$JS.API.STREAM.MSG.DELETE.mr_default_timers"
+	answers      = "$JS.ACK.>" // to deliveries
 )
+
+// writes is everything that a process writes and waits for.
+var writes = []string{jobWrites, workWrites, timerWrites, jobDeletes, workDeletes, timerDeletes}
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -126,6 +139,27 @@ func (w *world) wantItems(id string, n uint64) {
 	}
 }
 
+// timers returns the timers of a job, by their purposes.
+func (w *world) timers(id string) (list []string) {
+	w.Helper()
+	synctest.Wait()
+	stream := must(w.js.Stream(w.Context(), ns.TimerStream()))(w)
+	info := must(stream.Info(w.Context(), jetstream.WithSubjectFilter("mr.default.timer.*.*."+id)))(w)
+	for subject := range info.State.Subjects {
+		list = append(list, strings.Split(subject, ".")[4])
+	}
+	slices.Sort(list)
+	return list
+}
+
+// wantTimers fails the test unless a job has timers with these purposes.
+func (w *world) wantTimers(id string, want ...string) {
+	w.Helper()
+	if got := w.timers(id); !slices.Equal(got, want) {
+		w.Errorf("%s has timers %v, want %v", id, got, want)
+	}
+}
+
 // want fails the test unless a job is in a state after so many attempts, with
 // so many failures.
 func (w *world) want(id string, state machine.State, attempt, failures int) {
@@ -166,16 +200,27 @@ func (w *world) heard(id string) (count func() int) {
 	}
 }
 
-// serve runs an owner that judges dead nodes.
-func (w *world) serve() {
+// serve runs an owner that judges dead nodes and fires timers.
+func (w *world) serve() *process { return w.serveAs("owner") }
+
+// serveAs is serve on a node of another ID.
+func (w *world) serveAs(id string) *process {
 	w.Helper()
-	p := w.process("owner")
+	p := w.process(id)
 	w.loop(func(ctx context.Context) error {
-		opts := timers.StandOptions{Namespace: ns, Node: "owner", Lease: lease, Logger: quiet}
+		opts := timers.StandOptions{Namespace: ns, Node: id, Lease: lease, Logger: quiet}
 		return timers.Stand(ctx, p.pub, opts, func(ctx context.Context, l *kv.Lease) error {
-			return nodes.NewJudge(p.pub, nodes.JudgeOptions{Namespace: ns, Lease: lease, Owner: l, Logger: quiet}).Run(ctx)
+			loops, ctx := errgroup.WithContext(ctx)
+			loops.Go(func() error {
+				return nodes.NewJudge(p.pub, nodes.JudgeOptions{Namespace: ns, Lease: lease, Owner: l, Logger: quiet}).Run(ctx)
+			})
+			loops.Go(func() error {
+				return timers.Run(ctx, p.pub, timers.Options{Namespace: ns, Owner: l, Clock: p.Clock, Logger: quiet, Fire: p.Fire})
+			})
+			return loops.Wait()
 		})
 	})
+	return p
 }
 
 // meanwhile runs f beside the test, which waits for it by wait.

@@ -7,6 +7,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/streams"
 )
 
 // Submit creates a job, pending or scheduled, and carries out what it owes. If
@@ -24,7 +25,7 @@ func (s *Store) Submit(ctx context.Context, j machine.Job) (entry Entry, created
 // Settle is Submit for a job whose SubmitAsync has failed with an error. It goes
 // on while NATS is away, since the job may be there already.
 func (s *Store) Settle(ctx context.Context, j machine.Job, failure error) (entry Entry, created bool, err error) {
-	return s.submit(ctx, j, !errors.Is(failure, kv.ErrConflict))
+	return s.submit(ctx, j, !errors.Is(failure, kv.ErrConflict) && !errors.Is(failure, streams.ErrFull))
 }
 
 func (s *Store) submit(ctx context.Context, j machine.Job, lost bool) (Entry, bool, error) {
@@ -36,10 +37,14 @@ func (s *Store) submit(ctx context.Context, j machine.Job, lost bool) (Entry, bo
 }
 
 // create creates a record or finds the one that is there. If an answer was lost,
-// now or before, that one may be the caller's own.
+// now or before, that one may be the caller's own, or may land later: only
+// another create settles that, so it is sent however full storage is.
 func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Entry, created bool, err error) {
 	for try := 0; ; try++ {
-		full := s.Limits.Check(ctx)
+		var full error
+		if !lost {
+			full = s.Limits.Check(ctx)
+		}
 		revision, err := uint64(0), full
 		if full == nil {
 			revision, err = s.jobs.Create(ctx, j.ID, j)
@@ -57,7 +62,7 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 			err = s.Owe(ctx, entry) // then its ID is free
 		case err == nil:
 			return entry, lost && entry.Value.Created.Equal(j.Created), nil
-		case full != nil && errors.Is(err, ErrNotFound):
+		case full != nil:
 			return Entry{}, false, full
 		}
 		if errors.Is(err, ErrUnreadable) || closed(err) {
@@ -75,7 +80,7 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 // goroutine that it must not block. If its error is not nil the job may or may
 // not be there, or may be another's: see [Store.Settle].
 func (s *Store) SubmitAsync(j machine.Job, done func(Entry, error)) {
-	if err := s.Limits.Check(context.Background()); err != nil {
+	if err := s.Limits.Check(context.Background()); err != nil { //nolint:forbidigo // it bounds its time itself, and counts for all callers
 		done(Entry{Key: j.ID, Value: j}, err)
 		return
 	}
