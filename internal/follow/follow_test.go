@@ -101,6 +101,7 @@ func TestRunUntil(t *testing.T) {
 		{"the middle", abcd, nil, follow.Options{From: 2, Until: 3}, "2b 3c"},
 		{"none", abcd, nil, follow.Options{From: 3, Until: 2}, ""},
 		{"more than there is", abcd, nil, follow.Options{From: 4, Until: 9}, "4d.x"},
+		{"a stream that lost its end", abcd, nil, follow.Options{From: 9, Until: 9}, "1a 2b 3c 4d.x"},
 		{"never written", nil, nil, follow.Options{Until: 1}, ""},
 		{"purged", abcd, purge, follow.Options{Until: 4}, ""},
 		{"the last deleted", abcd, remove(4), follow.Options{Until: 4}, "1a 2b 3c"},
