@@ -1,26 +1,228 @@
 package reconcile_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/streams"
 )
 
-// A submitter dies between the record and what follows from it.
+type lacks = map[store.Lack]int
+
+// A submitter dies between the record and what follows from it, which is found
+// once that is surely lost.
 func TestSubmitterDies(t *testing.T) {
-	bubble(t, func(w *world) {
+	bubble(t, func(t *testing.T, w *world) {
 		o := w.own("owner")
 		time.Sleep(time.Minute)
-		w.create(job("a"))
-		scheduled := job("b")
-		scheduled.State, scheduled.Due = machine.Scheduled, time.Now().Add(time.Hour)
+		in := time.Now().Add(time.Hour)
+		w.create(job("pending"))
+		scheduled := job("scheduled")
+		scheduled.State, scheduled.Due = machine.Scheduled, in
 		w.create(scheduled)
-		time.Sleep(seen)
-		if n := w.items("q.a", "q.b"); n != 1 {
-			t.Errorf("%d jobs have items, want 1", n)
+		limited := job("limited")
+		limited.StartBy, limited.Deadline = in, in.Add(time.Hour)
+		w.create(limited)
+		time.Sleep(9 * time.Second)
+		w.wantHealed(o, lacks{})
+		time.Sleep(seen - 9*time.Second)
+		if n := w.items("q.pending", "q.scheduled"); n != 1 {
+			t.Errorf("%d of two jobs have items, want 1", n)
 		}
-		w.wantHealed(o, map[store.Lack]int{store.LackItem: 1, store.LackTimer: 1})
+		want := map[string]uint64{
+			ns.TimerSubject(in, streams.PurposeDue, "q", "scheduled"):                   1,
+			ns.TimerSubject(in, streams.PurposeQueued, "q", "limited"):                  1,
+			ns.TimerSubject(in.Add(time.Hour), streams.PurposeDeadline, "q", "limited"): 1,
+		}
+		if diff := cmp.Diff(want, w.subjects(ns.TimerStream(), ">")); diff != "" {
+			t.Errorf("timers (-want +got):\n%s", diff)
+		}
+		time.Sleep(lease) // the job with limits lacked its item besides
+		w.wantHealed(o, lacks{store.LackItem: 2, store.LackTimer: 2})
 	})
+}
+
+// What was lost before the owner came is found at its takeover.
+func TestTakeover(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.create(job("pending"))
+		due := job("due")
+		due.State, due.Due = machine.Scheduled, time.Now().Add(time.Second)
+		w.create(due)
+		w.create(job("ended"))
+		w.change("q.ended", machine.Stopped{Cause: "no", At: time.Now()}) // without a time to live
+		w.create(job("removing"))
+		w.change("q.removing", machine.Stopped{Cause: "no", At: time.Now()}, machine.Removed{At: time.Now()})
+		time.Sleep(time.Minute)
+		o := w.own("owner")
+		time.Sleep(2 * time.Second)
+		w.wantHealed(o, lacks{store.LackItem: 1, store.LackTimer: 1, store.LackExpiry: 1, store.LackRemoval: 1})
+		if _, err := w.Get(t.Context(), "q.removing"); err == nil {
+			t.Error("the job that was being removed is still there")
+		}
+		w.fire()
+		time.Sleep(time.Second)
+		if n := w.items("q.pending", "q.due"); n != 2 {
+			t.Errorf("%d of two jobs have items", n)
+		}
+		o.stop()
+		o = w.own("next")
+		time.Sleep(11 * time.Minute)
+		w.wantHealed(o, lacks{})
+	})
+}
+
+// A job runs, and its item is gone. Its node has the last word while it lives;
+// then the job is offered again.
+func TestRunning(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.fire()
+		k := w.work("a", succeed(time.Hour))
+		o := w.own("owner")
+		w.submit(3, "j", nil)
+		time.Sleep(time.Minute)
+		w.purge(ns.WorkStream())
+		time.Sleep(5 * time.Minute)
+		w.wantHealed(o, lacks{})
+		k.crash()
+		w.work("b", succeed(time.Second))
+		w.within(2*lease+4*time.Second, "the jobs have ended elsewhere", func() bool {
+			return w.states([]string{"q.j0", "q.j1", "q.j2"})[machine.Succeeded] == 3
+		})
+		w.wantHealed(o, lacks{store.LackItem: 3})
+	})
+}
+
+// A node that did not hear that an attempt is to end is told again and again.
+func TestTold(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		k := w.work("a", succeed(time.Hour))
+		o := w.own("owner")
+		w.submit(1, "j", nil)
+		time.Sleep(time.Minute)
+		w.change("q.j0", machine.Stopped{Cause: "no", At: time.Now()})
+		time.Sleep(seen + 4*lease)
+		if n := k.told(); n < 8 || n > 14 {
+			t.Errorf("the node was told %d times, want every third of the lease", n)
+		}
+		w.wantHealed(o, lacks{})
+	})
+}
+
+// An attempt does not end although its deadline has passed. Its timer has fired
+// and lacks to nobody.
+func TestOverrun(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.fire()
+		k := w.work("a", succeed(time.Hour))
+		o := w.own("owner")
+		w.submit(1, "j", func(j *machine.Job) { j.Deadline = machine.Millisecond(time.Now().Add(time.Minute)) })
+		time.Sleep(2 * time.Minute)
+		if n := k.told(); n < 20 {
+			t.Errorf("the node was told %d times, want every third of the lease", n)
+		}
+		w.wantHealed(o, lacks{})
+	})
+}
+
+// A node dies between the record of a retry and its timer.
+func TestNodeDiesBeforeTimer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.fire()
+		o := w.own("owner")
+		k := w.join("a")
+		w.create(job("j"))
+		w.change("q.j", claimed(k.node, "t"), machine.Erred{
+			Hold: machine.Hold{Token: "t", At: time.Now()}, Error: machine.Error{Message: "boom"}, After: 20 * time.Second,
+		})
+		time.Sleep(seen)
+		w.wantHealed(o, lacks{store.LackTimer: 1})
+		time.Sleep(10 * time.Second)
+		if n := w.items("q.j"); n != 1 {
+			t.Error("the job was not offered when it was due")
+		}
+	})
+}
+
+// mixed submits n jobs of each kind that waits for something: pending ones, those
+// for soon, those for later, and those with limits.
+func (w *world) mixed(n int) []string {
+	now := time.Now()
+	ids := w.submit(n, "pending", nil)
+	later := func(least, most time.Duration) func(*machine.Job) {
+		return func(j *machine.Job) {
+			j.State = machine.Scheduled
+			j.Due = machine.Millisecond(now.Add(least + rand.N(most-least)))
+		}
+	}
+	ids = append(ids, w.submit(n, "soon", later(time.Second, 20*time.Second))...)
+	ids = append(ids, w.submit(n, "later", later(time.Minute, 2*time.Minute))...)
+	return append(ids, w.submit(n, "limited", func(j *machine.Job) {
+		j.Deadline = machine.Millisecond(now.Add(time.Hour + rand.N(time.Hour)))
+	})...)
+}
+
+// Streams and consumers are destroyed, with or without anybody who runs the jobs.
+func TestDamage(t *testing.T) {
+	damages := map[string]func(w *world){
+		"work purged":   func(w *world) { w.purge(ns.WorkStream()) },
+		"timers purged": func(w *world) { w.purge(ns.TimerStream()) },
+		"consumer deleted": func(w *world) {
+			if err := w.js.DeleteConsumer(w.Context(), ns.WorkStream(), "q"); err != nil {
+				w.Fatal(err)
+			}
+		},
+		"all of it": func(w *world) {
+			w.purge(ns.WorkStream())
+			w.purge(ns.TimerStream())
+			if err := w.js.DeleteConsumer(w.Context(), ns.WorkStream(), "q"); err != nil {
+				w.Fatal(err)
+			}
+		},
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(_ *testing.T, w *world) { testDamage(w, damage) })
+		})
+	}
+}
+
+func testDamage(w *world, damage func(*world)) {
+	const n = 250
+	w.fire()
+	w.own("owner")
+	if err := w.Work.Serve(w.Context(), "q", lease); err != nil {
+		w.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+	ids := w.mixed(n)
+	time.Sleep(15 * time.Second)
+	damage(w)
+	time.Sleep(soon)
+	pending, soon, later, limited := ids[:n], ids[n:2*n], ids[2*n:3*n], ids[3*n:]
+	for name, list := range map[string][]string{"pending": pending, "due": soon, "limited": limited} {
+		if got := w.items(list...); got != n {
+			w.Errorf("%d of %d %s jobs have items", got, n, name)
+		}
+	}
+	timers := w.subjects(ns.TimerStream(), ">")
+	w.Log(len(timers), "timers at", time.Now().Unix()/60, timers)
+	for _, id := range append(later, limited...) {
+		j := must(w.Get(w.Context(), id))(w).Value
+		for _, t := range j.Timers() {
+			if timers[ns.TimerSubject(t.At, streams.Purpose(t.Purpose), "q", id[2:])] == 0 {
+				w.Errorf("job %s has no timer %s", id, t.Purpose)
+			}
+		}
+	}
+	if _, err := w.js.Consumer(w.Context(), ns.WorkStream(), "q"); err != nil {
+		w.Errorf("consumer: %v", err)
+	}
+	w.work("a", succeed(time.Second))
+	w.within(10*time.Minute, "all jobs have ended", func() bool { return w.states(ids)[machine.Succeeded] == len(ids) })
 }

@@ -56,10 +56,10 @@ type world struct {
 }
 
 // bubble runs f in a bubble in which a namespace is ready.
-func bubble(t *testing.T, f func(w *world)) {
+func bubble(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-		f(newWorld(t, srv))
+		f(t, newWorld(t, srv))
 	})
 }
 
@@ -134,7 +134,7 @@ func (w *world) own(key string) *owner {
 	link := w.link()
 	p := newProcess(w, publisher(w, link))
 	held := kv.Open(p.pub, ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
-	l := must(kv.Take(w.Context(), held, key, key, kv.LeaseOptions{TTL: lease, Logger: quiet}))(w)
+	l := must(kv.Take(w.Context(), held, "test-"+key, key, kv.LeaseOptions{TTL: lease, Logger: quiet}))(w)
 	o := &owner{lease: l, link: link, Reconciler: reconcile.New(p.pub, reconcile.Options{
 		Namespace: ns, Lease: lease, Owner: l, Clock: p.Clock, Store: p.Store, Work: p.Work, Timers: p.Timers, Logger: quiet,
 	})}
@@ -290,7 +290,7 @@ func (w *world) wantHealed(o *owner, want map[store.Lack]int) {
 func (w *world) within(limit time.Duration, what string, ok func() bool) {
 	w.Helper()
 	start := time.Now()
-	for tick := time.NewTicker(100 * time.Millisecond); !ok(); <-tick.C {
+	for tick := time.NewTicker(time.Second); !ok(); <-tick.C {
 		if time.Since(start) > limit {
 			w.Fatalf("not within %v: %s", limit, what)
 		}
