@@ -153,7 +153,11 @@ func TestFaultLost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for time.Since(began) < time.Minute && f.visits()[len(f.visits())-1].Sequence != state.State.LastSeq {
+			behind := func() bool {
+				visits := f.visits()
+				return len(visits) == 0 || visits[len(visits)-1].Sequence != state.State.LastSeq
+			}
+			for behind() && time.Since(began) < time.Minute {
 				time.Sleep(10 * time.Millisecond)
 			}
 			if took := time.Since(began); took > 3*time.Second {

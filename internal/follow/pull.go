@@ -12,17 +12,17 @@ import (
 
 // read pulls and visits, one batch at a time, until something goes wrong.
 func (s *session) read(ctx context.Context) error {
-	n, life := s.Batch, stay
+	n, length := s.Batch, stay
 	if s.Lag > 0 || s.Until > 0 {
-		life = glance
+		length = glance
 	}
 	for {
-		got, err := s.pull(ctx, n, life)
+		got, err := s.pull(ctx, n, length)
 		if err != nil {
 			return err
 		}
 		if s.Lag > 0 && s.Until == 0 {
-			n, life = s.next(n, got)
+			n, length = s.next(n, got)
 		}
 	}
 }
@@ -45,11 +45,11 @@ func (s *session) next(n, got int) (int, span) {
 
 // pull asks for up to n messages and visits them as they arrive. It returns how
 // many there were.
-func (s *session) pull(ctx context.Context, n int, last span) (got int, err error) {
+func (s *session) pull(ctx context.Context, n int, length span) (got int, err error) {
 	s.pulls++
 	s.waited = 0
 	end := s.inbox + "." + strconv.Itoa(s.pulls)
-	body := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, n, last.life, last.beat)
+	body := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, n, length.life, length.beat)
 	if err := s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+s.Stream+"."+s.name, end, body); err != nil {
 		return 0, err
 	}

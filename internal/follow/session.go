@@ -46,7 +46,7 @@ type session struct {
 	pulls   int         // counts the pulls, so that each has a subject of the inbox
 	silence *time.Timer // fires if the server says nothing
 	heard   uint64      // messages of the consumer
-	waited  time.Duration
+	waited  time.Duration // for the messages of a pull to grow old
 }
 
 // session visits until something goes wrong, and says what.
