@@ -43,9 +43,9 @@ type session struct {
 	target uint64 // the last sequence to visit
 
 	msgs    chan *nats.Msg
-	pulls   int         // counts the pulls, so that each has a subject of the inbox
-	silence *time.Timer // fires if the server says nothing
-	heard   uint64      // messages of the consumer
+	pulls   int           // counts the pulls, so that each has a subject of the inbox
+	silence *time.Timer   // fires if the server says nothing
+	heard   uint64        // messages of the consumer
 	waited  time.Duration // for the messages of a pull to grow old
 }
 
