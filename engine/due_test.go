@@ -152,6 +152,12 @@ func TestDelay(t *testing.T) {
 				t.Errorf("%s: %+v, %v", id, info, err)
 			}
 		}
+		if _, err := job.Submit(t.Context(), p.Engine, nil, engine.SubmitOptions{ID: "never", Delay: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := p.Cancel(t.Context(), "job.never"); err != nil || info.Due != nil || info.Wait != nil {
+			t.Errorf("a cancelled job is still due: %+v, %v", info, err)
+		}
 		for _, id := range []string{"past", "delay", "at"} {
 			ended(t, p.Engine, "job."+id, "succeeded", 1, 0)
 		}

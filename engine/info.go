@@ -84,8 +84,11 @@ func describe(entry store.Entry) JobInfo {
 		Attempt: j.Attempt, Failures: j.Failures, MaxAttempts: j.Limit(), Fence: j.Fence,
 		Input: j.Input, Result: j.Result, Error: describeError(j.Error),
 		Created: moment(j.Created), Started: moment(j.Started), Finished: moment(j.Finished),
-		Due: moment(j.Due), StartBy: moment(j.StartBy), Deadline: moment(j.Deadline),
+		StartBy: moment(j.StartBy), Deadline: moment(j.Deadline),
 		Revision: entry.Revision, Attempts: make([]AttemptInfo, len(j.Attempts)),
+	}
+	if j.State.Delayed() {
+		info.Due = moment(j.Due) // others keep the one that they had
 	}
 	if why := waitOf(j); why != "" {
 		info.Wait = &why
