@@ -20,18 +20,19 @@ type cli struct {
 	globals
 	PrintVersion versionFlag `name:"version" help:"Print the version."`
 
-	Demo    demoCmd    `cmd:"" help:"See events start jobs: NATS, the engine and a worker in this process, for a few seconds."`
-	Dev     devCmd     `cmd:"" help:"Run NATS and the engine in this process, until interrupted."`
-	Serve   serveCmd   `cmd:"" help:"Run the engine against a NATS that is there, until interrupted."`
-	Worker  workerCmd  `cmd:"" help:"Run jobs with programs as handlers, until interrupted."`
-	Job     jobCmd     `cmd:"" help:"Submit jobs, look at them, cancel them."`
-	Event   eventCmd   `cmd:"" help:"Send events, and see those that no trigger could map."`
-	Apply   applyCmd   `cmd:"" help:"Store definitions from YAML files."`
-	Trigger triggerCmd `cmd:"" help:"Look at triggers, delete them."`
-	Node    nodeCmd    `cmd:"" help:"Look at nodes."`
-	Bench   benchCmd   `cmd:"" help:"Measure what a server and this machine can do."`
-	Version versionCmd `cmd:"" help:"Print the version."`
-	Guard   guardCmd   `cmd:"" hidden:"" help:"Watch over the commands of a worker."`
+	Demo      demoCmd      `cmd:"" help:"See events start jobs: NATS, the engine and a worker in this process, for a few seconds."`
+	Dev       devCmd       `cmd:"" help:"Run NATS and the engine in this process, until interrupted."`
+	Serve     serveCmd     `cmd:"" help:"Run the engine against a NATS that is there, until interrupted."`
+	Worker    workerCmd    `cmd:"" help:"Run jobs with programs as handlers, until interrupted."`
+	Job       jobCmd       `cmd:"" help:"Submit jobs, look at them, cancel and delete them."`
+	Event     eventCmd     `cmd:"" help:"Send events, and see those that no trigger could map."`
+	Apply     applyCmd     `cmd:"" help:"Store definitions from YAML files."`
+	Trigger   triggerCmd   `cmd:"" help:"Look at triggers, delete them."`
+	Node      nodeCmd      `cmd:"" help:"Look at nodes."`
+	Reconcile reconcileCmd `cmd:"" help:"Let the owner look for jobs that lost what drives them, now."`
+	Bench     benchCmd     `cmd:"" help:"Measure what a server and this machine can do."`
+	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Guard     guardCmd     `cmd:"" hidden:"" help:"Watch over the commands of a worker."`
 }
 
 // globals are the flags of every command.

@@ -165,8 +165,10 @@ var marks = map[string]struct {
 	sign   string
 	colour text.Color
 }{
+	"scheduled": {"·", text.FgYellow},
 	"pending":   {"·", text.FgYellow},
 	"running":   {"▸", text.FgCyan},
+	"retrying":  {"↻", text.FgYellow},
 	"succeeded": {"✓", text.FgGreen},
 	"failed":    {"✗", text.FgRed},
 	"cancelled": {"✗", text.FgMagenta},

@@ -64,7 +64,7 @@ func (d *demo) outcomes() string {
 	if again > 0 {
 		parts[0] += fmt.Sprintf(" (%d after a failure)", again)
 	}
-	for _, state := range []string{"failed", "cancelled", "running", "pending"} {
+	for _, state := range []string{"failed", "cancelled", "running", "retrying", "scheduled", "pending"} {
 		if states[state] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
 		}

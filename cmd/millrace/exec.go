@@ -26,6 +26,9 @@ import (
 //	standard error   the job's log, line by line
 //	exit status      0 success; 75 try again later; 65 and 78 fail for good; others fail the attempt
 //
+// A command that ends with 75 may say how long later: what it printed, such as
+// 10m.
+//
 // When the attempt has to end, its process group gets SIGTERM, and SIGKILL after
 // the grace. An attempt is over when its command exits: what the command leaves
 // in its group is killed then.
@@ -43,7 +46,8 @@ const (
 )
 
 const (
-	// snooze is how long a job rests whose command asked for it.
+	// snooze is how long a job rests whose command asked for it and did not
+	// say how long.
 	snooze = time.Second
 	// straggle is how long the output of an ended command is still read: a
 	// process that has left the group may hold it open.
@@ -62,7 +66,7 @@ func (p program) handle(ctx context.Context, input json.RawMessage) (json.RawMes
 		return nil, err
 	}
 	log.flush()
-	if err := p.judge(state, log); err != nil {
+	if err := p.judge(state, out, log); err != nil {
 		return nil, err
 	}
 	return out.result()
@@ -154,14 +158,14 @@ func (p program) await(ctx context.Context, process *os.Process) (*os.ProcessSta
 }
 
 // judge turns the way in which a command ended into an error, or nil.
-func (p program) judge(state *os.ProcessState, log *lines) error {
+func (p program) judge(state *os.ProcessState, out *capture, log *lines) error {
 	if state.Success() {
 		return nil
 	}
 	err := errors.New(log.explain(state.String()))
 	switch state.ExitCode() {
 	case exitTempFail:
-		return engine.Snooze(snooze)
+		return engine.Snooze(out.rest())
 	case exitDataErr, exitConfig:
 		return engine.Fail(err)
 	}
@@ -259,6 +263,16 @@ func (c *capture) result() (json.RawMessage, error) {
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(strings.TrimRight(c.kept.String(), "\r\n"))
 	return quoted.Bytes(), err
+}
+
+// rest returns for how long the command wants to be left alone: what it wrote,
+// if that is a duration.
+func (c *capture) rest() time.Duration {
+	d, err := time.ParseDuration(strings.TrimSpace(c.kept.String()))
+	if err != nil || d < 0 {
+		return snooze
+	}
+	return d
 }
 
 // lines logs what is written, line by line, and keeps the last lines.

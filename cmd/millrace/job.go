@@ -15,7 +15,8 @@ type jobCmd struct {
 	Get    jobGetCmd    `cmd:"" help:"Print a job."`
 	List   jobListCmd   `cmd:"" help:"List jobs, the most recently changed first."`
 	Watch  jobWatchCmd  `cmd:"" help:"Print every change of jobs: of those given until they have ended, otherwise of all."`
-	Cancel jobCancelCmd `cmd:"" help:"Cancel a job that has not started."`
+	Cancel jobCancelCmd `cmd:"" help:"Cancel a job. One that runs ends when its attempt does, which is told to."`
+	Delete jobDeleteCmd `cmd:"" help:"Delete jobs that have ended: their IDs are free then."`
 }
 
 type jobGetCmd struct {
@@ -87,6 +88,8 @@ var jobColumns = []column[engine.JobInfo]{
 	{"attempt", attempt},
 	{"node", func(j engine.JobInfo) string { return deref(j.Node) }},
 	{"created", func(j engine.JobInfo) string { return clock(j.Created) }},
+	{"wait", func(j engine.JobInfo) string { return deref(j.Wait) }},
+	{"due", func(j engine.JobInfo) string { return clock(j.Due) }},
 	{"took", func(j engine.JobInfo) string { return took(j.Created, j.Finished) }},
 	{"error", func(j engine.JobInfo) string { return message(j.Error) }},
 }
@@ -114,6 +117,10 @@ func jobFields(j engine.JobInfo) []field {
 		{"state", j.State},
 		{"failures", fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)},
 		{"created", clock(j.Created)},
+		{"wait", deref(j.Wait)},
+		{"due", clock(j.Due)},
+		{"start by", clock(j.StartBy)},
+		{"deadline", clock(j.Deadline)},
 		{"finished", clock(j.Finished)},
 		{"input", string(j.Input)},
 		{"result", string(j.Result)},

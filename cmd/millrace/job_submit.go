@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
@@ -17,6 +18,16 @@ type jobSubmitCmd struct {
 	Input string `help:"JSON, @FILE, or - for standard input." placeholder:"JSON"`
 	Queue string `help:"Where the job waits. Default: the kind up to its first dot." placeholder:"QUEUE"`
 	Wait  bool   `help:"Wait until the job has ended; the exit status is 1 if it did not succeed."`
+	timeFlags
+	retryFlags
+}
+
+// timeFlags say when a job may start, and when it is too late.
+type timeFlags struct {
+	Delay        time.Duration `help:"How long the job waits before it may start." placeholder:"DURATION"`
+	At           string        `help:"When it may start, such as 2026-12-24T18:00:00+01:00." placeholder:"TIME"`
+	QueueTimeout time.Duration `help:"The job fails if it has not started that long after it may. Default: never." placeholder:"DURATION"`
+	Deadline     time.Duration `help:"The job fails if it has not ended that long after it may start. Default: never." placeholder:"DURATION"`
 }
 
 // submitted is a job as submit prints it.
@@ -28,7 +39,8 @@ type submitted struct {
 // Run submits a job and prints it.
 func (c jobSubmitCmd) Run(ctx context.Context, e *env) error {
 	input, err := e.jsonText("--input", c.Input)
-	if err := errors.Join(c.check(), err); err != nil {
+	opts, wrong := c.options()
+	if err := errors.Join(c.check(), wrong, err); err != nil {
 		return err
 	}
 	eng, shut, err := e.connect(ctx, engine.Options{})
@@ -36,7 +48,7 @@ func (c jobSubmitCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer shut()
-	job, err := eng.Submit(ctx, c.Kind, input, engine.SubmitOptions{ID: c.ID, Queue: c.Queue})
+	job, err := eng.Submit(ctx, c.Kind, input, opts)
 	if err != nil {
 		return err
 	}
@@ -90,4 +102,37 @@ func (c jobSubmitCmd) check() error {
 		errs = append(errs, usage(name.Check("queue", c.Queue)))
 	}
 	return errors.Join(errs...)
+}
+
+// options returns what the flags say about the job.
+func (c jobSubmitCmd) options() (engine.SubmitOptions, error) {
+	at, err := c.at()
+	err = errors.Join(
+		notNegative("--delay", c.Delay), err,
+		notNegative("--queue-timeout", c.QueueTimeout), notNegative("--deadline", c.Deadline), c.retryFlags.check(),
+	)
+	opts := engine.SubmitOptions{
+		ID: c.ID, Queue: c.Queue, MaxAttempts: c.attempts(),
+		Delay: c.Delay, At: at, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline,
+	}
+	if len(c.Retry) > 0 {
+		policy := c.policy()
+		opts.Retry = &policy
+	}
+	return opts, usage(err)
+}
+
+// at reads the time at which a job may start.
+func (f timeFlags) at() (time.Time, error) {
+	if f.At == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, f.At)
+	switch {
+	case err != nil:
+		return at, fmt.Errorf("--at %q is no time: write it like 2026-12-24T18:00:00Z", f.At)
+	case f.Delay != 0:
+		return at, errors.New("there is both --delay and --at: use one of them")
+	}
+	return at, nil
 }

@@ -22,6 +22,8 @@ type workerCmd struct {
 	Queue   []string          `sep:"none" help:"Queue to take jobs from. May be repeated. Default: those of the kinds." placeholder:"QUEUE"`
 	Timeout time.Duration     `help:"How long one attempt may take. Default: for ever." placeholder:"DURATION"`
 	Grace   time.Duration     `help:"How long a command may take to end after SIGTERM." default:"5s"`
+	NoOwner bool              `help:"Never be the owner, which fires timers, judges dead nodes and looks after jobs: a worker is, while nobody serves."`
+	retryFlags
 }
 
 // storeGrace is how much longer than its commands a worker may take to end, to
@@ -40,7 +42,7 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer shut()
-	worker, err := eng.Worker(engine.WorkerOptions{Slots: c.Slots, Queues: c.Queue, Grace: c.Grace + storeGrace}, defs...)
+	worker, err := eng.Worker(engine.WorkerOptions{Slots: c.Slots, Queues: c.Queue, Grace: c.Grace + storeGrace, NoOwner: c.NoOwner}, defs...)
 	if err != nil {
 		return err
 	}
@@ -71,7 +73,7 @@ func (c workerCmd) check() error {
 	if c.Grace <= 0 {
 		errs = append(errs, fmt.Errorf("--grace is %v: use a positive one", c.Grace))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.retryFlags.check())...)
 }
 
 // warn tells of kinds whose jobs wait, by default, where this worker does not
@@ -87,6 +89,7 @@ func (c workerCmd) warn(log *slog.Logger) {
 
 // definitions returns a job for each --exec.
 func (c workerCmd) definitions(programs *programs) ([]engine.Definition, error) {
+	opts := engine.JobOptions{Timeout: c.Timeout, MaxAttempts: c.attempts(), Retry: c.policy()}
 	var defs []engine.Definition
 	var errs []error
 	seen := map[string]bool{}
@@ -105,7 +108,7 @@ func (c workerCmd) definitions(programs *programs) ([]engine.Definition, error) 
 			errs = append(errs, fmt.Errorf("--exec: %w", err))
 		}
 		p := program{line: line, grace: c.Grace, running: programs}
-		defs = append(defs, engine.NewJob[json.RawMessage, json.RawMessage](kind, p.handle, engine.JobOptions{Timeout: c.Timeout}))
+		defs = append(defs, engine.NewJob[json.RawMessage, json.RawMessage](kind, p.handle, opts))
 	}
 	return defs, errors.Join(errs...)
 }
