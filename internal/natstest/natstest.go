@@ -25,10 +25,23 @@ func init() { ats.Register() }
 // t.Parallel, and clients must connect in process: sockets stop the clock.
 func Bubble(t *testing.T, f func(t *testing.T, srv *server.Server)) {
 	t.Helper()
+	mustBeAlone(t)
 	dir := t.TempDir()
 	emptyTimerPool()
 	t.Cleanup(emptyTimerPool)
 	synctest.Test(t, func(t *testing.T) { f(t, Start(t, dir)) })
+}
+
+// mustBeAlone fails a test that is parallel, or becomes so: the NATS client's
+// timers would change bubbles, which ends the process.
+func mustBeAlone(t *testing.T) {
+	t.Helper()
+	defer func() {
+		if recover() != nil {
+			t.Fatal("natstest: a test with a virtual clock cannot be parallel: remove t.Parallel")
+		}
+	}()
+	t.Setenv("MILLRACE_VIRTUAL_CLOCK", "1") // what package testing refuses parallel tests
 }
 
 // Start runs a JetStream server that keeps its data in dir until the test ends.
