@@ -1,0 +1,471 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/natstest"
+)
+
+var (
+	seeds = flag.Int("seeds", 0, "how many random programs TestRandom runs; 0 means 200, or 20 with the race detector")
+	seed  = flag.Uint64("seed", 0, "the one random program that TestRandom runs again")
+)
+
+// Random programs: jobs of all sorts are submitted, cancelled and deleted while
+// processes die, freeze and are cut off, answers get lost, the owner's key is
+// deleted, streams are purged and NATS restarts. Then the world is whole again,
+// and every job has ended as the model allows. A program is made of its seed; how
+// its goroutines interleave is not, so one that failed may need a few tries.
+func TestRandom(t *testing.T) {
+	first, many := uint64(1), *seeds
+	if many == 0 {
+		if many = 200; raceDetector {
+			many = 20
+		}
+	}
+	if *seed > 0 {
+		first, many = *seed, 1
+	}
+	for s := first; s < first+uint64(many); s++ {
+		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
+			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+				w := &random{T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}}
+				w.run()
+				if t.Failed() {
+					t.Logf("again: go test ./engine -run TestRandom -seed %d", s)
+				}
+			})
+		})
+	}
+}
+
+// random is the world of one program, and the model of its jobs.
+type random struct {
+	*testing.T
+	srv     *server.Server
+	rng     *rand.Rand
+	client  *process
+	nodes   []*randomNode
+	stories []string // what was done, for who reads a failure
+
+	mu     sync.Mutex
+	jobs   map[string]*randomJob
+	starts map[string]string // job and attempt → node
+}
+
+// randomJob is what the model knows of a job.
+type randomJob struct {
+	id        string
+	what      string // see work
+	fails     int    // attempts that fail, the first ones
+	limit     int    // failures that end it
+	due       time.Time
+	limited   bool // by a deadline or a time to start
+	cancel    bool // somebody asked for its end
+	cancelled bool // and was told that it has come
+	deleted   bool
+	ends      int
+	was       bool // at its end, when it was seen last
+}
+
+// randomNode is a process that runs jobs and stands for owner, now and then.
+type randomNode struct {
+	id   string
+	life *process
+	stop func() error
+}
+
+func (w *random) run() {
+	w.client = start(w, w.srv, "client", w.unlucky(200))
+	witness := start(w, w.srv, "witness", nil)
+	w.watch(witness.Engine)
+	for i := range 3 {
+		n := &randomNode{id: string(rune('a' + i))}
+		w.nodes = append(w.nodes, n)
+		w.begin(n)
+	}
+	for range 30 {
+		time.Sleep(time.Duration(w.rng.IntN(2500)) * time.Millisecond)
+		w.step()
+	}
+	for _, n := range w.nodes {
+		if n.life == nil {
+			w.begin(n)
+		}
+		n.life.link.Thaw()
+		n.life.link.Up()
+	}
+	w.check(witness)
+}
+
+// step does one thing.
+func (w *random) step() {
+	switch n := w.nodes[w.rng.IntN(len(w.nodes))]; w.rng.IntN(24) {
+	default:
+		for range 1 + w.rng.IntN(8) {
+			w.submit()
+		}
+	case 0, 1, 2:
+		w.cancel()
+	case 3:
+		w.delete()
+	case 4, 5, 6, 7:
+		w.kill(n)
+	case 8, 9:
+		w.note("cut %s", n.id)
+		w.whileUp(n, func(l *natstest.Link) { l.Cut() })
+	case 10, 11:
+		away := time.Duration(w.rng.IntN(20)) * time.Second
+		w.note("freeze %s for %v", n.id, away)
+		w.whileUp(n, func(l *natstest.Link) { l.Freeze(); time.Sleep(away); l.Thaw() })
+	case 12, 13:
+		away := time.Duration(w.rng.IntN(20)) * time.Second
+		w.note("take %s off for %v", n.id, away)
+		w.whileUp(n, func(l *natstest.Link) { l.Down(); time.Sleep(away); l.Up() })
+	case 14:
+		w.restart()
+	case 15:
+		w.note("delete the owner's key")
+		leases, err := jetStream(w, w.client.nc).KeyValue(w.Context(), "mr_default_leases")
+		if err == nil {
+			_ = leases.Delete(w.Context(), "owner") // which may not be there
+		}
+	case 16:
+		stream := []string{"mr_default_work", "mr_default_timers"}[w.rng.IntN(2)]
+		w.note("purge %s", stream)
+		if s, err := jetStream(w, w.client.nc).Stream(w.Context(), stream); err == nil {
+			_ = s.Purge(w.Context()) // the connection may have been cut just now
+		}
+	}
+}
+
+func (w *random) note(format string, args ...any) {
+	w.stories = append(w.stories, time.Now().Format("04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+func (w *random) whileUp(n *randomNode, do func(*natstest.Link)) {
+	if n.life != nil {
+		do(n.life.link)
+	}
+}
+
+// unlucky breaks one of n writes.
+func (w *random) unlucky(n int) func(natstest.Write) natstest.Fault {
+	rng := rand.New(rand.NewPCG(w.rng.Uint64(), 0))
+	return func(wr natstest.Write) natstest.Fault {
+		switch draw := rng.IntN(3 * n); {
+		case draw == 0 && wr.Reply != "":
+			return natstest.LoseAnswer
+		case draw == 1:
+			return natstest.CutBefore
+		case draw == 2 && wr.Reply != "":
+			return natstest.CutAfter
+		}
+		return natstest.Pass
+	}
+}
+
+// begin starts a process for a node: under the ID that it had, or another.
+func (w *random) begin(n *randomNode) {
+	if w.rng.IntN(2) == 0 {
+		n.id += "x"
+	}
+	w.note("start %s", n.id)
+	link := natstest.NewLink(w, w.srv, w.unlucky(100), jobWrites, workWrites, "mr.default.timer.>", "$JS.ACK.mr_default_work.>",
+		"$JS.API.STREAM.MSG.DELETE.>", "$JS.API.STREAM.PURGE.>", "$KV.mr_default_nodes.>", "$KV.mr_default_leases.>")
+	p := &process{t: w, link: link}
+	p.nc = link.Connect(w, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	var err error
+	for range 60 { // its first requests may be unlucky
+		if p.Engine, err = engine.Connect(w.Context(), p.nc, engine.Options{Node: n.id, Logger: slog.New(slog.DiscardHandler)}); err == nil {
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(p.Engine.Close)
+	n.life, n.stop = p, p.run(engine.WorkerOptions{Slots: 5, Grace: time.Second}, w.job())
+}
+
+// kill ends a process without a word, and sometimes with one; later, or at once,
+// another one starts.
+func (w *random) kill(n *randomNode) {
+	if n.life == nil {
+		w.begin(n)
+		return
+	}
+	if w.rng.IntN(3) > 0 {
+		w.note("kill %s", n.id)
+		n.life.link.Down()
+	} else {
+		w.note("stop %s", n.id)
+	}
+	_ = n.stop() // who is dead cannot store outcomes
+	n.life.link.Down()
+	n.life = nil
+	if w.rng.IntN(2) == 0 {
+		w.begin(n)
+	}
+}
+
+// restart ends the server and starts it again on its store.
+func (w *random) restart() {
+	away := time.Duration(w.rng.IntN(10)) * time.Second
+	w.note("restart NATS after %v", away)
+	dir := filepath.Dir(w.srv.StoreDir())
+	w.srv.Shutdown()
+	w.srv.WaitForShutdown()
+	time.Sleep(away)
+	w.srv = natstest.Start(w, dir)
+	w.client.link.Reroute(w.srv)
+	for _, n := range w.nodes {
+		w.whileUp(n, func(l *natstest.Link) { l.Reroute(w.srv) })
+	}
+}
+
+// job does what its input says, and notes that it does.
+func (w *random) job() *engine.Job[string, string] {
+	return engine.NewJob("job", func(ctx context.Context, _ string) (string, error) {
+		cur := engine.JobFrom(ctx)
+		j := w.started(cur)
+		if j == nil {
+			return "", nil
+		}
+		switch {
+		case cur.Attempt <= j.fails && j.what == "snooze":
+			return "", engine.Snooze(time.Second)
+		case cur.Attempt <= j.fails:
+			return "", errors.New("boom")
+		case j.what == "long":
+			select {
+			case <-ctx.Done():
+				return "", context.Cause(ctx)
+			case <-time.After(7 * time.Second):
+			}
+		case j.what == "stubborn":
+			time.Sleep(9 * time.Second)
+		}
+		return "done", nil
+	}, engine.JobOptions{Retry: engine.Retry{Delay: 2 * time.Second, Factor: 1}})
+}
+
+// started notes the start of a handler, and finds what must not be.
+func (w *random) started(cur engine.Current) *randomJob {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	j, key := w.jobs[cur.ID], fmt.Sprintf("%s attempt %d", cur.ID, cur.Attempt)
+	switch other, again := w.starts[key]; {
+	case j == nil:
+		w.Errorf("%s was started, and nobody submitted it", key)
+	case again && !j.deleted:
+		w.Errorf("%s was started on %s and on %s", key, other, cur.Node)
+	case time.Now().Before(j.due):
+		w.Errorf("%s was started %v early", key, time.Until(j.due))
+	case j.cancelled:
+		w.Errorf("%s was started after it was cancelled", key)
+	}
+	w.starts[key] = cur.Node
+	return j
+}
+
+// submit submits a new job of some sort. The client asks until it is told.
+func (w *random) submit() {
+	j := &randomJob{limit: 1000, what: []string{"", "", "long", "stubborn", "fail", "fail", "snooze"}[w.rng.IntN(7)]}
+	opts := engine.SubmitOptions{ID: fmt.Sprint(len(w.jobs)), MaxAttempts: j.limit}
+	j.id = "job." + opts.ID
+	switch {
+	case j.what == "fail" && w.rng.IntN(3) == 0:
+		j.fails, j.limit = 1000, 1+w.rng.IntN(3)
+		opts.MaxAttempts = j.limit
+	case j.what == "fail" || j.what == "snooze":
+		j.fails = 1 + w.rng.IntN(2)
+	}
+	switch w.rng.IntN(6) {
+	case 0:
+		j.due = time.Now().Add(time.Duration(w.rng.IntN(10)) * time.Second)
+		opts.At = j.due
+	case 1:
+		j.limited, opts.QueueTimeout = true, time.Duration(1+w.rng.IntN(10))*time.Second
+	case 2:
+		j.limited, opts.Deadline = true, time.Duration(1+w.rng.IntN(10))*time.Second
+	}
+	w.mu.Lock()
+	w.jobs[j.id] = j
+	w.mu.Unlock()
+	w.insist(func(ctx context.Context) error {
+		_, err := w.job().Submit(ctx, w.client.Engine, j.what, opts)
+		return err
+	})
+}
+
+// pick returns some job, or nil.
+func (w *random) pick() *randomJob {
+	if len(w.jobs) == 0 {
+		return nil
+	}
+	return w.jobs[fmt.Sprintf("job.%d", w.rng.IntN(len(w.jobs)))]
+}
+
+func (w *random) cancel() {
+	j := w.pick()
+	if j == nil {
+		return
+	}
+	w.mu.Lock()
+	j.cancel = true
+	w.mu.Unlock()
+	w.insist(func(ctx context.Context) error {
+		info, err := w.client.Cancel(ctx, j.id)
+		if err == nil && info.State == "cancelled" {
+			w.mu.Lock()
+			j.cancelled = true
+			w.mu.Unlock()
+		}
+		if err != nil && !errors.Is(err, engine.ErrNotFound) && !strings.Contains(err.Error(), "cannot cancel while") {
+			return err
+		}
+		return nil
+	})
+}
+
+func (w *random) delete() {
+	j := w.pick()
+	if j == nil {
+		return
+	}
+	w.insist(func(ctx context.Context) error {
+		err := w.client.Delete(ctx, j.id)
+		if err == nil {
+			w.mu.Lock()
+			j.deleted = true
+			w.mu.Unlock()
+		}
+		if errors.Is(err, engine.ErrNotEnded) || errors.Is(err, engine.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+}
+
+// insist does something until it succeeds.
+func (w *random) insist(do func(context.Context) error) {
+	w.Helper()
+	var err error
+	for range 60 {
+		ctx, cancel := context.WithTimeout(w.Context(), 10*time.Second)
+		err = do(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	w.Errorf("the client was not served for a minute: %v", err)
+}
+
+// watch counts how often each job comes to its end, by the revisions that are
+// seen.
+func (w *random) watch(eng *engine.Engine) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err := eng.Watch(ctx, engine.ListOptions{}, func(info engine.JobInfo) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			j := w.jobs[info.ID]
+			if j == nil {
+				return
+			}
+			if info.Ended() && !j.was {
+				j.ends++
+			}
+			j.was = info.Ended()
+		})
+		if err != nil {
+			w.Errorf("watch: %v", err)
+		}
+	}()
+	w.Cleanup(func() { cancel(); <-done })
+	time.Sleep(time.Second)
+}
+
+// check waits until all jobs have ended, and compares them with the model.
+func (w *random) check(witness *process) {
+	if witness.link.Reroute(w.srv); w.client != nil {
+		w.client.link.Up()
+	}
+	limit := time.Now().Add(10 * time.Minute)
+	for id, j := range w.jobs {
+		ctx, cancel := context.WithDeadline(w.Context(), limit)
+		info, err := witness.Wait(ctx, id)
+		cancel()
+		if errors.Is(err, engine.ErrNotFound) && j.deleted {
+			continue
+		}
+		if why := w.wrong(j, info); err != nil || why != "" {
+			w.Errorf("%s (%+v) is wrong: %v %s: %+v", id, *j, err, why, info)
+		}
+	}
+	time.Sleep(2 * time.Minute)
+	synctest.Wait()
+	for _, stream := range []string{"mr_default_work", "mr_default_timers"} {
+		if n := streamInfo(w, witness.nc, stream).State.Msgs; n != 0 {
+			w.Errorf("%d messages are left in %s", n, stream)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, j := range w.jobs {
+		if j.ends > 1 {
+			w.Errorf("%s ended %d times", id, j.ends)
+		}
+	}
+	if w.Failed() {
+		w.Log(strings.Join(w.stories, "\n"))
+	}
+}
+
+// wrong says what the model does not allow about how a job ended.
+func (w *random) wrong(j *randomJob, info engine.JobInfo) string {
+	succeeded := slices.DeleteFunc(outcomes(info), func(o string) bool { return o != "succeeded" })
+	var code string
+	if info.Error != nil {
+		code = info.Error.Code
+	}
+	switch {
+	case info.State == "succeeded" && (len(succeeded) != 1 || info.Attempt <= j.fails):
+		return "it succeeded too soon, or more than once"
+	case info.State != "succeeded" && len(succeeded) > 0:
+		return "a success was not its end"
+	case info.State == "cancelled" && !j.cancel:
+		return "nobody cancelled it"
+	case j.cancelled && info.State != "cancelled":
+		return "it was cancelled"
+	case info.State == "failed" && (code == "deadline" || code == "queue_timeout") && !j.limited:
+		return "it had no limit"
+	case info.State == "failed" && code != "deadline" && code != "queue_timeout" && info.Failures != j.limit:
+		return "it had failures left"
+	case info.State == "succeeded" && info.Failures > j.limit:
+		return "it had no failures left"
+	}
+	return ""
+}
