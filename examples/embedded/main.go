@@ -57,8 +57,6 @@ func shout(ctx context.Context, dir, text string) (string, error) {
 		return "", err
 	}
 	defer eng.Close()
-	defer start(ctx, eng.Serve)() // judges dead nodes, runs stored triggers
-
 	worker, err := eng.Worker(engine.WorkerOptions{Slots: 10}, Shout)
 	if err != nil {
 		return "", err

@@ -36,7 +36,7 @@ func Handlers() []engine.Definition {
 	return []engine.Definition{
 		engine.NewJob("order.fulfil", fulfil),
 		engine.NewJob("mail.confirm", confirm),
-		engine.NewJob("payment.book", book),
+		engine.NewJob("payment.book", book, engine.JobOptions{Retry: engine.Retry{Delay: 300 * time.Millisecond}}),
 		engine.NewJob("stock.return", restock),
 	}
 }
@@ -77,7 +77,7 @@ type Payment struct {
 	Bank   string  `json:"bank"`
 }
 
-// book fails once for payments from one bank: the engine tries again.
+// book fails once for payments from one bank: the engine tries again, soon.
 func book(ctx context.Context, p Payment) (string, error) {
 	if err := work(ctx, 200*time.Millisecond); err != nil {
 		return "", err
