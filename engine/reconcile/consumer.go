@@ -37,7 +37,7 @@ func (g *round) tend(ctx context.Context, queue string) (held int, err error) {
 	info := c.CachedInfo()
 	cur := consumer{
 		created: info.Created, delivered: info.Delivered.Consumer,
-		stalled: info.NumPending > 0 && info.NumWaiting > 0 && !info.Paused,
+		stalled: info.NumPending > 0 && info.NumWaiting > 0 && !info.Paused && !full(info),
 	}
 	last := g.consumers[queue]
 	g.consumers[queue] = cur
@@ -49,6 +49,12 @@ func (g *round) tend(ctx context.Context, queue string) (held int, err error) {
 		return 0, fmt.Errorf("reconcile: delete the consumer of queue %s: %w", queue, err)
 	}
 	return 0, g.serve(ctx, queue)
+}
+
+// full reports whether a consumer may not deliver more before something is
+// acknowledged.
+func full(info *jetstream.ConsumerInfo) bool {
+	return info.Config.MaxAckPending > 0 && info.NumAckPending >= info.Config.MaxAckPending
 }
 
 // serve makes the consumer of a queue.

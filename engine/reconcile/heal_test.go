@@ -1,7 +1,6 @@
 package reconcile_test
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -147,82 +146,4 @@ func TestNodeDiesBeforeTimer(t *testing.T) {
 			t.Error("the job was not offered when it was due")
 		}
 	})
-}
-
-// mixed submits n jobs of each kind that waits for something: pending ones, those
-// for soon, those for later, and those with limits.
-func (w *world) mixed(n int) []string {
-	now := time.Now()
-	ids := w.submit(n, "pending", nil)
-	later := func(least, most time.Duration) func(*machine.Job) {
-		return func(j *machine.Job) {
-			j.State = machine.Scheduled
-			j.Due = machine.Millisecond(now.Add(least + rand.N(most-least)))
-		}
-	}
-	ids = append(ids, w.submit(n, "soon", later(time.Second, 20*time.Second))...)
-	ids = append(ids, w.submit(n, "later", later(time.Minute, 2*time.Minute))...)
-	return append(ids, w.submit(n, "limited", func(j *machine.Job) {
-		j.Deadline = machine.Millisecond(now.Add(time.Hour + rand.N(time.Hour)))
-	})...)
-}
-
-// Streams and consumers are destroyed, with or without anybody who runs the jobs.
-func TestDamage(t *testing.T) {
-	damages := map[string]func(w *world){
-		"work purged":   func(w *world) { w.purge(ns.WorkStream()) },
-		"timers purged": func(w *world) { w.purge(ns.TimerStream()) },
-		"consumer deleted": func(w *world) {
-			if err := w.js.DeleteConsumer(w.Context(), ns.WorkStream(), "q"); err != nil {
-				w.Fatal(err)
-			}
-		},
-		"all of it": func(w *world) {
-			w.purge(ns.WorkStream())
-			w.purge(ns.TimerStream())
-			if err := w.js.DeleteConsumer(w.Context(), ns.WorkStream(), "q"); err != nil {
-				w.Fatal(err)
-			}
-		},
-	}
-	for name, damage := range damages {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(_ *testing.T, w *world) { testDamage(w, damage) })
-		})
-	}
-}
-
-func testDamage(w *world, damage func(*world)) {
-	const n = 250
-	w.fire()
-	w.own("owner")
-	if err := w.Work.Serve(w.Context(), "q", lease); err != nil {
-		w.Fatal(err)
-	}
-	time.Sleep(time.Minute)
-	ids := w.mixed(n)
-	time.Sleep(15 * time.Second)
-	damage(w)
-	time.Sleep(soon)
-	pending, soon, later, limited := ids[:n], ids[n:2*n], ids[2*n:3*n], ids[3*n:]
-	for name, list := range map[string][]string{"pending": pending, "due": soon, "limited": limited} {
-		if got := w.items(list...); got != n {
-			w.Errorf("%d of %d %s jobs have items", got, n, name)
-		}
-	}
-	timers := w.subjects(ns.TimerStream(), ">")
-	w.Log(len(timers), "timers at", time.Now().Unix()/60, timers)
-	for _, id := range append(later, limited...) {
-		j := must(w.Get(w.Context(), id))(w).Value
-		for _, t := range j.Timers() {
-			if timers[ns.TimerSubject(t.At, streams.Purpose(t.Purpose), "q", id[2:])] == 0 {
-				w.Errorf("job %s has no timer %s", id, t.Purpose)
-			}
-		}
-	}
-	if _, err := w.js.Consumer(w.Context(), ns.WorkStream(), "q"); err != nil {
-		w.Errorf("consumer: %v", err)
-	}
-	w.work("a", succeed(time.Second))
-	w.within(10*time.Minute, "all jobs have ended", func() bool { return w.states(ids)[machine.Succeeded] == len(ids) })
 }

@@ -106,7 +106,7 @@ func (x *index) delete(name string, hash uint64) {
 }
 
 // count adds an entry to the tallies, or takes it away. The caller holds the lock.
-func (x *index) count(q *queue, e entry, n int) {
+func (x *index) count(q *queue, e entry, n int32) {
 	q.due.add(e.due, n)
 	for _, at := range [...]uint32{e.due, e.startBy, e.deadline} {
 		x.timers.add(at, n)
@@ -192,20 +192,20 @@ func seconds(ms int64) uint32 { return uint32((ms + 999) / 1000) }
 // tally counts times, and tells how many of them are to come.
 type tally struct {
 	now uint32
-	at  map[uint32]int // how many there are of each time after now
-	n   int            // the sum of them
+	at  map[uint32]int32 // how many there are of each time after now
+	n   int              // the sum of them
 }
 
 func newTally(now time.Time) tally {
-	return tally{now: uint32(now.Unix()), at: make(map[uint32]int)}
+	return tally{now: uint32(now.Unix()), at: make(map[uint32]int32)}
 }
 
 // add adds a time n times. What is over is neither counted nor taken away.
-func (t *tally) add(at uint32, n int) {
+func (t *tally) add(at uint32, n int32) {
 	if at <= t.now {
 		return
 	}
-	t.n += n
+	t.n += int(n)
 	if t.at[at] += n; t.at[at] == 0 {
 		delete(t.at, at)
 	}
@@ -217,7 +217,7 @@ func (t *tally) after(now time.Time) int {
 		t.now = second
 		for at, n := range t.at {
 			if at <= second {
-				t.n -= n
+				t.n -= int(n)
 				delete(t.at, at)
 			}
 		}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -52,7 +52,8 @@ type world struct {
 	*testing.T
 	srv *server.Server
 	*process
-	js jetstream.JetStream
+	js    jetstream.JetStream
+	links []*natstest.Link // all that there are
 }
 
 // bubble runs f in a bubble in which a namespace is ready.
@@ -75,7 +76,22 @@ func newWorld(t *testing.T, srv *server.Server) *world {
 
 // link is the network of one process.
 func (w *world) link() *natstest.Link {
-	return natstest.NewLink(w, w.srv, nil, "$KV.>")
+	link := natstest.NewLink(w, w.srv, nil, "$KV.>")
+	w.links = append(w.links, link)
+	return link
+}
+
+// restart stops the server and starts it again after a while.
+func (w *world) restart(away time.Duration) {
+	w.Helper()
+	dir := filepath.Dir(w.srv.JetStreamConfig().StoreDir)
+	w.srv.Shutdown()
+	w.srv.WaitForShutdown()
+	time.Sleep(away)
+	w.srv = natstest.Start(w, dir)
+	for _, link := range w.links {
+		link.Reroute(w.srv)
+	}
 }
 
 func publisher(t testing.TB, link *natstest.Link) *publish.Publisher {
@@ -266,6 +282,15 @@ func (w *world) purge(stream string) {
 	}
 }
 
+// purgeSubject deletes the messages of a stream on a subject.
+func (w *world) purgeSubject(stream, subject string) {
+	w.Helper()
+	s := must(w.js.Stream(w.Context(), stream))(w)
+	if err := s.Purge(w.Context(), jetstream.WithPurgeSubject(subject)); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // states counts some jobs by their state.
 func (w *world) states(ids []string) map[machine.State]int {
 	w.Helper()
@@ -297,5 +322,3 @@ func (w *world) within(limit time.Duration, what string, ok func() bool) {
 	}
 	w.Logf("after %v: %s", time.Since(start).Round(time.Millisecond), what)
 }
-
-func sorted[K ~string](m map[K]int) []K { return slices.Sorted(maps.Keys(m)) }
