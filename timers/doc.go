@@ -6,6 +6,11 @@
 //	Stand     who is the owner                            owner.go, candidate.go
 //	Run       fires what is due                           run.go, load.go, fire.go
 //
+// A deputy is a candidate that stands only while no node serves. Candidates hear
+// the republished leases, so a thousand of them cost the server no consumer. Of a
+// timer the owner keeps when it is due and where it is stored, 16 bytes (heap.go),
+// and reads the rest when it fires.
+//
 // Start reading at [Stand], then at [Run].
 //
 // # What is promised
