@@ -21,8 +21,12 @@ func TestHealedFields(t *testing.T) {
 		"some": {
 			engine.Healed{Looked: 9, Consumers: 1, Healed: map[store.Lack]int{store.LackItem: 2, store.LackTimer: 3, store.LackRemoval: 1, store.LackExpiry: 4}},
 			[]field{
-				{"jobs looked at", "9"}, {"items offered again", "2"}, {"timers set again", "3"}, {"expiries set", "4"},
-				{"removals completed", "1"}, {"consumers made again", "1"},
+				{"jobs looked at", "9"},
+				{"items offered again", "2"},
+				{"timers set again", "3"},
+				{"expiries set", "4"},
+				{"removals completed", "1"},
+				{"consumers made again", "1"},
 			},
 		},
 	} {
