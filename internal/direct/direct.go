@@ -70,19 +70,17 @@ func (g Get) Page(ctx context.Context, nc *nats.Conn, stream string, got func(Me
 		return 0, false, err
 	}
 	inbox := nc.NewInbox()
-	sub, err := nc.SubscribeSync(inbox)
+	msgs := make(chan *nats.Msg, max(1024, g.Batch)+1) // all that one request can bring
+	sub, err := nc.ChanSubscribe(inbox, msgs)
 	if err != nil {
 		return 0, false, err
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
-	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return 0, false, err
-	}
 	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, request); err != nil {
 		return 0, false, err
 	}
 	for {
-		msg, err := nextMsg(ctx, sub)
+		msg, err := nextMsg(ctx, msgs)
 		if err != nil {
 			return 0, false, err
 		}
@@ -115,17 +113,18 @@ func (g Get) end(status string, msg *nats.Msg, last uint64) (uint64, bool, error
 	return 0, false, fmt.Errorf("status %s %s", status, description)
 }
 
-func nextMsg(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
+func nextMsg(ctx context.Context, msgs <-chan *nats.Msg) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, Patience, nats.ErrTimeout)
 	defer cancel()
-	msg, err := sub.NextMsgWithContext(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
+	select {
+	case msg := <-msgs:
+		if msg.Header.Get("Status") == "503" {
+			return nil, jetstream.ErrNoStreamResponse
+		}
+		return msg, nil
+	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case errors.Is(err, nats.ErrNoResponders):
-		return nil, jetstream.ErrNoStreamResponse
 	}
-	return msg, err
 }
 
 // parse reads one message.
