@@ -6,16 +6,13 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/millrace/millrace/engine/store"
-	"github.com/millrace/millrace/internal/name"
 )
 
 // grace is how long after its due time a job may lack both its timer and its
 // item: one that was claimed then shows only when the reader gets there.
 const grace = 10 * time.Second
 
-// index is what the reader remembers of the jobs that have not ended: some 60
+// index is what the reader remembers of the jobs that have not ended: 60 to 90
 // bytes for each. It is behind the truth by the reader's lag, so it only tells
 // where to look. It is safe for concurrent use.
 type index struct {
@@ -52,19 +49,19 @@ func newIndex(now time.Time) *index {
 	return &index{seed: maphash.MakeSeed(), queues: make(map[string]*queue), timers: newTally(now)}
 }
 
+// entryOf returns what is remembered of a record.
+func entryOf(r record) entry {
+	return entry{sequence: r.sequence, due: seconds(r.Due), startBy: seconds(r.StartBy), deadline: seconds(r.Deadline)}
+}
+
 // put remembers a job that has not ended, in the place of what it was before.
-func (x *index) put(id string, sequence uint64, g store.Glance, now time.Time) {
-	queueName, local, err := name.SplitJobID(id)
-	if err != nil {
-		return // nothing of ours
-	}
-	e := entry{sequence: sequence, due: seconds(g.Due), startBy: seconds(g.StartBy), deadline: seconds(g.Deadline)}
+func (x *index) put(name, local string, e entry, now time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	q := x.queues[queueName]
+	q := x.queues[name]
 	if q == nil {
 		q = &queue{jobs: make(map[uint64]entry), due: newTally(now.Add(-grace))}
-		x.queues[strings.Clone(queueName)] = q
+		x.queues[strings.Clone(name)] = q
 	}
 	hash := maphash.String(x.seed, local)
 	x.count(q, q.jobs[hash], -1)
@@ -73,14 +70,10 @@ func (x *index) put(id string, sequence uint64, g store.Glance, now time.Time) {
 }
 
 // drop forgets a job.
-func (x *index) drop(id string) {
-	queueName, local, err := name.SplitJobID(id)
-	if err != nil {
-		return
-	}
+func (x *index) drop(name, local string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.delete(queueName, maphash.String(x.seed, local))
+	x.delete(name, maphash.String(x.seed, local))
 }
 
 // forget forgets an entry, unless the job has been read again meanwhile.

@@ -1,26 +1,20 @@
 package reconcile
 
 import (
-	"fmt"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
-	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 )
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // model is what an index should remember, in the plainest way.
-type model map[string]modelJob
-
-type modelJob struct {
-	sequence uint64
-	store.Glance
-}
+type model map[string]record
 
 // Whatever is read, the index counts as a plain list of the jobs would.
 func TestIndexCounts(t *testing.T) {
@@ -34,11 +28,13 @@ func TestIndexCounts(t *testing.T) {
 			id := ids.Draw(t, "id")
 			switch rapid.SampledFrom([]string{"put", "put", "drop", "forget", "wait"}).Draw(t, "step") {
 			case "put":
-				g := store.Glance{State: machine.Scheduled, Due: at.Draw(t, "due"), StartBy: at.Draw(t, "start by"), Deadline: at.Draw(t, "deadline")}
-				x.put(id, sequence+1, g, now)
-				m[id] = modelJob{sequence + 1, g}
+				rec := record{sequence: sequence + 1, Glance: store.Glance{
+					Due: at.Draw(t, "due"), StartBy: at.Draw(t, "start by"), Deadline: at.Draw(t, "deadline"),
+				}}
+				x.put(id[:1], id[2:], entryOf(rec), now)
+				m[id] = rec
 			case "drop":
-				x.drop(id)
+				x.drop(id[:1], id[2:])
 				delete(m, id)
 			case "forget":
 				for _, r := range x.pick(id[:1], 1, func(entry) bool { return true }) {
@@ -92,7 +88,7 @@ func TestIndexPick(t *testing.T) {
 	t.Parallel()
 	x := newIndex(noon)
 	for i := range 10000 {
-		x.put(fmt.Sprint("q.", i), uint64(i+1), store.Glance{State: machine.Pending}, noon)
+		x.put("q", strconv.Itoa(i), entry{sequence: uint64(i + 1)}, noon)
 	}
 	seen := map[uint64]bool{}
 	for range 20 {
@@ -121,11 +117,11 @@ func BenchmarkIndex(b *testing.B) {
 			x := newIndex(noon)
 			b.ResetTimer()
 			for i := range b.N {
-				g := store.Glance{State: machine.Pending}
+				e := entry{sequence: uint64(i)}
 				if kind == "scheduled" {
-					g.Due = noon.Add(time.Duration(i) * time.Second).UnixMilli()
+					e.due = seconds(noon.Add(time.Duration(i) * time.Second).UnixMilli())
 				}
-				x.put(fmt.Sprintf("queue.01234567-89ab-cdef-0123-%012d", i), uint64(i), g, noon)
+				x.put("q", strconv.Itoa(i), e, noon)
 			}
 			b.StopTimer()
 			b.ReportMetric(float64(heap()-before)/float64(b.N), "heap-B/job")

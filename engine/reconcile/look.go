@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,17 +15,15 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// atOnce bounds how many jobs are looked for or healed at the same time. A node
-// that is frozen takes two seconds to not answer for one.
-const atOnce = 256
-
-// verdict is what is known of a job while it is looked at.
-type verdict int
-
 const (
-	fine     verdict = iota
-	needItem         // fine if it has an item
-	suspect          // it may lack something, or has to be told something
+	// batch is how many records are checked together: the most that
+	// [streams.Work.Has] takes.
+	batch = 1024
+	// atOnce bounds how many jobs are looked for or healed at the same time. A
+	// node that is frozen takes two seconds to not answer for one.
+	atOnce = 256
+	// warnEvery bounds how often the log says that something failed.
+	warnEvery = time.Minute
 )
 
 // look finds out which of some jobs lack what they need, and makes up for it. It
@@ -35,92 +34,42 @@ func (g *round) look(ctx context.Context, records []record) (healed int) {
 		if ctx.Err() != nil || !g.opts.Owner.Valid() {
 			return healed
 		}
-		suspects, err := g.suspects(ctx, chunk)
-		if err != nil {
-			g.lookLater(ctx, chunk, err)
-			continue
-		}
-		healed += g.heal(ctx, suspects)
+		suspects := g.without(ctx, g.each(ctx, chunk, g.weigh))
+		healed += g.heal(ctx, g.each(ctx, suspects, g.unmoved))
 	}
 	return healed
 }
 
-// lookLater lets jobs be looked at again soon, since something failed.
-func (g *round) lookLater(ctx context.Context, records []record, err error) {
-	for _, rec := range records {
-		g.again[rec.id] = rec
-	}
-	g.fail(ctx, err)
-}
-
-// suspects returns those records whose jobs lacked something while they were
-// stored like that, before and after.
-func (g *round) suspects(ctx context.Context, records []record) ([]record, error) {
-	verdicts := make([]verdict, len(records))
-	err := each(ctx, len(records), func(ctx context.Context, i int) (err error) {
-		verdicts[i], err = g.weigh(ctx, records[i])
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
-	for i, rec := range records {
-		if verdicts[i] == needItem {
-			ids = append(ids, rec.id)
-		}
-	}
-	has, err := g.offered(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	var list []record
-	for i, rec := range records {
-		if verdicts[i] == suspect || verdicts[i] == needItem && !has[rec.id] {
-			list = append(list, rec)
-		}
-	}
-	return g.unmoved(ctx, list)
-}
-
-// offered returns which jobs have an item.
-func (g *round) offered(ctx context.Context, ids []string) (map[string]bool, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	return g.opts.Work.Has(ctx, ids)
-}
-
-// weigh returns what can be told of a job by its record and its timers.
-func (g *round) weigh(ctx context.Context, rec record) (verdict, error) {
+// weigh reports whether a job may lack something, by its record and its timers. It
+// notes whether that can be an item only.
+func (g *round) weigh(ctx context.Context, rec *record) (bool, error) {
+	rec.item = false
 	if !rec.goes() || rec.Cancel {
-		return suspect, nil
+		return true, nil // there is something to do
 	}
 	fired := false
 	for _, t := range rec.timers() {
 		has, err := g.isSet(ctx, t)
 		switch {
 		case err != nil:
-			return fine, err
+			return false, err
 		case has:
 		case t.Purpose == streams.PurposeDue && !t.At.After(g.opts.Clock.Now()):
 			fired = true
 		default:
-			return suspect, nil
+			return true, nil
 		}
 	}
-	if rec.State.Delayed() && !fired {
-		return fine, nil
-	}
-	return needItem, nil
+	rec.item = !rec.State.Delayed() || fired
+	return rec.item, nil
 }
 
 // timers returns the timers that there have to be for a job.
-func (r record) timers() []streams.Timer {
+func (r *record) timers() []streams.Timer {
 	var list []streams.Timer
 	add := func(purpose streams.Purpose, ms int64) {
 		if ms != 0 {
-			queue, local, _ := name.SplitJobID(r.id) // the reader checked it
+			queue, local, _ := name.SplitJobID(r.id) // the reader has done that before
 			list = append(list, streams.Timer{Purpose: purpose, At: time.UnixMilli(ms), Queue: queue, Local: local})
 		}
 	}
@@ -130,65 +79,63 @@ func (r record) timers() []streams.Timer {
 	return list
 }
 
-// unmoved returns those records that are still there.
-func (g *round) unmoved(ctx context.Context, records []record) ([]record, error) {
-	there := make([]bool, len(records))
-	err := each(ctx, len(records), func(ctx context.Context, i int) error {
-		cur, err := g.get(ctx, query{Seq: records[i].sequence})
-		there[i] = err == nil && cur.id == records[i].id
-		if kv.Gone(err) {
-			return nil
+// without returns records without those that may lack an item only, and have one.
+func (g *round) without(ctx context.Context, records []record) (list []record) {
+	var ids []string
+	for _, rec := range records {
+		if rec.item {
+			ids = append(ids, rec.id)
 		}
-		return err
-	})
-	if err != nil {
-		return nil, err
 	}
-	var list []record
-	for i, rec := range records {
-		if there[i] {
+	if len(ids) == 0 {
+		return records
+	}
+	has, err := g.opts.Work.Has(ctx, ids)
+	if err != nil {
+		g.fail(ctx, err)
+	}
+	for _, rec := range records {
+		switch {
+		case rec.item && err != nil:
+			g.again[rec.id] = rec
+		case !rec.item || !has[rec.id]:
 			list = append(list, rec)
 		}
 	}
-	return list, nil
+	return list
+}
+
+// unmoved reports whether a record is still there. Then what its job lacked a
+// moment ago it has lacked for as long as the reader is behind.
+func (g *round) unmoved(ctx context.Context, rec *record) (bool, error) {
+	cur, err := g.get(ctx, query{Seq: rec.sequence})
+	if kv.Gone(err) {
+		return false, nil
+	}
+	return cur.id == rec.id, err
 }
 
 // heal makes up for what jobs lack, and returns how many lacked something.
 func (g *round) heal(ctx context.Context, records []record) (healed int) {
-	type outcome struct {
-		lacks []store.Lack
-		err   error
-	}
-	outcomes := make([]outcome, len(records))
-	_ = each(ctx, len(records), func(ctx context.Context, i int) error { // each has its own error
-		o := &outcomes[i]
-		o.lacks, o.err = g.healOne(ctx, records[i])
-		return nil
-	})
-	var failed error
-	for i, rec := range records {
-		o := outcomes[i]
-		if len(o.lacks) > 0 {
+	var mu sync.Mutex
+	again := g.each(ctx, records, func(ctx context.Context, rec *record) (bool, error) {
+		lacks, err := g.healOne(ctx, rec)
+		if len(lacks) > 0 {
+			mu.Lock()
+			defer mu.Unlock()
 			healed++
-			g.note(ctx, rec, o.lacks)
+			g.note(ctx, rec, lacks)
 		}
-		if o.err != nil {
-			failed = o.err
-		}
-		// Its node has the last word, or it may lack something else besides.
-		open := rec.State == machine.Running || slices.Contains(o.lacks, store.LackTimer) && !rec.State.Delayed()
-		if o.err != nil || open {
-			g.again[rec.id] = rec
-		}
-	}
-	if failed != nil {
-		g.fail(ctx, failed)
+		return rec.State == machine.Running, err // its node has the last word
+	})
+	for _, rec := range again {
+		g.again[rec.id] = rec
 	}
 	return healed
 }
 
 // healOne makes up for what a job lacks.
-func (g *round) healOne(ctx context.Context, rec record) ([]store.Lack, error) {
+func (g *round) healOne(ctx context.Context, rec *record) ([]store.Lack, error) {
 	switch {
 	case !g.opts.Owner.Valid():
 		return nil, kv.ErrLeaseLost
@@ -199,7 +146,7 @@ func (g *round) healOne(ctx context.Context, rec record) ([]store.Lack, error) {
 }
 
 // note counts what was healed.
-func (g *round) note(ctx context.Context, rec record, lacks []store.Lack) {
+func (g *round) note(ctx context.Context, rec *record, lacks []store.Lack) {
 	g.opts.Logger.DebugContext(ctx, "job healed", "job", rec.id, "state", rec.State, "lacks", lacks)
 	for _, lack := range lacks {
 		g.report.Healed[lack]++
@@ -207,19 +154,35 @@ func (g *round) note(ctx context.Context, rec record, lacks []store.Lack) {
 	g.count(lacks)
 }
 
-// fail logs that something failed.
-func (g *round) fail(ctx context.Context, err error) {
-	if ctx.Err() == nil {
-		g.opts.Logger.WarnContext(ctx, "jobs are looked at again, since not all could be", "err", err)
+// each calls f for each record, for many at the same time, and returns those for
+// which it says true. Those for which it fails are looked at again soon.
+func (g *round) each(ctx context.Context, records []record, f func(context.Context, *record) (bool, error)) (list []record) {
+	keep, errs := make([]bool, len(records)), make([]error, len(records))
+	var calls errgroup.Group
+	calls.SetLimit(atOnce)
+	for i := range records {
+		calls.Go(func() error {
+			keep[i], errs[i] = f(ctx, &records[i])
+			return nil
+		})
 	}
+	_ = calls.Wait() // each has an error of its own
+	for i, rec := range records {
+		switch {
+		case errs[i] != nil:
+			g.again[rec.id] = rec
+			g.fail(ctx, errs[i])
+		case keep[i]:
+			list = append(list, rec)
+		}
+	}
+	return list
 }
 
-// each calls f for 0 to n-1, many at the same time, and returns the first error.
-func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
-	calls, calling := errgroup.WithContext(ctx)
-	calls.SetLimit(atOnce)
-	for i := range n {
-		calls.Go(func() error { return f(calling, i) })
+// fail logs that something failed.
+func (g *round) fail(ctx context.Context, err error) {
+	if ctx.Err() == nil && time.Since(g.warned) >= warnEvery {
+		g.warned = time.Now()
+		g.opts.Logger.WarnContext(ctx, "not all jobs could be looked at, some are again soon", "err", err)
 	}
-	return calls.Wait()
 }

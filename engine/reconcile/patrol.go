@@ -3,6 +3,9 @@ package reconcile
 import (
 	"context"
 	"hash/maphash"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
@@ -59,26 +62,27 @@ func size(short bool) int {
 // again.
 func (g *round) probe(ctx context.Context, refs []ref) (healed int) {
 	records := make([]record, len(refs))
-	err := each(ctx, len(refs), func(ctx context.Context, i int) error {
-		cur, err := g.get(ctx, query{Seq: refs[i].sequence})
-		if kv.Gone(err) {
-			g.index.forget(refs[i])
-			return nil
-		}
-		records[i] = cur.record
-		return err
-	})
-	if err != nil {
+	var calls errgroup.Group
+	calls.SetLimit(atOnce)
+	for i, r := range refs {
+		calls.Go(func() error {
+			cur, err := g.get(ctx, query{Seq: r.sequence})
+			if kv.Gone(err) {
+				g.index.forget(r)
+				return nil
+			}
+			records[i] = cur.record
+			return err
+		})
+	}
+	if err := calls.Wait(); err != nil {
 		g.fail(ctx, err)
-		return 0
 	}
-	var list []record
-	for _, rec := range records {
-		if _, again := g.again[rec.id]; !again && rec.goes() {
-			list = append(list, rec)
-		}
-	}
-	return g.look(ctx, list)
+	records = slices.DeleteFunc(records, func(rec record) bool {
+		_, again := g.again[rec.id]
+		return again || !rec.goes()
+	})
+	return g.look(ctx, records)
 }
 
 // timerSet is the timers that were set at a time. They are read all at once,

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/follow"
+	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
@@ -32,13 +33,14 @@ type record struct {
 	id       string
 	sequence uint64
 	store.Glance
+	item bool // all that its job may lack is an item
 }
 
 // goes reports whether a job that is stored like that is to go on.
-func (r record) goes() bool { return r.State.Known() && !r.State.Final() }
+func (r *record) goes() bool { return r.State.Known() && !r.State.Final() }
 
 // stays reports whether a job has ended and its record does not go by itself.
-func (r record) stays() bool { return r.State.Final() && r.State != machine.Removing && !r.Expires }
+func (r *record) stays() bool { return r.State.Final() && r.State != machine.Removing && !r.Expires }
 
 // read reads all records, and those that are written meanwhile, until ctx ends.
 func (g *round) read(ctx context.Context) error {
@@ -54,20 +56,26 @@ func (g *round) read(ctx context.Context) error {
 // visit remembers a record that was read, or what it means for those before, and
 // lets it be checked if there may be something to do.
 func (g *round) visit(ctx context.Context, msg follow.Message) {
-	rec := record{g.id(msg.Subject), msg.Sequence, store.LookAt(msg.Header)}
-	marker := kv.IsMarker(msg.Header)
-	if rec.goes() && !marker {
-		g.index.put(rec.id, rec.sequence, rec.Glance, g.opts.Clock.Now())
-	} else {
-		g.index.drop(rec.id)
+	defer g.passed.Store(msg.Sequence)
+	rec := record{id: g.id(msg.Subject), sequence: msg.Sequence, Glance: store.LookAt(msg.Header)}
+	queue, local, err := name.SplitJobID(rec.id)
+	switch {
+	case err != nil:
+		return // nothing of ours
+	case kv.IsMarker(msg.Header):
+		rec.Glance = store.Glance{}
 	}
-	if !marker && (rec.goes() || rec.stays() || rec.State == machine.Removing) {
+	if rec.goes() {
+		g.index.put(queue, local, entryOf(rec), g.opts.Clock.Now())
+	} else {
+		g.index.drop(queue, local)
+	}
+	if rec.goes() || rec.stays() || rec.State == machine.Removing {
 		select {
 		case <-ctx.Done():
 		case g.seen <- rec:
 		}
 	}
-	g.passed.Store(rec.sequence)
 }
 
 // caughtUp reports whether the reader is done with all records that are old
@@ -134,5 +142,5 @@ func (r *Reconciler) get(ctx context.Context, q query) (stored, error) {
 		}
 	}
 	m := answer.Message
-	return stored{record{r.id(m.Subject), m.Sequence, store.LookAt(header)}, m.Time}, nil
+	return stored{record{id: r.id(m.Subject), sequence: m.Sequence, Glance: store.LookAt(header)}, m.Time}, nil
 }

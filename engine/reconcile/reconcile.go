@@ -82,6 +82,7 @@ type Reconciler struct {
 	waiting   []*nats.Msg         // those who asked since the round began
 	again     map[string]record   // what to look at again soon, by job
 	consumers map[string]consumer // how they were the last time, by queue
+	warned    time.Time           // when the log said that something failed
 
 	totals struct {
 		sync.Mutex

@@ -21,9 +21,6 @@ const (
 	// longest and shortest are how long after the last one a round begins: if
 	// nothing happens, and if the patrol found something.
 	longest, shortest = 10 * time.Minute, 10 * time.Second
-	// batch is how many records are checked together: the most that
-	// [streams.Work.Has] takes.
-	batch = 1024
 	// ahead is how many records the reader may be ahead of the checks.
 	ahead = 4 * batch
 )
@@ -68,6 +65,9 @@ func (r *Reconciler) round(ctx context.Context) error {
 // check checks what the reader has seen, and does what it is time for, until the
 // round is over.
 func (g *round) check(ctx context.Context) {
+	if err := g.opts.Clock.Fresh(ctx); err != nil {
+		g.fail(ctx, err) // it goes on with what was measured before
+	}
 	g.timers = g.loadTimers(ctx)
 	every := time.NewTicker(tick)
 	defer every.Stop()
