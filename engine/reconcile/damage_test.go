@@ -90,7 +90,7 @@ func testDamage(w *world, damage func(*world)) {
 		w.Errorf("consumer: %v", err)
 	}
 	w.work("a", succeed(time.Second))
-	w.within(10*time.Minute, "all jobs have ended", func() bool { return w.states(ids)[machine.Succeeded] == len(ids) })
+	w.within(10*time.Minute, "all jobs have ended", w.ended(ids, machine.Succeeded))
 }
 
 // Two owners at the same time are as good as one.
@@ -104,7 +104,7 @@ func TestTwo(t *testing.T) {
 		w.purge(ns.WorkStream())
 		w.purge(ns.TimerStream())
 		w.work("a", succeed(time.Second))
-		w.within(10*time.Minute, "all jobs have ended", func() bool { return w.states(ids)[machine.Succeeded] == len(ids) })
+		w.within(10*time.Minute, "all jobs have ended", w.ended(ids, machine.Succeeded))
 		for _, id := range ids {
 			if j := must(w.Get(t.Context(), id))(t).Value; j.Attempt != 1 {
 				t.Errorf("job %s ran %d times", id, j.Attempt)

@@ -90,9 +90,7 @@ func TestRunning(t *testing.T) {
 		w.wantHealed(o, lacks{})
 		k.crash()
 		w.work("b", succeed(time.Second))
-		w.within(2*lease+4*time.Second, "the jobs have ended elsewhere", func() bool {
-			return w.states([]string{"q.j0", "q.j1", "q.j2"})[machine.Succeeded] == 3
-		})
+		w.within(2*lease+4*time.Second, "the jobs have ended elsewhere", w.ended([]string{"q.j0", "q.j1", "q.j2"}, machine.Succeeded))
 		w.wantHealed(o, lacks{store.LackItem: 3})
 	})
 }

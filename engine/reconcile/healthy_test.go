@@ -54,10 +54,7 @@ func TestHealthy(t *testing.T) {
 			time.Sleep(rand.N(10 * time.Second))
 		}
 		dies.crash()
-		w.within(time.Hour, "all jobs have ended", func() bool {
-			states := w.states(ids)
-			return states[machine.Succeeded]+states[machine.Failed] == len(ids)
-		})
+		w.within(time.Hour, "all jobs have ended", w.ended(ids, ""))
 		time.Sleep(11 * time.Minute)
 		w.wantHealed(o, lacks{})
 	})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -291,16 +290,23 @@ func (w *world) purgeSubject(stream, subject string) {
 	}
 }
 
-// states counts some jobs by their state.
-func (w *world) states(ids []string) map[machine.State]int {
-	w.Helper()
-	count := map[machine.State]int{}
-	for chunk := range slices.Chunk(ids, 1000) {
-		for _, entry := range must(w.jobs.GetManyStale(w.Context(), chunk))(w) {
-			count[entry.Value.State]++
+// ended returns what reports whether some jobs have all ended in a state, or in
+// whatever state for "".
+func (w *world) ended(ids []string, state machine.State) func() bool {
+	const some = 50
+	return func() bool {
+		w.Helper()
+		for len(ids) > 0 {
+			next := ids[:min(some, len(ids))]
+			for _, entry := range must(w.jobs.GetManyStale(w.Context(), next))(w) {
+				if s := entry.Value.State; !s.Final() || state != "" && s != state {
+					return false
+				}
+			}
+			ids = ids[len(next):]
 		}
+		return true
 	}
-	return count
 }
 
 // wantHealed fails the test unless a reconciler has healed just that.
