@@ -3,6 +3,7 @@
 BENCHTIME ?= 1x
 FUZZTIME  ?= 60s
 SOAK      ?= 20
+SEEDS     ?= 2000
 
 TOOL = go tool -modfile=internal/tools/go.mod
 
@@ -42,8 +43,9 @@ bench: ## run the benchmarks; BENCHTIME=3s for numbers that mean something
 fuzz: ## fuzz each decoder for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
 
-soak: ## test SOAK times with the race detector, in random order
-	go test -race -shuffle=on -count=$(SOAK) -timeout=0 ./engine/... ./internal/... ./kv/... ./nodes/... ./streams/...
+soak: ## run SEEDS random programs, then test SOAK times with the race detector, in random order
+	go test -run=TestRandom -count=1 -timeout=0 ./engine -seeds=$(SEEDS)
+	go test -race -shuffle=on -count=$(SOAK) -timeout=0 ./engine/... ./internal/... ./kv/... ./nodes/... ./streams/... ./timers/...
 
 demo: ## show events that start jobs, in one process
 	go run ./cmd/millrace demo

@@ -239,7 +239,7 @@ type victim struct {
 func (v *victim) live(node string, l *ledger) (stop func()) {
 	v.t.Helper()
 	link := natstest.NewLink(v.t, v.srv, v.decide, jobWrites, workWrites, "mr.default.timer.>", "mr.default.ended.>",
-		"$JS.ACK.mr_default_work.>", "$JS.API.STREAM.MSG.DELETE.>", "$JS.API.STREAM.PURGE.>")
+		"$JS.ACK.mr_default_work.>", "$JS.API.STREAM.MSG.DELETE.>")
 	nc := link.Connect(v.t, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	eng, err := engine.Connect(v.t.Context(), nc, engine.Options{Node: node, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -339,7 +339,7 @@ func pointOf(w natstest.Write) string {
 		return "announcement"
 	case strings.HasPrefix(s, "$JS.ACK.") && string(w.Data) == "+ACK":
 		return "acknowledgement"
-	case strings.HasPrefix(s, "$JS.API.STREAM.PURGE."):
+	case strings.HasPrefix(s, "$JS.API.STREAM.MSG.DELETE.mr_default_work"):
 		return "withdrawal"
 	case s == "$JS.API.STREAM.MSG.DELETE.mr_default_timers":
 		return "deletion of the timer"

@@ -1,6 +1,9 @@
 package machine
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Debt is something that must follow from a stored job. Carrying one out twice
 // does no harm.
@@ -60,7 +63,7 @@ func (j Job) Owes() []Debt {
 		owes = oweWithdraw // nobody delivered an item just now
 	}
 	if limited || !j.Due.IsZero() {
-		owes = append([]Debt{ClearTimers}, owes...)
+		owes = append(slices.Clip(owes), ClearTimers) // last: until then a timer that fires pays for a crash
 	}
 	return owes
 }

@@ -18,9 +18,9 @@ func owed(j Job) []Debt {
 	case Running:
 		add(j.Cancel != nil, Tell)
 	case Succeeded, Failed, Cancelled:
-		add(len(j.Timers()) > 0, ClearTimers)
 		add(j.State == Cancelled || j.State == Failed && (j.Attempt == 0 || j.Error.Code == "deadline"), Withdraw)
 		add(true, Announce)
+		add(len(j.Timers()) > 0, ClearTimers)
 	case Removing:
 		add(true, Erase)
 	}

@@ -59,7 +59,10 @@ func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose,
 		var refused *machine.MoveError
 		switch {
 		case errors.As(err, &refused):
-			return nil // it is over, or the limit is another by now
+			if entry.Value.State.Final() { // and whoever ended it may have died
+				return s.pay(ctx, entry, passing)
+			}
+			return nil // the limit is another by now
 		case err != nil:
 			return err
 		}
