@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
@@ -143,5 +144,46 @@ func TestNodeDiesBeforeTimer(t *testing.T) {
 		if n := w.items("q.j"); n != 1 {
 			t.Error("the job was not offered when it was due")
 		}
+	})
+}
+
+// What cannot be looked at keeps nobody from looking at the others.
+func TestStrangeRecords(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		o := w.own("owner")
+		put := func(key string, header nats.Header) {
+			t.Helper()
+			msg := &nats.Msg{Subject: "$KV." + ns.Bucket(streams.Jobs) + "." + key, Header: header, Data: []byte("?")}
+			must(w.pub.Publish(t.Context(), msg))(t)
+		}
+		put("q.early", nats.Header{"Mr-State": {"scheduled"}, "Mr-Due": {"-5"}})
+		put("q.broken", nats.Header{"Mr-State": {"pending"}, "Mr-Deadline": {"?"}})
+		put("q.newer", nats.Header{"Mr-State": {"dreaming"}})
+		put("q", nats.Header{"Mr-State": {"pending"}})
+		put("q.r.s", nats.Header{"Mr-State": {"pending"}})
+		put("q.headless", nil)
+		w.create(job("a"))
+		time.Sleep(seen)
+		w.wantHealed(o, lacks{store.LackItem: 1})
+		w.create(job("b"))
+		time.Sleep(11 * time.Minute)
+		w.wantHealed(o, lacks{store.LackItem: 2})
+	})
+}
+
+// A node that is frozen answers neither yes nor no. Its jobs are looked at again
+// until there is a verdict on it.
+func TestFrozenNode(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.fire()
+		o := w.own("owner")
+		k := w.work("a", succeed(time.Hour))
+		ids := w.submit(slots, "j", nil)
+		time.Sleep(time.Minute)
+		w.purge(ns.WorkStream())
+		must(w.pub.Conn().SubscribeSync(ns.CtlSubject("a")))(t) // hears and does not answer
+		k.crash()
+		w.within(3*lease, "the jobs are offered", func() bool { return w.items(ids...) == len(ids) })
+		w.wantHealed(o, lacks{store.LackItem: len(ids)})
 	})
 }

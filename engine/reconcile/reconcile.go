@@ -123,12 +123,17 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reconcile: listen to requests: %w", err)
 	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	defer func() {
+		_ = sub.Unsubscribe() // fails only on a closed connection
+		for range len(r.asks) {
+			r.waiting = append(r.waiting, <-r.asks)
+		}
+		dismiss(r.waiting)
+	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.opts.Owner.Context(), cancel)()
 
-	defer func() { dismiss(r.waiting) }()
 	for ctx.Err() == nil {
 		if err := r.round(ctx); err != nil {
 			return fmt.Errorf("reconcile: look at jobs: %w", err)
