@@ -46,7 +46,7 @@ var crashes = map[string]crash{
 	"is not started":     {submit: &engine.SubmitOptions{Queue: "nobodys", QueueTimeout: 3 * time.Second}, want: "failed"},
 	"misses a deadline":  {submit: &engine.SubmitOptions{Deadline: 3 * time.Second}, input: "wait", want: "failed"},
 	"is of another kind": {before: anotherKind, want: "succeeded"},
-	"is cancelled":       {submit: &engine.SubmitOptions{Delay: time.Hour}, then: cancelIt, want: "cancelled"},
+	"is cancelled":       {submit: &engine.SubmitOptions{Delay: 40 * time.Second}, then: cancelIt, want: "cancelled"},
 	"is stopped":         {submit: &engine.SubmitOptions{}, input: "wait", then: stopIt, want: "cancelled"},
 	"is deleted":         {before: submitted, then: deleteIt},
 	"is taken over":      {before: dies, input: "wait", want: "succeeded"},
