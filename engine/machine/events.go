@@ -182,6 +182,7 @@ func (e TimedOut) concerns(j Job) bool {
 		return j.Attempt == 0 && over(j.StartBy, e.At)
 	case Deadline:
 		return over(j.Deadline, e.At)
+	case Due, Expiry: // these are no limits
 	}
 	return false
 }

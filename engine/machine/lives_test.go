@@ -20,9 +20,12 @@ func everyDelivery(j Job) []Delivery {
 	if j.State.Delayed() {
 		early := j.Due.Add(-time.Nanosecond)
 		times = []Delivery{
-			{Now: early}, {Now: early, Due: j.Due},
-			{Now: early, Due: j.Due.Add(-time.Millisecond)}, {Now: early, Due: j.Due.Add(time.Millisecond)},
-			{Now: j.Due}, {Now: j.Due.Add(time.Hour)},
+			{Now: early},
+			{Now: early, Due: j.Due},
+			{Now: early, Due: j.Due.Add(-time.Millisecond)},
+			{Now: early, Due: j.Due.Add(time.Millisecond)},
+			{Now: j.Due},
+			{Now: j.Due.Add(time.Hour)},
 		}
 	}
 	mine := Lease{Node: "a", Incarnation: 1, Driver: Driver{Stream: "work", Sequence: 1}}

@@ -103,9 +103,17 @@ func TestRetrySpreads(t *testing.T) {
 func TestRetryValidate(t *testing.T) {
 	t.Parallel()
 	for _, r := range []Retry{
-		{Delay: -1}, {MaxDelay: -1}, {MaxAge: -1}, {Delays: []time.Duration{time.Second, -1}},
-		{Factor: 0.9}, {Factor: -1}, {Factor: math.Inf(1)}, {Factor: math.NaN()},
-		{Jitter: 1.1}, {Jitter: math.Inf(-1)}, {Jitter: math.NaN()},
+		{Delay: -1},
+		{MaxDelay: -1},
+		{MaxAge: -1},
+		{Delays: []time.Duration{time.Second, -1}},
+		{Factor: 0.9},
+		{Factor: -1},
+		{Factor: math.Inf(1)},
+		{Factor: math.NaN()},
+		{Jitter: 1.1},
+		{Jitter: math.Inf(-1)},
+		{Jitter: math.NaN()},
 	} {
 		err := r.Validate()
 		if err == nil || !strings.Contains(err.Error(), ": use ") || strings.Contains(err.Error(), "\n") {
