@@ -41,6 +41,60 @@ func TestCancelFaults(t *testing.T) {
 	}
 }
 
+// A job that waits for its due time ends as cancelled, and its timers go,
+// whatever happens to a write.
+func TestCancelDelayed(t *testing.T) {
+	for _, filter := range []string{jobWrites, timerDeletes, workDeletes} {
+		for _, fault := range append(faults, natstest.Pass) {
+			t.Run(filter+" "+fault.String(), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					w.serve()
+					p := w.process("a")
+					j := later("1", time.Minute)
+					j.Deadline = machine.Millisecond(j.Due.Add(time.Minute))
+					p.submit(j)
+					p.again(w.get("q.1")) // it is not always that simple
+					w.wantTimers("q.1", "deadline", "due")
+					p.fail(filter, fault)
+					entry, err := p.Cancel(t.Context(), "q.1", "asked")
+					if err != nil || entry.Value.State != machine.Cancelled {
+						t.Errorf("got %s, %v", entry.Value.State, err)
+					}
+					p.link.Release()
+					w.wantItems("q.1", 0)
+					time.Sleep(2 * time.Minute)
+					p.settle() // what a lost answer leaves
+					w.want("q.1", machine.Cancelled, 0, 0)
+					w.wantItems("q.1", 0)
+					w.wantTimers("q.1")
+				})
+			})
+		}
+	}
+}
+
+// A job that waits for its next attempt is cancelled like one that waits for its
+// first. What was under way starts nothing.
+func TestCancelRetrying(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.serve()
+		p := w.process("a")
+		p.submit(job("1"))
+		entry, d := p.start("t1")
+		p.finish(entry, "t1", erred("t1"), d)
+		time.Sleep(2 * soon)
+		w.wantItems("q.1", 1)
+		d = p.take()
+		must(p.Cancel(t.Context(), "q.1", "asked"))(t)
+		if _, ok := p.deliver(d, "t2"); ok {
+			t.Error("a cancelled job runs")
+		}
+		w.want("q.1", machine.Cancelled, 1, 1)
+		w.wantItems("q.1", 0)
+		w.wantTimers("q.1")
+	})
+}
+
 // An item that a worker has in its hands when the job is cancelled starts
 // nothing.
 func TestCancelDelivered(t *testing.T) {

@@ -56,7 +56,7 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 		action := s.decide(ctx, entry, d, r)
 		maxAttempts, handled := r.Handles(entry.Value.Kind)
 		switch {
-		case !read && !(action.claims() && handled):
+		case !read && (!action.claims() || !handled):
 			entry, err = s.read(ctx, id) // the item may be of the past
 		case !action.claims():
 			return entry, false, s.dispose(ctx, action.Action, entry, d, r)

@@ -59,9 +59,6 @@ func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose,
 		var refused *machine.MoveError
 		switch {
 		case errors.As(err, &refused):
-			if entry.Value.State.Final() { // and whoever ended it may have died
-				return s.pay(ctx, entry, passing)
-			}
 			return nil // the limit is another by now
 		case err != nil:
 			return err

@@ -50,7 +50,7 @@ type fate struct {
 func (w *world) process(id string) *process {
 	w.Helper()
 	p := &process{w: w, kinds: map[string]int{"q.k": 0}, runs: map[string]string{}, ended: map[string]int{}, adopted: map[string]*streams.Delivery{}}
-	p.link = natstest.NewLink(w, w.srv, p.decide, slices.Concat(writes, []string{answers})...)
+	p.link = natstest.NewLink(w, w.srv, p.decide, slices.Concat(writes, []string{answers, itemReads})...)
 	nc := p.link.Connect(w, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	p.pub = must(publish.New(nc))(w)
 	w.Cleanup(p.pub.Close)

@@ -16,26 +16,38 @@ import (
 	"github.com/millrace/millrace/internal/natstest"
 )
 
-// Two nodes, two submitters and somebody who cancels fight for one job over
-// connections that break and answers that get lost. What they are told is what
-// one job could have told them, one after the other.
+// Two nodes, two submitters, an owner who fires timers, somebody who cancels and
+// somebody who deletes fight for one job over connections that break and answers
+// that get lost. What they are told is what one job could have told them, one
+// after the other.
 func TestRace(t *testing.T) {
 	for seed := range uint64(16) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				h := &history{w: w}
-				var actors sync.WaitGroup
+				w.serve().unlucky(rand.New(rand.NewPCG(seed, 40)))
+				var submits, actors sync.WaitGroup
 				for i, node := range []string{"a", "b"} {
 					rng := rand.New(rand.NewPCG(seed, uint64(i)))
 					p := w.process(node)
 					p.unlucky(rand.New(rand.NewPCG(seed, uint64(i)+10)))
-					actors.Go(func() { h.submit(p, rng); h.submit(p, rng) })
+					submits.Go(func() { h.submit(p, rng); h.submit(p, rng) })
 					actors.Go(func() { h.work(p, rand.New(rand.NewPCG(seed, uint64(i)+20))) })
 				}
 				if seed%3 == 0 { // otherwise nearly every job would be cancelled
 					p := w.process("c")
 					actors.Go(func() { h.cancel(p, rand.New(rand.NewPCG(seed, 30))) })
 				}
+				if seed%2 == 0 {
+					p, rng := w.process("d"), rand.New(rand.NewPCG(seed, 50))
+					p.unlucky(rand.New(rand.NewPCG(seed, 51)))
+					actors.Go(func() {
+						submits.Wait() // or one of them could create two jobs, one after the other
+						h.delete(p, rng)
+						h.submit(p, rng)
+					})
+				}
+				submits.Wait()
 				actors.Wait()
 				if !porcupine.CheckOperations(model, h.operations) {
 					t.Errorf("no job behaves like this: %+v", h.operations)
@@ -51,22 +63,28 @@ func TestRace(t *testing.T) {
 func (p *process) unlucky(rng *rand.Rand) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for range 200 {
-		f := natstest.Pass
-		if rng.IntN(10) == 0 {
-			f = []natstest.Fault{natstest.LoseAnswer, natstest.CutBefore, natstest.CutAfter}[rng.IntN(3)]
+	for _, filter := range writes {
+		for range 100 {
+			f := natstest.Pass
+			if rng.IntN(10) == 0 {
+				f = []natstest.Fault{natstest.LoseAnswer, natstest.CutBefore, natstest.CutAfter}[rng.IntN(3)]
+			}
+			p.fates = append(p.fates, fate{filter, f})
 		}
-		p.fates = append(p.fates, fate{">", f})
 	}
 }
 
 // told is what an operation on the job came to.
 type told struct {
-	what    string // submit, take, finish or cancel
+	what    string // submit, take, finish, cancel or delete
 	token   string
 	success bool // of an attempt that finished
 	result  string
 	attempt int
+	// forgotten is set if the job may have been deleted before this ended: an
+	// outcome that was stored, in a write whose answer was lost, is not found
+	// again then.
+	forgotten bool
 }
 
 // history is what happened, in the order of a clock that never stands still.
@@ -76,6 +94,7 @@ type history struct {
 	mu         sync.Mutex
 	clock      int64
 	operations []porcupine.Operation
+	deleting   bool // somebody tries to delete the job
 }
 
 func (h *history) record(f func() told) {
@@ -87,6 +106,7 @@ func (h *history) record(f func() told) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.clock++
+	out.forgotten = h.deleting
 	h.operations = append(h.operations, porcupine.Operation{Call: call, Input: out, Return: h.clock})
 }
 
@@ -123,6 +143,38 @@ func (h *history) cancel(p *process, rng *rand.Rand) {
 	})
 }
 
+// delete deletes the job once it has ended.
+func (h *history) delete(p *process, rng *rand.Rand) {
+	h.mu.Lock()
+	h.deleting = true
+	h.mu.Unlock()
+	for again := false; ; again = true {
+		time.Sleep(within(rng, lease))
+		ended := false
+		h.record(func() told {
+			err := p.Delete(h.w.Context(), "q.1")
+			for err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNotEnded) {
+				time.Sleep(time.Second) // the connection is down, and who knows what was deleted
+				again = true
+				err = p.Delete(h.w.Context(), "q.1")
+			}
+			ended = !errors.Is(err, store.ErrNotEnded)
+			switch {
+			case !ended:
+				return told{what: "delete", result: "refused"}
+			case again && err != nil:
+				return told{what: "delete", result: "unknown"}
+			case err != nil:
+				return told{what: "delete", result: "none"}
+			}
+			return told{what: "delete", result: "gone"}
+		})
+		if ended {
+			return
+		}
+	}
+}
+
 // work takes items until none comes any more.
 func (h *history) work(p *process, rng *rand.Rand) {
 	for n := 0; ; n++ {
@@ -134,10 +186,14 @@ func (h *history) work(p *process, rng *rand.Rand) {
 		var entry store.Entry
 		var ok bool
 		h.record(func() told {
-			entry, ok = p.deliver(d, token)
+			var err error
+			if entry, ok, err = p.Deliver(h.w.Context(), d, token, p); err != nil {
+				return told{what: "take", result: "failed"} // the connection is down, and the item comes back
+			}
 			return told{what: "take", token: token, result: fmt.Sprint(ok), attempt: entry.Value.Attempt}
 		})
 		if !ok {
+			time.Sleep(time.Second)
 			continue
 		}
 		time.Sleep(within(rng, 2*lease)) // sometimes longer than the acknowledgement wait
@@ -167,6 +223,9 @@ func (h *history) check() {
 		if in := op.Input.(told); in.what == "take" && in.result == "true" {
 			takes++
 		}
+	}
+	if h.deleting {
+		return // it is another job since
 	}
 	if j.Attempt != takes || len(j.Attempts) != takes {
 		h.w.Errorf("the record tells of %d attempts, and %d ran", j.Attempt, takes)
@@ -200,10 +259,14 @@ func (s one) step(in told) (bool, any) {
 		}
 		return in.result != "true", s
 	case "take":
-		if s.state == machine.Pending {
-			return in.result == "true" && in.attempt == s.attempt+1, one{machine.Running, in.token, s.attempt + 1, false}
+		switch {
+		case in.result == "true":
+			free := s.state == machine.Pending || s.state == machine.Retrying
+			return free && in.attempt == s.attempt+1, one{machine.Running, in.token, s.attempt + 1, false}
+		case s.state == machine.Pending:
+			return in.result == "failed", s
 		}
-		return in.result == "false" && s.state != "", s
+		return true, s // a job that is retrying may not be due
 	case "finish":
 		held := s.state == machine.Running && s.holder == in.token
 		switch {
@@ -216,17 +279,26 @@ func (s one) step(in told) (bool, any) {
 		case s.attempt == machine.DefaultMaxAttempts: // each attempt failed
 			s.state = machine.Failed
 		default:
-			s.state = machine.Pending // or retrying: it can be taken again
+			s.state = machine.Retrying
 		}
-		return in.result == string(store.Accepted) || in.result == string(store.Overtaken), s
+		accepted := in.result == string(store.Accepted) || in.result == string(store.Overtaken)
+		return accepted || in.forgotten, s
+	case "delete":
+		switch in.result {
+		case "refused":
+			return s.state != "" && !s.state.Final(), s
+		case "none":
+			return s.state == "", s
+		}
+		return s.state.Final() || s.state == "" && in.result == "unknown", one{}
 	}
 	switch s.state { // cancel
-	case machine.Pending, machine.Cancelled:
+	case machine.Pending, machine.Retrying, machine.Cancelled:
 		s.state = machine.Cancelled
 	case machine.Running:
 		s.cancel = true
-	case "":
-		return in.result == "none", s
+	case "": // or about to be
+		return in.result == "none" || in.result == string(machine.Removing), s
 	}
 	return in.result == string(s.state), s
 }

@@ -50,6 +50,7 @@ const (
 	workDeletes  = "$JS.API.STREAM.MSG.DELETE.mr_default_work"
 	timerDeletes = "$JS.API.STREAM.MSG.DELETE.mr_default_timers"
 	answers      = "$JS.ACK.>" // to deliveries
+	itemReads    = "$JS.API.STREAM.MSG.GET.mr_default_work"
 )
 
 // writes is everything that a process writes and waits for.
