@@ -18,12 +18,16 @@ func (t *Timers) Has(ctx context.Context, timer Timer) (bool, error) {
 	return sequence > 0, timer.failed("look for", err)
 }
 
-// find returns the sequence of a timer, or 0 if it is not set.
+// find returns the sequence of a timer, or 0 if it is not set. One that is due at
+// another time of the same minute has the same subject.
 func (t *Timers) find(ctx context.Context, timer Timer) (uint64, error) {
 	if err := timer.validate(); err != nil {
 		return 0, err
 	}
 	last, err := find(ctx, t.pub, t.ns.TimerStream(), t.subject(timer))
+	if last.number(dueHeader) != uint64(unixMilli(timer.At)) {
+		return 0, err
+	}
 	return last.Sequence, err
 }
 
@@ -43,17 +47,17 @@ type found struct {
 	Header   []byte `json:"hdrs"`
 }
 
-// revision returns the revision that an item says it has, or 0.
-func (f found) revision() uint64 {
+// number reads a header that is a number, or 0.
+func (f found) number(key string) uint64 {
 	h, err := nats.DecodeHeadersMsg(f.Header)
 	if err != nil {
 		return 0
 	}
-	revision, err := strconv.ParseUint(h.Get(revisionHeader), 10, 64)
+	n, err := strconv.ParseUint(h.Get(key), 10, 64)
 	if err != nil {
 		return 0
 	}
-	return revision
+	return n
 }
 
 // find asks the leader of a stream for the last message on a subject.

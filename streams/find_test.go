@@ -24,6 +24,7 @@ func TestTimersHas(t *testing.T) {
 	finds(due(noon.Add(-1), "a"), true) // rounded up
 	finds(due(noon.Add(time.Millisecond), "b"), false)
 	finds(due(noon.Add(time.Minute), "a"), false)
+	finds(due(noon.Add(time.Second), "a"), false) // of the same subject
 	finds(event(streams.PurposeDeadline, "a"), false)
 	if err := c.timers.Delete(t.Context(), 1); err != nil {
 		t.Fatal(err)

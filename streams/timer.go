@@ -87,8 +87,8 @@ func (t *Timers) SetAsync(timer Timer, done func(error)) {
 	t.pub.PublishAsync(msg, func(_ publish.Ack, err error) { done(timer.failed("set", err)) })
 }
 
-// Cancel deletes a timer by its purpose, time and job. If it is not there, that
-// is success. A timer whose Set is still on its way stays, and does no harm.
+// Cancel deletes a timer by its purpose, time and job. If it is not there, or was
+// replaced by one for another time, that is success. A timer whose Set is still on its way stays, and does no harm.
 func (t *Timers) Cancel(ctx context.Context, timer Timer) error {
 	sequence, err := t.find(ctx, timer)
 	if err == nil && sequence > 0 {

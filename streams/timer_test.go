@@ -119,6 +119,16 @@ func TestTimerReplaced(t *testing.T) {
 	if got := must(c.timers.Get(t.Context(), 2))(t); got.Item.Revision != 8 {
 		t.Errorf("got revision %d, want that of the second one", got.Item.Revision)
 	}
+	later := due(noon.Add(time.Second), "c") // in the same minute
+	c.set(due(noon, "c"))
+	c.set(later)
+	if err := c.timers.Cancel(t.Context(), due(noon, "c")); err != nil {
+		t.Error(err)
+	}
+	c.holds(2)
+	if err := c.timers.Cancel(t.Context(), later); err != nil {
+		t.Error(err)
+	}
 	for _, other := range []streams.Timer{due(noon.Add(time.Minute), "a"), due(noon, "b"), event(streams.PurposeDeadline, "a")} {
 		c.set(other)
 	}

@@ -85,7 +85,7 @@ func (w *Work) message(item Item) *nats.Msg {
 func (w *Work) Withdraw(ctx context.Context, queue, local string, revision uint64) error {
 	for {
 		last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, Class, local))
-		if err == nil && (last.Sequence == 0 || last.revision() > revision) {
+		if err == nil && (last.Sequence == 0 || last.number(revisionHeader) > revision) {
 			return nil
 		}
 		if err == nil {
