@@ -93,6 +93,26 @@ func testDamage(w *world, damage func(*world)) {
 	w.within(10*time.Minute, "all jobs have ended", w.ended(ids, machine.Succeeded))
 }
 
+// More is lost than a sample has.
+func TestManyLost(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		const n = 3000
+		o := w.own("owner")
+		ids := w.submit(n, "pending", nil)
+		w.submit(n, "later", func(j *machine.Job) {
+			j.State, j.Due = machine.Scheduled, machine.Millisecond(time.Now().Add(time.Hour))
+		})
+		time.Sleep(time.Minute)
+		w.purge(ns.WorkStream())
+		w.purge(ns.TimerStream())
+		time.Sleep(soon)
+		w.wantHealed(o, lacks{store.LackItem: n, store.LackTimer: n})
+		if items, timers := w.items(ids...), len(w.subjects(ns.TimerStream(), ">")); items != n || timers != n {
+			t.Errorf("there are %d items and %d timers, want %d of each", items, timers, n)
+		}
+	})
+}
+
 // Two owners at the same time are as good as one.
 func TestTwo(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -171,7 +191,7 @@ func TestJobsPurged(t *testing.T) {
 func TestSingleLoss(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		o := w.own("owner")
-		w.submit(5000, "j", nil)
+		w.submit(2000, "j", nil)
 		time.Sleep(time.Minute)
 		w.purgeSubject(ns.WorkStream(), ns.WorkSubject("q", streams.Class, "j77"))
 		time.Sleep(11 * time.Minute)

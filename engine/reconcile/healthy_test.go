@@ -41,9 +41,9 @@ func TestHealthy(t *testing.T) {
 		w.work("b", handle)
 		dies := w.work("c", handle)
 		var ids []string
-		for i := range 10 {
+		for i := range 8 {
 			prefix := string(rune('a' + i))
-			ids = append(ids, w.submit(200, prefix+"p", nil)...)
+			ids = append(ids, w.submit(150, prefix+"p", nil)...)
 			ids = append(ids, w.submit(100, prefix+"s", func(j *machine.Job) {
 				j.State, j.Due = machine.Scheduled, machine.Millisecond(time.Now().Add(rand.N(time.Minute)))
 			})...)
