@@ -187,18 +187,41 @@ func TestJobsPurged(t *testing.T) {
 	})
 }
 
-// A single item is lost among many, which the slow round finds.
+// A single item, or timer, is lost among many: the counts tell.
 func TestSingleLoss(t *testing.T) {
+	due := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+	for lack, lose := range map[store.Lack]func(w *world){
+		store.LackItem:  func(w *world) { w.purgeSubject(ns.WorkStream(), ns.WorkSubject("q", streams.Class, "j77")) },
+		store.LackTimer: func(w *world) { w.purgeSubject(ns.TimerStream(), ns.TimerSubject(due, streams.PurposeDue, "q", "s77")) },
+	} {
+		t.Run(string(lack), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				o := w.own("owner")
+				w.submit(1000, "j", nil)
+				w.submit(1000, "s", func(j *machine.Job) { j.State, j.Due = machine.Scheduled, due })
+				if err := w.Work.Serve(t.Context(), "q", lease); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				lose(w)
+				time.Sleep(10 * time.Second)
+				w.wantHealed(o, lacks{lack: 1})
+			})
+		})
+	}
+}
+
+// What no count tells of is found by the slow round.
+func TestSlowRound(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		o := w.own("owner")
-		w.submit(2000, "j", nil)
+		w.create(job("ended"))
+		w.change("q.ended", machine.Stopped{Cause: "no", At: time.Now()}) // without a time to live
 		time.Sleep(time.Minute)
-		w.purgeSubject(ns.WorkStream(), ns.WorkSubject("q", streams.Class, "j77"))
-		time.Sleep(11 * time.Minute)
-		w.wantHealed(o, lacks{store.LackItem: 1})
-		if w.items("q.j77") != 1 {
-			t.Error("the job has no item")
-		}
+		w.wantHealed(o, lacks{store.LackExpiry: 1})
+		w.purge(ns.TimerStream())
+		time.Sleep(10 * time.Minute)
+		w.wantHealed(o, lacks{store.LackExpiry: 2})
 	})
 }
 

@@ -47,6 +47,25 @@ func TestSubmitterDies(t *testing.T) {
 	})
 }
 
+// A job that moves while it is looked at has somebody who drives it, as far as
+// anybody can tell.
+func TestMovesMeanwhile(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		o := w.own("owner")
+		k := w.join("a")
+		time.Sleep(time.Minute + tick/2)
+		w.create(job("j"))
+		time.Sleep(10*time.Second + tick/4) // the reader has seen it, and it is looked at with the next tick
+		w.change("q.j", claimed(k.node, "t"), machine.Erred{
+			Hold: machine.Hold{Token: "t", At: time.Now()}, Error: machine.Error{Message: "boom"}, After: time.Hour,
+		})
+		time.Sleep(9 * time.Second)
+		w.wantHealed(o, lacks{})
+		time.Sleep(3 * time.Second) // it is not driven, after all
+		w.wantHealed(o, lacks{store.LackTimer: 1})
+	})
+}
+
 // What was lost before the owner came is found at its takeover.
 func TestTakeover(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

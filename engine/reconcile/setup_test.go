@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 const (
 	ns    = streams.DefaultNamespace
 	lease = 6 * time.Second
+	// tick is how often the reconciler looks at the clock.
+	tick = time.Second
 	// seen is when the reader has seen, and checked, what was stored before.
 	seen = 12 * time.Second
 	// soon is within what everything heals whose stream or consumer was
