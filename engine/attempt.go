@@ -11,10 +11,19 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/streams"
+)
+
+const (
+	// leftPause is how long a slot stays taken after the server refused what an
+	// item asked for: the next one would fare no better, if storage is full.
+	leftPause = time.Second
+	// warnEvery bounds how often the log warns of that, in seconds.
+	warnEvery = 60
 )
 
 // receive takes a delivery that has a slot, and gives it a goroutine.
@@ -51,8 +60,11 @@ func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
 	// that was claimed unknowingly would look like one whose node died.
 	entry, ok, err := h.eng.store.Deliver(h.storing, d, token, h)
 	if !ok {
-		<-h.slots
 		h.answered(taking, d, err)
+		if refusal := new(jetstream.APIError); errors.As(err, &refusal) {
+			pause(taking, leftPause)
+		}
+		<-h.slots
 		return
 	}
 	var ev machine.Event
@@ -106,9 +118,14 @@ func (h *hand) answered(ctx context.Context, d *streams.Delivery, err error) {
 	if !h.eng.running.adopted(d) {
 		h.eng.running.release(d)
 	}
-	if err != nil && ctx.Err() == nil {
-		h.log.WarnContext(ctx, "item is left", "queue", d.Queue, "job", d.Queue+"."+d.Local, "err", err)
+	if err == nil || ctx.Err() != nil {
+		return
 	}
+	level := slog.LevelDebug
+	if now, last := time.Now().Unix(), h.warned.Load(); now-last >= warnEvery && h.warned.CompareAndSwap(last, now) {
+		level = slog.LevelWarn
+	}
+	h.log.Log(ctx, level, "item is left", "queue", d.Queue, "job", d.Queue+"."+d.Local, "err", err)
 }
 
 // handle runs the handler of a job that this node holds, and says what that

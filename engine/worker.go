@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -212,6 +213,7 @@ type hand struct {
 	handling context.Context // ends handlers
 	storing  context.Context // ends the storing of outcomes
 	attempts sync.WaitGroup
+	warned   atomic.Int64 // when the log warned that an item was left, in seconds since 1970
 }
 
 var _ store.Runner = (*hand)(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/nats-io/nats.go"
 
@@ -37,6 +38,7 @@ func (f Fate) Acknowledge() bool { return f == Accepted || f == Ended }
 // If the process dies before the outcome is stored, the job is taken over. If
 // it dies afterwards, the item comes back and what is owed is carried out then.
 func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machine.Event) (Entry, Fate, error) {
+	level := slog.LevelError // once
 	for try := 0; ; try++ {
 		stored, err := s.move(ctx, entry, ev)
 		switch {
@@ -47,7 +49,8 @@ func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machin
 		case errors.Is(err, nats.ErrMaxPayload):
 			ev = s.tooLarge(token, err)
 		case err != nil:
-			s.log.ErrorContext(ctx, "outcome is refused", "job", entry.Key, "err", err)
+			s.log.Log(ctx, level, "outcome is refused, and tried again", "job", entry.Key, "err", err)
+			level = slog.LevelDebug
 		case stored.Value.Held(token):
 			entry = stored // the same attempt at a newer revision, or unchanged
 		default:

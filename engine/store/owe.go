@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/nats-io/nats.go"
 
@@ -28,12 +29,14 @@ func (s *Store) Owe(ctx context.Context, entry Entry) error {
 // pay is Owe, again and again while it fails in a way that passes, until ctx
 // ends or the store is closed.
 func (s *Store) pay(ctx context.Context, entry Entry, passes func(error) bool) error {
+	level := slog.LevelWarn // once
 	for try := 0; ; try++ {
 		err := s.Owe(ctx, entry)
 		if err == nil || !passes(err) || closed(err) || ctx.Err() != nil {
 			return err
 		}
-		s.log.WarnContext(ctx, "what a job owes is tried again", "job", entry.Key, "err", err)
+		s.log.Log(ctx, level, "what a job owes is tried again", "job", entry.Key, "err", err)
+		level = slog.LevelDebug
 		if s.pause(ctx, try) != nil {
 			return err
 		}
