@@ -60,6 +60,8 @@ func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose,
 		switch {
 		case errors.As(err, &refused):
 			return nil // the limit is another by now
+		case errors.Is(err, ErrNotFound):
+			return nil // it has ended meanwhile, and was deleted
 		case err != nil:
 			return err
 		}

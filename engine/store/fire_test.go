@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
@@ -228,4 +229,29 @@ func (w *world) wantError(id, code string) {
 	if e := w.get(id).Value.Error; e == nil || e.Code != code {
 		w.Errorf("the error of %s is %+v, want %s", id, e, code)
 	}
+}
+
+// A job ends and is deleted while its time runs out: there is nothing left to do.
+func TestTimeOutMeetsDelete(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.process("a"), w.process("b")
+		a.submit(limited("1"))
+		queued := a.timer("q.1", "queued")
+		time.Sleep(time.Minute)
+		b.fail(jobWrites, natstest.Hold)
+		fired := w.meanwhile(func() {
+			if err := b.Fire(t.Context(), queued); err != nil {
+				t.Errorf("the timer would fire again: %v", err)
+			}
+		})
+		synctest.Wait()
+		must(a.Cancel(t.Context(), "q.1", "asked"))(t)
+		if err := a.Delete(t.Context(), "q.1"); err != nil {
+			t.Fatal(err)
+		}
+		b.link.Release()
+		fired()
+		w.wantItems("q.1", 0)
+		w.wantTimers("q.1")
+	})
 }
