@@ -81,7 +81,9 @@ type randomJob struct {
 	cancelled bool // and was told that it has come
 	deleted   bool
 	ends      int
-	was       bool // at its end, when it was seen last
+	was       bool            // at its end, when it was seen last
+	running   context.Context // of the handler that was started last, until it returns
+	attempt   int
 }
 
 // randomNode is a process that runs jobs and stands for owner, now and then.
@@ -245,10 +247,11 @@ func (w *random) restart() {
 func (w *random) job() *engine.Job[string, string] {
 	return engine.NewJob("job", func(ctx context.Context, _ string) (string, error) {
 		cur := engine.JobFrom(ctx)
-		j := w.started(cur)
+		j := w.started(ctx, cur)
 		if j == nil {
 			return "", nil
 		}
+		defer w.returned(j, cur)
 		switch {
 		case cur.Attempt <= j.fails && j.what == "snooze":
 			return "", engine.Snooze(time.Second)
@@ -268,7 +271,7 @@ func (w *random) job() *engine.Job[string, string] {
 }
 
 // started notes the start of a handler, and finds what must not be.
-func (w *random) started(cur engine.Current) *randomJob {
+func (w *random) started(ctx context.Context, cur engine.Current) *randomJob {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	j, key := w.jobs[cur.ID], fmt.Sprintf("%s attempt %d", cur.ID, cur.Attempt)
@@ -281,9 +284,20 @@ func (w *random) started(cur engine.Current) *randomJob {
 		w.Errorf("%s was started %v early", key, time.Until(j.due))
 	case j.cancelled:
 		w.Errorf("%s was started after it was cancelled", key)
+	case j.running != nil && j.running.Err() == nil && !j.deleted:
+		w.Errorf("%s was started on %s while attempt %d runs under a lease on %s", key, cur.Node, j.attempt, w.starts[fmt.Sprintf("%s attempt %d", cur.ID, j.attempt)])
 	}
-	w.starts[key] = cur.Node
+	w.starts[key], j.running, j.attempt = cur.Node, ctx, cur.Attempt
 	return j
+}
+
+// returned notes that a handler has returned.
+func (w *random) returned(j *randomJob, cur engine.Current) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if j.attempt == cur.Attempt {
+		j.running = nil
+	}
 }
 
 // submit submits a new job of some sort. The client asks until it is told.
