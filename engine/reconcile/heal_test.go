@@ -124,7 +124,7 @@ func TestTold(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.change("q.j0", machine.Stopped{Cause: "no", At: time.Now()})
 		time.Sleep(seen + 4*lease)
-		if n := k.told(); n < 8 || n > 14 {
+		if n := k.told(); n < 10 || n > 16 {
 			t.Errorf("the node was told %d times, want every third of the lease", n)
 		}
 		w.wantHealed(o, lacks{})
