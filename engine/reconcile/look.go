@@ -150,8 +150,17 @@ func (g *round) note(ctx context.Context, rec *record, lacks []store.Lack) {
 	g.opts.Logger.DebugContext(ctx, "job healed", "job", rec.id, "state", rec.State, "lacks", lacks)
 	for _, lack := range lacks {
 		g.report.Healed[lack]++
+		g.unsaid[lack]++
 	}
 	g.count(lacks)
+}
+
+// say logs what was healed since it said so last.
+func (g *round) say(ctx context.Context) {
+	if len(g.unsaid) > 0 {
+		g.opts.Logger.WarnContext(ctx, "jobs had lost what drives them", "healed", g.unsaid)
+		g.unsaid = make(map[store.Lack]int)
+	}
 }
 
 // each calls f for each record, for many at the same time, and returns those for

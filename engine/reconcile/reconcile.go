@@ -83,6 +83,7 @@ type Reconciler struct {
 	again     map[string]record   // what to look at again soon, by job
 	consumers map[string]consumer // how they were the last time, by queue
 	warned    time.Time           // when the log said that something failed
+	unsaid    map[store.Lack]int  // what was healed and is not in the log yet
 
 	totals struct {
 		sync.Mutex
@@ -95,6 +96,7 @@ func New(pub *publish.Publisher, opts Options) *Reconciler {
 	r := &Reconciler{
 		opts: opts.withDefaults(), pub: pub, asks: make(chan *nats.Msg, maxAsks),
 		again: make(map[string]record), consumers: make(map[string]consumer),
+		unsaid: make(map[store.Lack]int),
 	}
 	r.totals.healed = make(map[store.Lack]int)
 	return r

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -94,6 +93,7 @@ func (g *round) check(ctx context.Context) {
 			if last && ctx.Err() == nil {
 				g.finish(ctx)
 			}
+			g.say(ctx)
 		}
 	}
 }
@@ -124,11 +124,7 @@ func (g *round) finish(ctx context.Context) {
 	g.patrol(ctx)
 	g.complete, g.timers = true, nil
 	g.report.Looked, g.report.Waiting = g.index.size(), len(g.again)
-	level := slog.LevelDebug
-	if len(g.report.Healed) > 0 {
-		level = slog.LevelWarn
-	}
-	g.opts.Logger.Log(ctx, level, "jobs were looked at", "looked", g.report.Looked, "healed", g.report.Healed, "waiting", g.report.Waiting)
+	g.opts.Logger.DebugContext(ctx, "jobs were looked at", "looked", g.report.Looked, "healed", g.report.Healed, "waiting", g.report.Waiting)
 	answer(g.asked, g.report)
 	g.asked = nil
 }

@@ -145,15 +145,19 @@ type owner struct {
 }
 
 // own lets a process reconcile, under a key of its own, so that there can be
-// several.
-func (w *world) own(key string) *owner {
+// several. Its log may go somewhere.
+func (w *world) own(key string, log ...slog.Handler) *owner {
 	w.Helper()
+	logger := quiet
+	if len(log) > 0 {
+		logger = slog.New(log[0])
+	}
 	link := w.link()
 	p := newProcess(w, publisher(w, link))
 	held := kv.Open(p.pub, ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
 	l := must(kv.Take(w.Context(), held, "test-"+key, key, kv.LeaseOptions{TTL: lease, Logger: quiet}))(w)
 	o := &owner{lease: l, link: link, Reconciler: reconcile.New(p.pub, reconcile.Options{
-		Namespace: ns, Lease: lease, Owner: l, Clock: p.Clock, Store: p.Store, Work: p.Work, Timers: p.Timers, Logger: quiet,
+		Namespace: ns, Lease: lease, Owner: l, Clock: p.Clock, Store: p.Store, Work: p.Work, Timers: p.Timers, Logger: logger,
 	})}
 	o.stop = w.loops(
 		func(ctx context.Context) error { _ = l.Keep(ctx); return nil }, // tests end the lease
