@@ -211,7 +211,7 @@ func TestServerRestart(t *testing.T) {
 				serve(t, b.Engine)
 				long := engine.NewJob("job", func(ctx context.Context, _ any) (any, error) {
 					defer l.enter(ctx)()
-					time.Sleep(30 * time.Second) // whatever becomes of its context
+					time.Sleep(25 * time.Second) // whatever becomes of its context
 					return nil, nil
 				})
 				a.run(engine.WorkerOptions{Slots: jobs}, long)
@@ -220,8 +220,7 @@ func TestServerRestart(t *testing.T) {
 				b.run(engine.WorkerOptions{Slots: jobs}, long)
 
 				dir := filepath.Dir(srv.JetStreamConfig().StoreDir)
-				srv.Shutdown()
-				srv.WaitForShutdown()
+				natstest.Stop(srv, a.link, b.link)
 				time.Sleep(away)
 				srv = natstest.Start(t, dir)
 				a.link.Reroute(srv)

@@ -97,8 +97,7 @@ func (o *outage) outage(away time.Duration, restart bool) {
 	}
 	dir := filepath.Dir(o.srv.StoreDir())
 	if restart {
-		o.srv.Shutdown()
-		o.srv.WaitForShutdown()
+		natstest.Stop(o.srv)
 	}
 	time.Sleep(away)
 	if restart {

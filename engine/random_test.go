@@ -61,6 +61,7 @@ type random struct {
 	srv     *server.Server
 	rng     *rand.Rand
 	client  *process
+	witness *process // whose connection nothing happens to, but for restarts
 	nodes   []*randomNode
 	stories []string // what was done, for who reads a failure
 
@@ -95,8 +96,8 @@ type randomNode struct {
 
 func (w *random) run() {
 	w.client = start(w, w.srv, "client", w.unlucky(200))
-	witness := start(w, w.srv, "witness", nil)
-	w.watch(witness.Engine)
+	w.witness = start(w, w.srv, "witness", nil)
+	w.watch()
 	for i := range 3 {
 		n := &randomNode{id: string(rune('a' + i))}
 		w.nodes = append(w.nodes, n)
@@ -113,7 +114,7 @@ func (w *random) run() {
 		n.life.link.Thaw()
 		n.life.link.Up()
 	}
-	w.check(witness)
+	w.check()
 }
 
 // step does one thing.
@@ -233,13 +234,15 @@ func (w *random) restart() {
 	away := time.Duration(w.rng.IntN(10)) * time.Second
 	w.note("restart NATS after %v", away)
 	dir := filepath.Dir(w.srv.StoreDir())
-	w.srv.Shutdown()
-	w.srv.WaitForShutdown()
+	links := []*natstest.Link{w.client.link, w.witness.link}
+	for _, n := range w.nodes {
+		w.whileUp(n, func(l *natstest.Link) { links = append(links, l) })
+	}
+	natstest.Stop(w.srv, links...)
 	time.Sleep(away)
 	w.srv = natstest.Start(w, dir)
-	w.client.link.Reroute(w.srv)
-	for _, n := range w.nodes {
-		w.whileUp(n, func(l *natstest.Link) { l.Reroute(w.srv) })
+	for _, l := range links {
+		l.Reroute(w.srv)
 	}
 }
 
@@ -397,12 +400,12 @@ func (w *random) insist(do func(context.Context) error) {
 
 // watch counts how often each job comes to its end, by the revisions that are
 // seen.
-func (w *random) watch(eng *engine.Engine) {
+func (w *random) watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := eng.Watch(ctx, engine.ListOptions{}, func(info engine.JobInfo) {
+		err := w.witness.Watch(ctx, engine.ListOptions{}, func(info engine.JobInfo) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			j := w.jobs[info.ID]
@@ -423,14 +426,11 @@ func (w *random) watch(eng *engine.Engine) {
 }
 
 // check waits until all jobs have ended, and compares them with the model.
-func (w *random) check(witness *process) {
-	if witness.link.Reroute(w.srv); w.client != nil {
-		w.client.link.Up()
-	}
+func (w *random) check() {
 	limit := time.Now().Add(10 * time.Minute)
 	for id, j := range w.jobs {
 		ctx, cancel := context.WithDeadline(w.Context(), limit)
-		info, err := witness.Wait(ctx, id)
+		info, err := w.witness.Wait(ctx, id)
 		cancel()
 		if errors.Is(err, engine.ErrNotFound) && j.deleted {
 			continue
@@ -442,7 +442,7 @@ func (w *random) check(witness *process) {
 	time.Sleep(2 * time.Minute)
 	synctest.Wait()
 	for _, stream := range []string{"mr_default_work", "mr_default_timers"} {
-		if n := streamInfo(w, witness.nc, stream).State.Msgs; n != 0 {
+		if n := streamInfo(w, w.witness.nc, stream).State.Msgs; n != 0 {
 			w.Errorf("%d messages are left in %s", n, stream)
 		}
 	}

@@ -357,8 +357,7 @@ func TestLeaseServerRestart(t *testing.T) {
 		b := open[kv.Held](t, link.Connect(t))
 		restart := func(pause time.Duration) {
 			link.Down()
-			srv.Shutdown()
-			srv.WaitForShutdown()
+			natstest.Stop(srv, link)
 			time.Sleep(pause)
 			srv = natstest.Start(t, dir)
 			link.Reroute(srv)

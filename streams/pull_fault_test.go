@@ -22,8 +22,7 @@ func TestPullReconnect(t *testing.T) {
 			link.Up()
 		},
 		"restart": func(t *testing.T, link *natstest.Link, srv *server.Server, dir string) {
-			srv.Shutdown()
-			srv.WaitForShutdown()
+			natstest.Stop(srv, link)
 			link.Reroute(natstest.Start(t, dir))
 		},
 	} {

@@ -154,8 +154,7 @@ func TestServerAway(t *testing.T) {
 				for _, l := range []*natstest.Link{setter, link} {
 					l.Down()
 				}
-				srv.Shutdown()
-				srv.WaitForShutdown()
+				natstest.Stop(srv, setter, link)
 				time.Sleep(pause)
 				srv = natstest.Start(t, dir)
 				for _, l := range []*natstest.Link{setter, link} {

@@ -16,7 +16,6 @@ func (env *Env) StopServer() {
 	env.t.Helper()
 	env.mustRun("stop server")
 	env.stopServer()
-	synctest.Wait()
 }
 
 // KillServer ends NATS without a word, as SIGKILL would. After [Env.StartServer]
@@ -32,7 +31,6 @@ func (env *Env) KillServer() {
 	}
 	env.stopServer()
 	env.dir = dir
-	synctest.Wait()
 }
 
 // StartServer starts NATS again, with the data that it had. The processes find it
@@ -70,8 +68,9 @@ func (env *Env) mustRun(what string) {
 func (env *Env) stopServer() {
 	srv := env.srv
 	env.srv = nil
-	srv.Shutdown()
-	srv.WaitForShutdown()
+	env.reroute(nil)
+	natstest.Stop(srv)
+	synctest.Wait()
 }
 
 // reroute breaks all connections, and leads new ones to a server, or nowhere.

@@ -86,8 +86,7 @@ func (w *world) link() *natstest.Link {
 func (w *world) restart(away time.Duration) {
 	w.Helper()
 	dir := filepath.Dir(w.srv.JetStreamConfig().StoreDir)
-	w.srv.Shutdown()
-	w.srv.WaitForShutdown()
+	natstest.Stop(w.srv, w.links...)
 	time.Sleep(away)
 	w.srv = natstest.Start(w, dir)
 	for _, link := range w.links {

@@ -68,9 +68,22 @@ func start(t testing.TB, opts *server.Options) *server.Server {
 }
 
 // stop ends a server and waits for it. Stopping twice does no harm.
+
 func stop(srv *server.Server) {
 	srv.Shutdown()
 	srv.WaitForShutdown()
+}
+
+// Stop stops a server in a bubble and waits until it is gone. Before, it leads the
+// links nowhere and lets what is under way come to its end: the server sleeps under
+// a lock while it stops, and a request that waits for the lock keeps the bubble's
+// clock from moving for ever.
+func Stop(srv *server.Server, links ...*Link) {
+	for _, l := range links {
+		l.Reroute(nil)
+	}
+	synctest.Wait()
+	stop(srv)
 }
 
 // Connect returns a connection to srv in this process, with the options that
