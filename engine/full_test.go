@@ -39,6 +39,34 @@ func (w warnings) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// Where nothing fits any more, deleting jobs makes room.
+func TestDeleteFromFullStorage(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		eng := connect(t, srv, engine.Options{Logger: slog.New(slog.DiscardHandler)})
+		ids := submit(t, eng, "greet", 20)
+		for _, id := range ids[1:] {
+			if _, err := eng.Cancel(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		storage(t, srv, 0)
+		if _, err := eng.Cancel(t.Context(), ids[0]); err == nil {
+			t.Fatal("a write fits: storage is not full")
+		}
+		for _, id := range ids[1:] {
+			if err := eng.Delete(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := eng.Cancel(t.Context(), ids[0]); err != nil {
+			t.Errorf("there is still no room: %v", err)
+		}
+		if left, err := eng.List(t.Context()); err != nil || len(left) != 1 {
+			t.Errorf("%d jobs are left, %v, want 1", len(left), err)
+		}
+	})
+}
+
 // While no write fits, jobs wait, and the log does not fill the disk as well.
 // Once there is room they go on.
 func TestFullStorage(t *testing.T) {

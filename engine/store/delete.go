@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/millrace/millrace/engine/machine"
 )
 
@@ -33,6 +35,11 @@ func (s *Store) remove(ctx context.Context, entry Entry) error {
 		var err error
 		if entry.Value.State != machine.Removing {
 			entry, err = s.move(ctx, entry, machine.Removed{At: s.Clock.Now()})
+			if refusal := new(jetstream.APIError); errors.As(err, &refusal) {
+				// Storage may be full, and deleting jobs is the way out. Nobody
+				// else moves a job that has ended, so it goes without notice.
+				return s.carryOut(ctx, machine.Erase, entry)
+			}
 		}
 		if err == nil && entry.Value.State == machine.Removing {
 			err = s.pay(ctx, entry, passing)
