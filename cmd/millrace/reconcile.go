@@ -39,6 +39,14 @@ func (c reconcileCmd) Run(ctx context.Context, e *env) error {
 	return err
 }
 
+// sum adds up what was healed.
+func sum(healed map[store.Lack]int) (n int) {
+	for _, k := range healed {
+		n += k
+	}
+	return n
+}
+
 // healedFields returns what was made up for, leaving out what was not.
 func healedFields(h engine.Healed) []field {
 	fields := []field{{"jobs looked at", strconv.Itoa(h.Looked)}}
@@ -59,6 +67,9 @@ func healedFields(h engine.Healed) []field {
 	}
 	if len(h.Healed) == 0 && h.Consumers == 0 {
 		fields = append(fields, field{"healed", "nothing"})
+	}
+	if total := sum(h.Total) - sum(h.Healed); total > 0 {
+		fields = append(fields, field{"healed before", fmt.Sprintf("%d, by itself", total)})
 	}
 	return fields
 }

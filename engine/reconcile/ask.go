@@ -19,6 +19,9 @@ type Report struct {
 	Looked int `json:"looked"`
 	// Healed is how many jobs lacked what.
 	Healed map[store.Lack]int `json:"healed"`
+	// Total is the same since the owner became it, this look included: it looks
+	// all the time by itself.
+	Total map[store.Lack]int `json:"total"`
 	// Consumers is how many queues had no consumer, or one that delivered
 	// nothing.
 	Consumers int `json:"consumers"`

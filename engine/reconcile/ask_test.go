@@ -24,14 +24,14 @@ func TestAsk(t *testing.T) {
 			t.Helper()
 			return must(reconcile.Ask(t.Context(), w.pub, ns))(t)
 		}
-		if diff := cmp.Diff(reconcile.Report{Looked: 10, Healed: lacks{}}, ask()); diff != "" {
+		if diff := cmp.Diff(reconcile.Report{Looked: 10, Healed: lacks{}, Total: lacks{}}, ask()); diff != "" {
 			t.Errorf("report (-want +got):\n%s", diff)
 		}
 		w.purgeSubject(ns.WorkStream(), ns.WorkSubject("q", streams.Class, "j3"))
 		if err := w.js.DeleteConsumer(t.Context(), ns.WorkStream(), "q"); err != nil {
 			t.Fatal(err)
 		}
-		want := reconcile.Report{Looked: 10, Healed: lacks{store.LackItem: 1}, Consumers: 1}
+		want := reconcile.Report{Looked: 10, Healed: lacks{store.LackItem: 1}, Total: lacks{store.LackItem: 1}, Consumers: 1}
 		if diff := cmp.Diff(want, ask()); diff != "" {
 			t.Errorf("report (-want +got):\n%s", diff)
 		}
