@@ -15,6 +15,13 @@
 //
 // Start reading at [Store.Submit], then at [Store.Deliver] and [Store.Finish].
 //
+// The record decides. Items and timers are hints: one that is stale, or there
+// twice, starts nothing; one that is missing is made again by whoever meets the
+// record. An item is believed in one thing, that a claim may be tried at its
+// revision: before anything else is done about a job its record is read. Items
+// carry their revision, so those of a job that was deleted are told from those
+// of the next one under its ID.
+//
 // Every write here may be the last thing that this process does, and every
 // answer may be lost. A lost answer means that the outcome is unknown: the
 // record is read from the leader, tokens are compared, and where nothing is
