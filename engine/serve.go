@@ -12,8 +12,8 @@ import (
 )
 
 // Serve makes this process one that keeps the namespace, until ctx ends: it
-// registers as a node, stands for owner, and runs the triggers that are stored. Any number of processes may
-// serve; one of them is the owner.
+// registers as a node, stands for owner, and runs the triggers that are stored.
+// Any number of processes may serve; one of them is the owner.
 func (e *Engine) Serve(ctx context.Context) error {
 	member, err := e.enter(ctx, role{serve: true})
 	if err != nil {
