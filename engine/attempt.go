@@ -104,7 +104,7 @@ func (h *hand) finish(entry store.Entry, token string, ev machine.Event) {
 func (h *hand) tell(ev machine.Event, fate store.Fate, j, now machine.Job) {
 	switch erred, failed := ev.(machine.Erred); {
 	case fate == store.Stale || fate == store.Ended:
-		h.log.Warn("outcome is stale", "job", j.ID, "kind", j.Kind, "attempt", j.Attempt, "state", now.State)
+		h.log.Warn("outcome is stale", "job", j.ID, "kind", j.Kind, "attempt", j.Attempt, "job_state", now.State)
 	case failed && now.State == machine.Cancelled:
 		h.log.Info("attempt was cancelled", "job", j.ID, "kind", j.Kind, "attempt", j.Attempt)
 	case failed:

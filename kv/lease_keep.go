@@ -26,6 +26,7 @@ func (l *Lease) Keep(ctx context.Context) error {
 		l.renew(answers)
 		due.Reset(min(time.Second, l.opts.TTL/3))
 	}
+	warned := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,10 +45,12 @@ func (l *Lease) Keep(ctx context.Context) error {
 			switch {
 			case err == nil:
 				due.Reset(l.untilDue())
+				warned = false
 			case conflict(err) && l.settle(ctx):
 				renew()
-			case !conflict(err):
+			case !conflict(err) && !warned: // once for each time without
 				l.opts.Logger.Warn("lease not renewed", "key", l.key, "err", err)
+				warned = true
 			}
 		}
 	}

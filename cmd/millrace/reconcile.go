@@ -12,7 +12,7 @@ import (
 )
 
 type reconcileCmd struct {
-	Timeout time.Duration `help:"How long to wait for the owner, which takes ten seconds and more." default:"5m"`
+	Timeout time.Duration `help:"How long to wait for the owner to look at all jobs." default:"5m"`
 }
 
 // Run lets the owner look at all jobs, and prints what it made up for.
@@ -49,7 +49,7 @@ func sum(healed map[store.Lack]int) (n int) {
 
 // healedFields returns what was made up for, leaving out what was not.
 func healedFields(h engine.Healed) []field {
-	fields := []field{{"jobs looked at", strconv.Itoa(h.Looked)}}
+	fields := []field{{"open jobs", strconv.Itoa(h.Looked)}}
 	for _, f := range []struct {
 		name string
 		n    int

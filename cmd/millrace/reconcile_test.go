@@ -16,12 +16,12 @@ func TestHealedFields(t *testing.T) {
 		healed engine.Healed
 		want   []field
 	}{
-		"nothing": {engine.Healed{Looked: 3}, []field{{"jobs looked at", "3"}, {"healed", "nothing"}}},
-		"waits":   {engine.Healed{Looked: 1, Waiting: 1}, []field{{"jobs looked at", "1"}, {"looked at again soon", "1"}, {"healed", "nothing"}}},
+		"nothing": {engine.Healed{Looked: 3}, []field{{"open jobs", "3"}, {"healed", "nothing"}}},
+		"waits":   {engine.Healed{Looked: 1, Waiting: 1}, []field{{"open jobs", "1"}, {"looked at again soon", "1"}, {"healed", "nothing"}}},
 		"some": {
 			engine.Healed{Looked: 9, Consumers: 1, Healed: map[store.Lack]int{store.LackItem: 2, store.LackTimer: 3, store.LackRemoval: 1, store.LackExpiry: 4}},
 			[]field{
-				{"jobs looked at", "9"},
+				{"open jobs", "9"},
 				{"items offered again", "2"},
 				{"timers set again", "3"},
 				{"expiries set", "4"},

@@ -87,6 +87,9 @@ func (e Erred) apply(j *Job) {
 		return
 	}
 	due := e.due(*j)
+	if !e.Final && j.Failures+1 < j.Limit() && e.tooOld(*j) {
+		err.Message += fmt.Sprintf(" (not tried again: its first attempt began more than %v before the next one)", j.retryOf(e.Retry).MaxAge)
+	}
 	j.Failures++
 	j.Error = &err
 	j.end(AttemptFailed, e.Token, e.At, &err)

@@ -140,9 +140,11 @@ func (e Erred) due(j Job) time.Time {
 	return Millisecond(e.At.Add(wait))
 }
 
+// tooOld reports whether the policy of j ends before its next attempt. The first
+// attempt of a job stays in its list.
 func (e Erred) tooOld(j Job) bool {
 	age := j.retryOf(e.Retry).MaxAge
-	return age > 0 && e.due(j).Sub(j.Created) > age
+	return age > 0 && len(j.Attempts) > 0 && e.due(j).Sub(j.Attempts[0].Started) > age
 }
 
 func (e Returned) move(j Job) Move {

@@ -123,7 +123,7 @@ var laws = map[string]func(taken) bool{
 		if s.before.Retry != nil {
 			policy = *s.before.Retry
 		}
-		return policy.MaxAge == 0 || s.after.Due.Sub(s.after.Created) <= policy.MaxAge
+		return policy.MaxAge == 0 || s.after.Due.Sub(s.after.Attempts[0].Started) <= policy.MaxAge
 	},
 	"a job that is not final has a failure left": func(s taken) bool {
 		return s.after.State.Final() || s.after.Failures < s.after.Limit()

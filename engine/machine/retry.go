@@ -22,8 +22,8 @@ type Retry struct {
 	// Jitter is the share of the delay by which it may be shorter or longer
 	// at random, up to 1. Default 0.1; below 0 for none.
 	Jitter float64 `json:"jitter,omitempty"`
-	// MaxAge is how long after it was created a job is tried again. Default:
-	// as long as it has failures left.
+	// MaxAge is for how long after its first attempt began a job is tried
+	// again. Default: as long as it has failures left.
 	MaxAge time.Duration `json:"max_age_ns,omitempty"`
 }
 
