@@ -88,10 +88,18 @@ var jobColumns = []column[engine.JobInfo]{
 	{"attempt", attempt},
 	{"node", func(j engine.JobInfo) string { return deref(j.Node) }},
 	{"created", func(j engine.JobInfo) string { return clock(j.Created) }},
-	{"wait", func(j engine.JobInfo) string { return deref(j.Wait) }},
+	{"wait", wait},
 	{"due", func(j engine.JobInfo) string { return clock(j.Due) }},
 	{"took", func(j engine.JobInfo) string { return took(j.Created, j.Finished) }},
 	{"error", func(j engine.JobInfo) string { return message(j.Error) }},
+}
+
+// wait says what a job waits for.
+func wait(j engine.JobInfo) string {
+	if why := deref(j.Wait); why != "kind" {
+		return why
+	}
+	return "worker with kind " + j.Kind
 }
 
 func attempt(j engine.JobInfo) string {
@@ -117,7 +125,7 @@ func jobFields(j engine.JobInfo) []field {
 		{"state", j.State},
 		{"failures", fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)},
 		{"created", clock(j.Created)},
-		{"wait", deref(j.Wait)},
+		{"wait", wait(j)},
 		{"due", clock(j.Due)},
 		{"start by", clock(j.StartBy)},
 		{"deadline", clock(j.Deadline)},

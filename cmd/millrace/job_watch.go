@@ -83,9 +83,12 @@ func (e *env) change(j engine.JobInfo) error {
 	line := fmt.Sprintf("%s  %-9s  %s", time.Now().Format("15:04:05.000"), j.State, j.ID)
 	switch {
 	case j.Due != nil && !j.Ended():
-		line += fmt.Sprintf("  %s, due %s", deref(j.Wait), clock(j.Due))
+		line += fmt.Sprintf("  %s, due %s", wait(j), clock(j.Due))
 	case j.Attempt > 0 && !j.Ended():
 		line += fmt.Sprintf("  attempt %d on %s", j.Attempt, deref(j.Node))
+		if why := wait(j); why != "" {
+			line += ", waits for " + why
+		}
 	case j.Ended():
 		line += "  after " + took(j.Created, j.Finished)
 	}
