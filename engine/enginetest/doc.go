@@ -18,9 +18,12 @@
 //
 // The clock is that of [testing/synctest]: it starts at midnight on 1 January
 // 2000, UTC, stands still while anybody has something to do, and moves on to
-// the next moment at which somebody has. An hour of backoff takes milliseconds,
-// and no test needs a pause that is "long enough". [Env.Await] waits for a job,
-// [Env.Advance] for a time.
+// the next moment at which somebody has. No test needs a pause that is "long
+// enough": [Env.Await] waits for a job, [Env.Advance] for a time.
+//
+// Processes go on renewing their leases meanwhile. With a worker and an owner a
+// virtual hour takes 0.3 to 1 s of real time; a longer lease makes idle hours
+// cheaper, such as Options{Lease: time.Minute}.
 //
 // So nothing in the test may wait for what is outside of it: a socket, also one
 // of the same machine, a child process, a channel made before the test. While it
