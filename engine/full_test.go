@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -31,6 +30,8 @@ type warnings struct {
 	slog.Handler
 	n *atomic.Int64
 }
+
+func (w warnings) Enabled(context.Context, slog.Level) bool { return true }
 
 func (w warnings) Handle(_ context.Context, r slog.Record) error {
 	if r.Level > slog.LevelInfo {
@@ -72,7 +73,7 @@ func TestDeleteFromFullStorage(t *testing.T) {
 func TestFullStorage(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 		const jobs = 100
-		log := warnings{slog.NewTextHandler(io.Discard, nil), new(atomic.Int64)}
+		log := warnings{slog.DiscardHandler, new(atomic.Int64)}
 		eng := connect(t, srv, engine.Options{Logger: slog.New(log)})
 		slow := engine.NewJob("full.slow", func(context.Context, string) (string, error) {
 			time.Sleep(5 * time.Second)
