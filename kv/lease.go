@@ -218,6 +218,9 @@ func (t *taking) lease(ctx context.Context, revision uint64, sent time.Time) *Le
 // took the key. It is greater than that of every holding before.
 func (l *Lease) Epoch() uint64 { return l.held.Epoch }
 
+// TTL is for how long the lease is taken and renewed.
+func (l *Lease) TTL() time.Duration { return l.opts.TTL }
+
 // Token returns the random token of this holding.
 func (l *Lease) Token() string { return l.held.Token }
 

@@ -100,7 +100,7 @@ func (f *firing) readStored(ctx context.Context, last uint64) error {
 // read lets every timer wait that it reads, but for those of some minutes.
 func (f *firing) read(ctx context.Context, opts follow.Options, except []string) error {
 	opts.Stream, opts.Headers, opts.Batch = f.opts.Namespace.TimerStream(), true, batch
-	opts.Logger = f.opts.Logger
+	opts.Logger, opts.Beat = f.opts.Logger, f.opts.Owner.TTL()/3
 	prefixes := make([]string, len(except))
 	for i, filter := range except {
 		prefixes[i] = strings.TrimSuffix(filter, ">")

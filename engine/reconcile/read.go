@@ -45,7 +45,7 @@ func (r *record) stays() bool { return r.State.Final() && r.State != machine.Rem
 // read reads all records, and those that are written meanwhile, until ctx ends.
 func (g *round) read(ctx context.Context) error {
 	opts := follow.Options{
-		Stream: g.stream(), Headers: true, Lag: lag, Now: g.opts.Clock.Now, Batch: readBatch, Logger: g.opts.Logger,
+		Stream: g.stream(), Headers: true, Lag: lag, Now: g.opts.Clock.Now, Batch: readBatch, Beat: g.opts.Lease / 3, Logger: g.opts.Logger,
 	}
 	return follow.Run(ctx, g.pub.Conn(), opts, func(msg follow.Message) error {
 		g.visit(ctx, msg)

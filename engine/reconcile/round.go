@@ -14,9 +14,9 @@ import (
 const (
 	// tick is how often a round looks at the clock.
 	tick = time.Second
-	// patrolEvery is how often what there is is compared with what there has to
-	// be.
-	patrolEvery = 5 * time.Second
+	// oftenest is how often what there is is compared with what there has to be,
+	// or every half of the lease if that is longer.
+	oftenest = 5 * time.Second
 	// longest and shortest are how long after the last one a round begins: if
 	// nothing happens, and if the patrol found something.
 	longest, shortest = 10 * time.Minute, 10 * time.Second
@@ -114,7 +114,7 @@ func (g *round) tick(ctx context.Context) {
 		g.look(ctx, slices.Collect(maps.Values(again)))
 	}
 	if g.complete && !now.Before(g.patrolAt) {
-		g.patrolAt = now.Add(patrolEvery)
+		g.patrolAt = now.Add(max(oftenest, g.opts.Lease/2))
 		g.patrol(ctx)
 	}
 }

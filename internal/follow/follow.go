@@ -47,6 +47,10 @@ type Options struct {
 	// Now is the clock for Lag. Default time.Now.
 	Now func() time.Time
 
+	// Beat is how often the server says that it is there while nothing comes.
+	// After two and a half of them without a word it is taken for deaf. Default
+	// 2s.
+	Beat time.Duration
 	// Batch bounds the messages of one pull, and so what is kept in memory.
 	// Default 500.
 	Batch int
@@ -65,6 +69,9 @@ func (o Options) withDefaults() Options {
 	if o.Batch == 0 {
 		o.Batch = 500
 	}
+	if o.Beat == 0 {
+		o.Beat = 2 * time.Second
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -79,6 +86,9 @@ func (o Options) validate() error {
 	}
 	if o.Lag < 0 {
 		errs = append(errs, fmt.Errorf("lag %v is negative", o.Lag))
+	}
+	if o.Beat < 0 {
+		errs = append(errs, fmt.Errorf("beat is %v", o.Beat))
 	}
 	if o.Batch < 0 {
 		errs = append(errs, fmt.Errorf("batch %d is negative", o.Batch))

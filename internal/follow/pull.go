@@ -12,7 +12,7 @@ import (
 
 // read pulls and visits, one batch at a time, until something goes wrong.
 func (s *session) read(ctx context.Context) error {
-	n, length := s.Batch, stay
+	n, length := s.Batch, s.stay()
 	if s.Lag > 0 || s.Until > 0 {
 		length = glance
 	}
@@ -34,7 +34,7 @@ func (s *session) read(ctx context.Context) error {
 func (s *session) next(n, got int) (int, span) {
 	switch {
 	case got == 0:
-		return 1, stay
+		return 1, s.stay()
 	case s.waited > s.Lag/10:
 		n = max(got/2, 1)
 	case s.waited == 0:
@@ -82,11 +82,11 @@ func (s *session) receive(ctx context.Context) (*nats.Msg, error) {
 		return msg, context.Cause(ctx)
 	default:
 	}
-	s.silence.Reset(silence)
+	s.quiet.Reset(s.silence())
 	select {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
-	case <-s.silence.C:
+	case <-s.quiet.C:
 		return nil, errDeaf
 	case msg := <-s.msgs:
 		return msg, nil

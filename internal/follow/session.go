@@ -18,9 +18,6 @@ const (
 	// long at each try, up to patience.
 	hurry, patience = 2 * time.Second, 16 * time.Second
 
-	// silence is how long a pull may go without a word from the server.
-	silence = 5 * time.Second
-
 	// idle is how long the consumer stays, beyond the lag, when nobody pulls.
 	idle = time.Minute
 )
@@ -30,10 +27,14 @@ const (
 // one that lasts too long would hide that the server forgot to.
 type span struct{ life, beat time.Duration }
 
-var (
-	stay   = span{10 * time.Second, 2 * time.Second}             // waits for what is to come
-	glance = span{200 * time.Millisecond, 50 * time.Millisecond} // takes what is there
-)
+// glance is a pull that takes what is there.
+var glance = span{200 * time.Millisecond, 50 * time.Millisecond}
+
+// stay is a pull that waits for what is to come.
+func (o Options) stay() span { return span{5 * o.Beat, o.Beat} }
+
+// silence is how long a pull may go without a word from the server.
+func (o Options) silence() time.Duration { return 5 * o.Beat / 2 }
 
 // session is the life of one consumer.
 type session struct {
@@ -42,11 +43,11 @@ type session struct {
 	name   string // of the consumer
 	target uint64 // the last sequence to visit
 
-	msgs    chan *nats.Msg
-	pulls   int           // counts the pulls, so that each has a subject of the inbox
-	silence *time.Timer   // fires if the server says nothing
-	heard   uint64        // messages of the consumer
-	waited  time.Duration // for the messages of a pull to grow old
+	msgs   chan *nats.Msg
+	pulls  int           // counts the pulls, so that each has a subject of the inbox
+	quiet  *time.Timer   // fires if the server says nothing
+	heard  uint64        // messages of the consumer
+	waited time.Duration // for the messages of a pull to grow old
 }
 
 // session visits until something goes wrong, and says what.
@@ -75,8 +76,8 @@ func (f *follower) session(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only if the connection is closed, which ends it too
-	s.silence = time.NewTimer(silence)
-	defer s.silence.Stop()
+	s.quiet = time.NewTimer(f.silence())
+	defer s.quiet.Stop()
 	return s.read(ctx)
 }
 
