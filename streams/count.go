@@ -15,22 +15,39 @@ import (
 	"github.com/millrace/millrace/internal/publish"
 )
 
-// Held returns how many items the consumer of a queue has: those that wait, and
-// those in the hands of workers. It returns [ErrNoConsumer] if there is none.
-func (w *Work) Held(ctx context.Context, queue string) (uint64, error) {
+// Load is what a queue has to do.
+type Load struct {
+	Waiting uint64 // items in nobody's hands
+	Taken   uint64 // items in the hands of workers, or to come back from them
+	// Asking is how many pulls wait for an item. While items wait and nobody
+	// asks, no worker has a free slot.
+	Asking int
+}
+
+// Load returns what a queue has to do. It returns [ErrNoConsumer] if the queue
+// has no consumer.
+func (w *Work) Load(ctx context.Context, queue string) (Load, error) {
 	var answer struct {
 		refusal
 		Waiting uint64 `json:"num_pending"`
 		Taken   uint64 `json:"num_ack_pending"`
+		Asking  int    `json:"num_waiting"`
 	}
 	err := ask(ctx, w.pub, "CONSUMER.INFO."+w.ns.WorkStream()+"."+queue, nil, &answer)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		return 0, ErrNoConsumer
+		return Load{}, ErrNoConsumer
 	case err != nil:
-		return 0, fmt.Errorf("streams: count items of queue %s: %w", queue, err)
+		return Load{}, fmt.Errorf("streams: count items of queue %s: %w", queue, err)
 	}
-	return answer.Waiting + answer.Taken, nil
+	return Load{Waiting: answer.Waiting, Taken: answer.Taken, Asking: answer.Asking}, nil
+}
+
+// Held returns how many items the consumer of a queue has: those that wait, and
+// those in the hands of workers. It returns [ErrNoConsumer] if there is none.
+func (w *Work) Held(ctx context.Context, queue string) (uint64, error) {
+	load, err := w.Load(ctx, queue)
+	return load.Waiting + load.Taken, err
 }
 
 // hasTries is how often Has looks again because an item was done with while it

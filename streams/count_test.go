@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +46,35 @@ func TestHeld(t *testing.T) {
 		}
 		holds("mail", 1)
 		if _, err := w.work.Held(t.Context(), "unserved"); !errors.Is(err, streams.ErrNoConsumer) {
+			t.Errorf("got %v, want ErrNoConsumer", err)
+		}
+	})
+}
+
+// The load of a queue tells what waits from what is taken, and whether a worker
+// asks for more.
+func TestLoad(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		w := newWorld(t, connect(t, srv))
+		is := func(want streams.Load) {
+			t.Helper()
+			time.Sleep(time.Second)
+			if d := cmp.Diff(want, must(w.work.Load(t.Context(), "mail"))(t)); d != "" {
+				t.Errorf("load (-want +got):\n%s", d)
+			}
+		}
+		w.offer("a", "b", "c")
+		p := w.puller()
+		w.pull(p, 1, time.Minute)
+		is(streams.Load{Waiting: 2, Taken: 1})
+		w.pull(p, 2, time.Minute)
+		asking, cancel := context.WithCancel(t.Context())
+		var pulling sync.WaitGroup
+		pulling.Go(func() { _, _ = p.Pull(asking, 1, time.Minute, func(*streams.Delivery, error) {}) })
+		is(streams.Load{Taken: 3, Asking: 1})
+		cancel()
+		pulling.Wait()
+		if _, err := w.work.Load(t.Context(), "unserved"); !errors.Is(err, streams.ErrNoConsumer) {
 			t.Errorf("got %v, want ErrNoConsumer", err)
 		}
 	})

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ErrNoConsumer is returned by [Puller.Pull] and [Work.Held] if the consumer of
-// the queue is not there: see [Work.Serve].
+// ErrNoConsumer is returned by [Puller.Pull], [Work.Load] and [Work.Held] if the
+// consumer of the queue is not there: see [Work.Serve].
 var ErrNoConsumer = errors.New("streams: the queue has no consumer")
 
 const (
