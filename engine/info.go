@@ -30,7 +30,7 @@ type JobInfo struct {
 	Input       json.RawMessage `json:"input"`
 	Result      json.RawMessage `json:"result"`
 	Error       *ErrorInfo      `json:"error"`
-	Wait        *string         `json:"wait"`   // what it waits for: retry, delay, snooze, kind (no handler), …
+	Wait        *string         `json:"wait"`   // what it waits for: retry, delay, snooze, kind (no handler), or a sentence
 	Parent      *string         `json:"parent"` // the job that waits for it
 	Created     *time.Time      `json:"created_at"`
 	Started     *time.Time      `json:"started_at"` // of the last attempt
@@ -131,7 +131,9 @@ func moment(t time.Time) *time.Time {
 	return &t
 }
 
-// Get reads a job. It returns [ErrNotFound] for one that is not there.
+// Get reads a job. It returns [ErrNotFound] for one that is not there. Of a job
+// that has been pending for more than a moment it also finds out what that waits
+// for, which costs a few requests more; see [Engine.Why].
 func (e *Engine) Get(ctx context.Context, id string) (JobInfo, error) {
 	if err := checkID(id); err != nil {
 		return JobInfo{}, err
@@ -140,7 +142,11 @@ func (e *Engine) Get(ctx context.Context, id string) (JobInfo, error) {
 	if err != nil {
 		return JobInfo{}, fmt.Errorf("engine: get job: %w", err)
 	}
-	return describe(entry), nil
+	info := describe(entry)
+	if why := e.waits(ctx, entry); why != "" {
+		info.Wait = &why
+	}
+	return info, nil
 }
 
 // ListOptions says which jobs to list. The zero value of a field means all.
