@@ -13,6 +13,7 @@ import (
 type jobCmd struct {
 	Submit jobSubmitCmd `cmd:"" help:"Submit a job, or attach to the one that has its ID."`
 	Get    jobGetCmd    `cmd:"" help:"Print a job."`
+	Why    jobWhyCmd    `cmd:"" help:"Print why a job is where it is: what runs it, or what it waits for."`
 	List   jobListCmd   `cmd:"" help:"List jobs, the most recently changed first."`
 	Watch  jobWatchCmd  `cmd:"" help:"Print every change of jobs: of those given until they have ended, otherwise of all."`
 	Cancel jobCancelCmd `cmd:"" help:"Cancel a job. One that runs ends when its attempt does, which is told to."`
