@@ -88,7 +88,11 @@ func (e Erred) apply(j *Job) {
 	}
 	due := e.due(*j)
 	if !e.Final && j.Failures+1 < j.Limit() && e.tooOld(*j) {
-		err.Message += fmt.Sprintf(" (not tried again: its first attempt began more than %v before the next one)", j.retryOf(e.Retry).MaxAge)
+		begun := "its first attempt began"
+		if !j.Redriven.IsZero() {
+			begun = "it was retried by request"
+		}
+		err.Message += fmt.Sprintf(" (not tried again: %s more than %v before the next one)", begun, j.retryOf(e.Retry).MaxAge)
 	}
 	j.Failures++
 	j.Error = &err
@@ -157,6 +161,14 @@ func (e TimedOut) apply(j *Job) {
 		return
 	}
 	j.Error, j.Finished = &Error{Code: code, Message: why}, e.At
+}
+
+// What happened in the earlier life stays in the attempts. Its limits were
+// counted from then, so they end with it.
+func (e Redriven) apply(j *Job) {
+	j.Failures, j.Result, j.Error = 0, nil, nil
+	j.Due, j.StartBy, j.Deadline, j.Finished = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	j.Redriven = e.At
 }
 
 func (Removed) apply(*Job) {}

@@ -52,6 +52,7 @@ func (j Job) AppendJSON(b []byte) []byte {
 	b = appendMoment(b, `,"created":`, j.Created)
 	b = appendMoment(b, `,"started":`, j.Started)
 	b = appendMoment(b, `,"finished":`, j.Finished)
+	b = appendMoment(b, `,"redriven":`, j.Redriven)
 	b = appendAttempts(b, j.Attempts)
 	if len(j.Trace) > 0 {
 		trace, _ := json.Marshal(j.Trace) // a map of strings always has a JSON

@@ -106,6 +106,9 @@ type (
 		At      time.Time
 	}
 
+	// Redriven is somebody wanting a job that has ended to run once more.
+	Redriven struct{ At time.Time }
+
 	// Removed is a job that has ended and whose record is to go.
 	Removed struct{ At time.Time }
 )
@@ -144,7 +147,14 @@ func (e Erred) due(j Job) time.Time {
 // attempt of a job stays in its list.
 func (e Erred) tooOld(j Job) bool {
 	age := j.retryOf(e.Retry).MaxAge
-	return age > 0 && len(j.Attempts) > 0 && e.due(j).Sub(j.Attempts[0].Started) > age
+	if age <= 0 || len(j.Attempts) == 0 {
+		return false
+	}
+	since := j.Attempts[0].Started
+	if !j.Redriven.IsZero() {
+		since = j.Redriven
+	}
+	return e.due(j).Sub(since) > age
 }
 
 func (e Returned) move(j Job) Move {
@@ -164,6 +174,8 @@ func (e Postponed) move(j Job) Move {
 func (Stopped) move(Job) Move { return Stop }
 
 func (TimedOut) move(Job) Move { return TimeOut }
+
+func (Redriven) move(Job) Move { return Redrive }
 
 func (Removed) move(Job) Move { return Remove }
 

@@ -71,6 +71,9 @@ type Job struct {
 	Created  time.Time `json:"created,omitzero"`
 	Started  time.Time `json:"started,omitzero"` // of the latest attempt
 	Finished time.Time `json:"finished,omitzero"`
+	// Redriven is when somebody last wanted the job, which had ended, to run
+	// once more. Whoever did finds it again here.
+	Redriven time.Time `json:"redriven,omitzero"`
 
 	// Attempts tells the claims: the first two and the last eight.
 	Attempts []Attempt `json:"attempts,omitempty"`

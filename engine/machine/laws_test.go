@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -23,12 +24,21 @@ type taken struct {
 
 // laws hold for every event, accepted or not, in every life of a job.
 var laws = map[string]func(taken) bool{
-	"a job that has ended can only be removed, once": func(s taken) bool {
+	"a job that has ended can only be redriven, or be removed, once": func(s taken) bool {
 		_, removes := s.event.(Removed)
+		afterEnd := removes || redrives(s.event)
 		if !s.before.State.Final() {
-			return !removes || s.err != nil
+			return !afterEnd || s.err != nil
 		}
-		return (s.err == nil) == (removes && s.before.State != Removing)
+		return (s.err == nil) == (afterEnd && s.before.State != Removing)
+	},
+	"a redrive begins a new life, which remembers the attempts": func(s taken) bool {
+		if !redrives(s.event) || s.err != nil {
+			return s.after.Redriven.Equal(s.before.Redriven)
+		}
+		a := s.after
+		return a.State == Pending && a.Failures == 0 && a.Result == nil && a.Error == nil && a.Timers() == nil &&
+			a.StartBy.IsZero() && a.Deadline.IsZero() && a.Redriven.Equal(at(s.event)) && reflect.DeepEqual(a.Attempts, s.before.Attempts)
 	},
 	"a refusal says what was refused and changes nothing": func(s taken) bool {
 		var refused *MoveError
@@ -96,10 +106,13 @@ var laws = map[string]func(taken) bool{
 		}
 		return s.after.Attempt == s.before.Attempt+grown
 	},
-	"failures grow by one at an error and at a death, and never exceed the limit": func(s taken) bool {
+	"failures grow by one at an error and at a death, start again at a redrive, and never exceed the limit": func(s taken) bool {
 		grown := 0
 		if s.err == nil && fails(s.event, s.before) {
 			grown = 1
+		}
+		if s.err == nil && redrives(s.event) {
+			grown = -s.before.Failures
 		}
 		return s.after.Failures == s.before.Failures+grown && s.after.Failures <= s.after.Limit()
 	},
@@ -123,7 +136,11 @@ var laws = map[string]func(taken) bool{
 		if s.before.Retry != nil {
 			policy = *s.before.Retry
 		}
-		return policy.MaxAge == 0 || s.after.Due.Sub(s.after.Attempts[0].Started) <= policy.MaxAge
+		since := s.after.Attempts[0].Started
+		if !s.after.Redriven.IsZero() {
+			since = s.after.Redriven
+		}
+		return policy.MaxAge == 0 || s.after.Due.Sub(since) <= policy.MaxAge
 	},
 	"a job that is not final has a failure left": func(s taken) bool {
 		return s.after.State.Final() || s.after.Failures < s.after.Limit()
@@ -175,10 +192,11 @@ var laws = map[string]func(taken) bool{
 		}
 		return true
 	},
-	"what the submitter gave stays": func(s taken) bool {
+	"what the submitter gave stays, limits until a redrive": func(s taken) bool {
 		a, b := s.before, s.after
+		limits := a.StartBy.Equal(b.StartBy) && a.Deadline.Equal(b.Deadline)
 		return a.ID == b.ID && a.Kind == b.Kind && a.Created.Equal(b.Created) &&
-			a.StartBy.Equal(b.StartBy) && a.Deadline.Equal(b.Deadline) && cmp.Equal(a.Retry, b.Retry) &&
+			(limits || redrives(s.event)) && cmp.Equal(a.Retry, b.Retry) &&
 			bytes.Equal(a.Input, b.Input) && cmp.Equal(a.Trace, b.Trace)
 	},
 	"what follows from a valid record is valid": func(s taken) bool { return s.after.Validate() == nil },
@@ -201,6 +219,12 @@ func wishes(ev Event) bool {
 		return true
 	}
 	return false
+}
+
+// redrives reports whether an event is somebody's wish that the job runs again.
+func redrives(ev Event) bool {
+	_, ok := ev.(Redriven)
+	return ok
 }
 
 // fails reports whether ev is a failure of j, if it is accepted.
@@ -309,8 +333,8 @@ func TestLawsOfShortLives(t *testing.T) {
 		t.Errorf("moves in the table (-) and made (+):\n%s", diff)
 	}
 	for _, s := range States {
-		_, removed := moves[s][Remove]
-		if s.Final() != (removed && len(moves[s]) == 1 || s == Removing && len(moves[s]) == 0) {
+		ended := map[Move]State{Redrive: Pending, Remove: Removing}
+		if s.Final() != (maps.Equal(moves[s], ended) || s == Removing && len(moves[s]) == 0) {
 			t.Errorf("%s has the moves %v, and final is %t", s, moves[s], s.Final())
 		}
 	}

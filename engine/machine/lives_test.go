@@ -58,7 +58,7 @@ func everyEvent(j Job, step int) []Event {
 		Postponed{At: at}, Postponed{At: at, LostClaim: true},
 		Stopped{Cause: "asked by ada", At: at},
 		TimedOut{Purpose: QueuedTimeout, At: at}, TimedOut{Purpose: Deadline, At: at},
-		Removed{At: at})
+		Redriven{At: at}, Removed{At: at})
 	for _, token := range tokens(j) {
 		hold := Hold{Token: token, At: at}
 		all = append(all,
@@ -131,6 +131,8 @@ func at(ev Event) time.Time {
 	case Stopped:
 		return ev.At
 	case TimedOut:
+		return ev.At
+	case Redriven:
 		return ev.At
 	case Removed:
 		return ev.At
@@ -240,6 +242,7 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 		Postponed{At: c.At, Random: random, LostClaim: rapid.Bool().Draw(t, "lost claim")},
 		Stopped{Cause: message, At: c.At},
 		TimedOut{Purpose: rapid.SampledFrom([]Purpose{Due, QueuedTimeout, Deadline, Expiry}).Draw(t, "purpose"), At: c.At},
+		Redriven{At: c.At},
 		Removed{At: c.At},
 	}).Draw(t, "event")
 }

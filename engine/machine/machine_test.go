@@ -126,6 +126,8 @@ func (s *story) event(t *testing.T, d *datadriven.TestData) Event {
 		return Stopped{Cause: d.Input, At: s.now}
 	case "time-out":
 		return TimedOut{Purpose: Purpose(arg(t, d, "purpose", "")), At: s.now}
+	case "redrive":
+		return Redriven{At: s.now}
 	case "remove":
 		return Removed{At: s.now}
 	}

@@ -54,6 +54,7 @@ const (
 	Obey     Move = "obey"      // an attempt ended that had been cancelled
 	TimeOut  Move = "time out"  // the time to start, or to end, is over
 	Overrun  Move = "overrun"   // an attempt ended whose deadline had passed
+	Redrive  Move = "redrive"   // a job that has ended is to run once more
 	Remove   Move = "remove"    // the record is to go
 )
 
@@ -67,9 +68,9 @@ var moves = map[State]map[Move]State{
 		Finish: Succeeded, Again: Retrying, GiveUp: Failed, HandBack: Pending, Snooze: Scheduled,
 		Postpone: Scheduled, Obey: Cancelled, Overrun: Failed,
 	},
-	Succeeded: {Remove: Removing},
-	Failed:    {Remove: Removing},
-	Cancelled: {Remove: Removing},
+	Succeeded: {Redrive: Pending, Remove: Removing},
+	Failed:    {Redrive: Pending, Remove: Removing},
+	Cancelled: {Redrive: Pending, Remove: Removing},
 }
 
 // MoveError reports an event that a job does not allow.
