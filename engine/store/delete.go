@@ -10,7 +10,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 )
 
-// ErrNotEnded is returned by [Store.Delete] for a job that has not ended.
+// ErrNotEnded is returned by [Store.Delete] and [Store.Redrive] for a job that has not ended.
 var ErrNotEnded = errors.New("store: the job has not ended")
 
 // Delete removes a job that has ended, with what it owns. One that has not is
@@ -36,8 +36,9 @@ func (s *Store) remove(ctx context.Context, entry Entry) error {
 		if entry.Value.State != machine.Removing {
 			entry, err = s.move(ctx, entry, machine.Removed{At: s.Clock.Now()})
 			if refusal := new(jetstream.APIError); errors.As(err, &refusal) {
-				// Storage may be full, and deleting jobs is the way out. Nobody
-				// else moves a job that has ended, so it goes without notice.
+				// Storage may be full, and deleting jobs is the way out, so it
+				// goes without notice. A redrive meanwhile is another revision,
+				// and stays.
 				return s.carryOut(ctx, machine.Erase, entry)
 			}
 		}
@@ -53,6 +54,9 @@ func (s *Store) remove(ctx context.Context, entry Entry) error {
 		if err := s.pause(ctx, try); err != nil {
 			return err
 		}
+	}
+	if !entry.Value.Redriven.IsZero() {
+		return fmt.Errorf("%w: %s is %s: it was redriven meanwhile", ErrNotEnded, entry.Key, entry.Value.State)
 	}
 	return nil // it was removed, and submitted again
 }

@@ -84,7 +84,10 @@ func (s *Store) expire(ctx context.Context, id string, now time.Time) error {
 	if !entry.Value.State.Final() || now.Before(over) {
 		return nil
 	}
-	return s.remove(ctx, entry)
+	if err := s.remove(ctx, entry); !errors.Is(err, ErrNotEnded) {
+		return err
+	}
+	return nil // it was redriven meanwhile
 }
 
 // readKnown reads a job for a timer. One that this build does not understand is

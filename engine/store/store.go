@@ -8,6 +8,7 @@
 //	deliver.go   an item reaches a node: the delivery table
 //	finish.go    an attempt ends
 //	cancel.go    somebody wants a job to end
+//	redrive.go   somebody wants one that has ended to run once more
 //	fire.go      a timer is due
 //	delete.go    a job that has ended goes
 //	owe.go       what follows from a stored record

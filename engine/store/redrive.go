@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/millrace/millrace/engine/machine"
+)
+
+// Redrive makes a job that has ended pending once more, and offers it: its
+// failures and limits are forgotten, its attempts are not. It takes only a job
+// in one of the states given, or in any if there are none: one that ended
+// otherwise is a [*machine.MoveError], one that has not ended is refused with
+// [ErrNotEnded]. If there is no room for more jobs the error wraps
+// [streams.ErrFull].
+//
+// If the process dies after the write, the job is pending and not offered: the
+// reconciler offers it, and so does whoever redrives it again.
+func (s *Store) Redrive(ctx context.Context, id string, from ...machine.State) (Entry, error) {
+	if err := s.Limits.Check(ctx); err != nil {
+		return Entry{}, err
+	}
+	wish := machine.Redriven{At: s.Clock.Now()}
+	for try, sent := 0, false; ; try++ {
+		entry, err := s.Get(ctx, id)
+		if err != nil {
+			return Entry{}, err
+		}
+		if !sent || !entry.Value.Redriven.Equal(wish.At) { // else the answer was lost
+			if err := s.redrivable(ctx, entry, from); err != nil {
+				return entry, err
+			}
+			sent = true
+			if entry, err = s.move(ctx, entry, wish); err != nil {
+				return entry, err
+			}
+		}
+		if entry.Value.Redriven.Equal(wish.At) {
+			return entry, s.pay(ctx, entry, passing)
+		}
+		if err := s.pause(ctx, try); err != nil {
+			return Entry{}, err
+		}
+	}
+}
+
+// redrivable returns why a job cannot be redriven. What one owes that is pending
+// is made up for: whoever redrove it may have died.
+func (s *Store) redrivable(ctx context.Context, entry Entry, from []machine.State) error {
+	j := entry.Value
+	switch {
+	case j.State == machine.Pending && !j.Redriven.IsZero():
+		if err := s.pay(ctx, entry, passing); err != nil {
+			return err
+		}
+	case j.State.Final() && len(from) > 0 && !slices.Contains(from, j.State):
+		return &machine.MoveError{ID: entry.Key, From: j.State, Move: machine.Redrive}
+	case j.State.Final():
+		return nil
+	}
+	return fmt.Errorf("%w: %s is %s", ErrNotEnded, entry.Key, j.State)
+}
