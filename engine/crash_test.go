@@ -33,6 +33,7 @@ type crash struct {
 	// then is what the client wants besides. It is asked again until it is done.
 	then func(context.Context, *engine.Engine) error
 	want string // the state in which the job ends; empty: it is gone
+	ends int    // how often it ends, if not once
 }
 
 const crashID = "job.1"
@@ -49,6 +50,7 @@ var crashes = map[string]crash{
 	"is cancelled":       {submit: &engine.SubmitOptions{Delay: 40 * time.Second}, then: cancelIt, want: "cancelled"},
 	"is stopped":         {submit: &engine.SubmitOptions{}, input: "wait", then: stopIt, want: "cancelled"},
 	"is deleted":         {before: submitted, then: deleteIt},
+	"is retried":         {before: failed, then: retryIt, want: "succeeded", ends: 2},
 	"is taken over":      {before: dies, input: "wait", want: "succeeded"},
 	"lost its item":      {before: lostItem, want: "succeeded"},
 	"lost its timer":     {before: lostTimer, want: "succeeded"},
@@ -167,7 +169,7 @@ func (c crash) check(t *testing.T, witness *process, l *ledger, ends func() int)
 	case c.want != "" && (err != nil || info.State != c.want):
 		t.Errorf("the job is %s, %v, want %s: %+v", info.State, err, c.want, info)
 	}
-	if n := ends(); n != 1 {
+	if n := ends(); n != cmp.Or(c.ends, 1) {
 		t.Errorf("the job ended %d times", n)
 	}
 	if err == nil {
@@ -403,6 +405,30 @@ func deleteIt(ctx context.Context, eng *engine.Engine) error {
 		return err
 	}
 	return nil
+}
+
+// retryIt retries the job, unless that is done.
+func retryIt(ctx context.Context, eng *engine.Engine) error {
+	info, err := eng.Get(ctx, crashID)
+	if err != nil || info.State != "failed" {
+		return err
+	}
+	if _, err := eng.Retry(ctx, crashID, "failed"); err != nil && !errors.Is(err, engine.ErrNotEnded) {
+		return err
+	}
+	return nil
+}
+
+// failed leaves a job that has failed for good.
+func failed(t *testing.T, srv *server.Server) {
+	t.Helper()
+	p := start(t, srv, "c", nil)
+	stop := p.run(engine.WorkerOptions{NoOwner: true}, engine.NewJob("job", returns(nil, engine.Fail(errors.New("boom")))))
+	submit(t, p.Engine, "job", 1)
+	ended(t, p.Engine, crashID, "failed", 1, 1)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // submitted leaves a job that is ready.

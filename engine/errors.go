@@ -13,7 +13,8 @@ import (
 // ErrNotFound is returned for a job or a trigger that is not there.
 var ErrNotFound = store.ErrNotFound
 
-// ErrNotEnded is returned by [Engine.Delete] for a job that has not ended.
+// ErrNotEnded is returned by [Engine.Delete] and [Engine.Retry] for a job that
+// has not ended.
 var ErrNotEnded = store.ErrNotEnded
 
 // ErrFull is returned by submits when 90 % of a storage limit is used: the rest

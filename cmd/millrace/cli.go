@@ -24,7 +24,8 @@ type cli struct {
 	Dev       devCmd       `cmd:"" help:"Run NATS and the engine in this process, until interrupted."`
 	Serve     serveCmd     `cmd:"" help:"Run the engine against a NATS that is there, until interrupted."`
 	Worker    workerCmd    `cmd:"" help:"Run jobs with programs as handlers, until interrupted."`
-	Job       jobCmd       `cmd:"" help:"Submit jobs, look at them, cancel and delete them."`
+	Job       jobCmd       `cmd:"" help:"Submit jobs, look at them, cancel, retry and delete them."`
+	Dead      deadCmd      `cmd:"" help:"Look at jobs that have failed for good, and run them once more."`
 	Event     eventCmd     `cmd:"" help:"Send events, and see those that no trigger could map."`
 	Apply     applyCmd     `cmd:"" help:"Store definitions from YAML files."`
 	Trigger   triggerCmd   `cmd:"" help:"Look at triggers, delete them."`

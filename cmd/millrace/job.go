@@ -17,6 +17,7 @@ type jobCmd struct {
 	List   jobListCmd   `cmd:"" help:"List jobs, the most recently changed first."`
 	Watch  jobWatchCmd  `cmd:"" help:"Print every change of jobs: of those given until they have ended, otherwise of all."`
 	Cancel jobCancelCmd `cmd:"" help:"Cancel a job. One that runs ends when its attempt does, which is told to."`
+	Retry  jobRetryCmd  `cmd:"" help:"Run jobs that have ended once more, however they ended."`
 	Delete jobDeleteCmd `cmd:"" help:"Delete jobs that have ended: their IDs are free then."`
 }
 
