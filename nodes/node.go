@@ -240,9 +240,7 @@ func (n *Node) leave(ctx context.Context) {
 
 // release gives the key back.
 func (n *Node) release(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
-	defer cancel()
-	if err := n.current().Release(ctx); err != nil {
+	if err := giveUp(ctx, n.current()); err != nil {
 		n.opts.Logger.InfoContext(ctx, "key of node not deleted, it expires", "node", n.id, "err", err)
 	}
 }

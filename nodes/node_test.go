@@ -472,3 +472,26 @@ func TestServerRestart(t *testing.T) {
 		}
 	}
 }
+
+// A process that is cut off and told to stop while it joins does stop.
+func TestJoinStopped(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		setup(t, srv)
+		link := natstest.NewLink(t, srv, func(w natstest.Write) natstest.Fault {
+			if strings.Contains(w.Subject, ".info.") { // the beat is there
+				return natstest.DownBefore
+			}
+			return natstest.Pass
+		}, "$KV.>")
+		pub := open(t, link.Connect(t))
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		began := time.Now()
+		if _, err := nodes.Join(ctx, pub, nodes.Options{Namespace: ns, ID: "a", Lease: lease, Logger: quiet}); err == nil {
+			t.Error("it joined without a description")
+		}
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it stopped after %v", took)
+		}
+	})
+}

@@ -114,10 +114,10 @@ func (n *Node) register(ctx context.Context) error {
 	}
 	for err = n.describe(ctx, lease); err != nil; err = n.describe(ctx, lease) {
 		if !lease.Valid() || !passing(err) {
-			return errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
+			return errors.Join(err, giveUp(ctx, lease))
 		}
 		if err := pause(ctx, again); err != nil {
-			return errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
+			return errors.Join(err, giveUp(ctx, lease))
 		}
 	}
 	n.mu.Lock()
@@ -127,6 +127,14 @@ func (n *Node) register(ctx context.Context) error {
 	n.mu.Unlock()
 	n.opts.Logger.InfoContext(ctx, "node registered", "node", n.id, "incarnation", lease.Epoch())
 	return nil
+}
+
+// giveUp releases a lease, also if ctx has ended, but does not wait for NATS: the
+// key expires.
+func giveUp(ctx context.Context, lease *kv.Lease) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	return lease.Release(ctx)
 }
 
 // keepDescribed stores the description every few hours, and soon after storing
