@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing/synctest"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/engine/machine"
-	"github.com/millrace/millrace/nodes"
 )
 
 // Submit creates a job, from the process of the test itself.
@@ -138,19 +136,12 @@ func (env *Env) standstill(info engine.JobInfo, since time.Duration) string {
 	if info.Error != nil {
 		line += ", the last: " + info.Error.Message
 	}
-	if info.Wait != nil {
-		line += ", waiting for " + *info.Wait
-	}
 	if info.State == string(machine.Running) && info.Node != nil {
 		return line + ", on " + *info.Node
 	}
-	members, err := env.Engine().Nodes(env.t.Context())
+	why, err := env.Engine().Why(env.t.Context(), info.ID)
 	if err != nil {
 		return line + "; " + err.Error()
 	}
-	able := func(m nodes.Member) bool { return m.State == nodes.Alive && slices.Contains(m.Kinds, info.Kind) }
-	if !slices.ContainsFunc(members, able) {
-		line += "; no node that is up has its kind, " + info.Kind + ": start a worker with it"
-	}
-	return line
+	return line + "; " + why.Text
 }

@@ -78,7 +78,7 @@ var id1 = engine.SubmitOptions{ID: "1"}
 
 var failures = []failure{
 	{
-		name: "no worker", want: "await noop.1: it does not end: pending for 5m0s, attempt 0, failures 0; no node that is up has its kind, noop: start a worker with it",
+		name: "no worker", want: "await noop.1: it does not end: pending for 5m0s, attempt 0, failures 0; no node takes from queue noop: start a worker with kind noop",
 		opts: enginetest.Options{Patience: 5 * time.Minute},
 		test: func(_ *testing.T, env *enginetest.Env) {
 			env.Await(enginetest.Submit(env, noop, 1, id1).ID)
