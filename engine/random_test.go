@@ -115,6 +115,21 @@ func (w *random) run() {
 		n.life.link.Up()
 	}
 	w.check()
+	// The server stops before the processes do, if it was started again: see
+	// natstest.Stop for why nobody may ask it for anything then.
+	for _, l := range append(w.links(), w.witness.link) {
+		l.Down()
+	}
+	synctest.Wait()
+}
+
+// links returns those of the client and of the processes that are there.
+func (w *random) links() []*natstest.Link {
+	links := []*natstest.Link{w.client.link}
+	for _, n := range w.nodes {
+		w.whileUp(n, func(l *natstest.Link) { links = append(links, l) })
+	}
+	return links
 }
 
 // step does one thing.
@@ -234,10 +249,7 @@ func (w *random) restart() {
 	away := time.Duration(w.rng.IntN(10)) * time.Second
 	w.note("restart NATS after %v", away)
 	dir := filepath.Dir(w.srv.StoreDir())
-	links := []*natstest.Link{w.client.link, w.witness.link}
-	for _, n := range w.nodes {
-		w.whileUp(n, func(l *natstest.Link) { links = append(links, l) })
-	}
+	links := append(w.links(), w.witness.link)
 	natstest.Stop(w.srv, links...)
 	time.Sleep(away)
 	w.srv = natstest.Start(w, dir)
