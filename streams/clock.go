@@ -19,8 +19,8 @@ import (
 //
 // It asks the server for the time and counts on from there by this process's
 // monotonic clock, so setting the machine's clock changes nothing. Since the
-// answer takes time to arrive, the clock is behind the server's by that time, and
-// never ahead of it.
+// answer takes time to arrive, the clock is behind the server's by that time. It
+// is not ahead of it, but for what the two drift apart until the next measurement.
 type Clock struct {
 	ns   Namespace
 	pub  *publish.Publisher

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/direct"
 	"github.com/millrace/millrace/internal/follow"
-	"github.com/millrace/millrace/internal/publish"
 )
 
 // Load is what a queue has to do.
@@ -41,13 +38,6 @@ func (w *Work) Load(ctx context.Context, queue string) (Load, error) {
 		return Load{}, fmt.Errorf("streams: count items of queue %s: %w", queue, err)
 	}
 	return Load{Waiting: answer.Waiting, Taken: answer.Taken, Asking: answer.Asking}, nil
-}
-
-// Held returns how many items the consumer of a queue has: those that wait, and
-// those in the hands of workers. It returns [ErrNoConsumer] if there is none.
-func (w *Work) Held(ctx context.Context, queue string) (uint64, error) {
-	load, err := w.Load(ctx, queue)
-	return load.Waiting + load.Taken, err
 }
 
 // hasTries is how often Has looks again because an item was done with while it
@@ -80,83 +70,6 @@ func (w *Work) Has(ctx context.Context, ids []string) (map[string]bool, error) {
 			return nil, fmt.Errorf("streams: look for items of %d jobs: %w", len(ids), err)
 		}
 		return has, nil
-	}
-}
-
-// Subjects visits the jobs of a queue that have an item, in whatever hands it
-// is, and ends with the first error of visit. A job that has an item all the
-// while is visited; one that has items in several classes, once for each.
-//
-// The server goes through all items of the queue for every 100,000, so this is
-// for when they are known to be incomplete.
-func (w *Work) Subjects(ctx context.Context, queue string, visit func(local string) error) error {
-	filter := w.ns.WorkSubject(queue, "*", "*")
-	page := func(offset int) ([]string, int, error) {
-		subjects, total, err := subjects(ctx, w.pub, w.ns.WorkStream(), filter, offset)
-		if err != nil {
-			err = fmt.Errorf("streams: list items of queue %s: %w", queue, err)
-		}
-		return subjects, total, err
-	}
-	return turn(page, func(subject string) error {
-		if _, local, ok := w.parseSubject(subject); ok {
-			return visit(local)
-		}
-		return nil
-	})
-}
-
-// subjects returns a page of the subjects of a stream that match a filter, in
-// their order, and how many there are on all pages.
-func subjects(ctx context.Context, pub *publish.Publisher, stream, filter string, offset int) ([]string, int, error) {
-	request := struct {
-		Filter string `json:"subjects_filter"`
-		Offset int    `json:"offset"`
-	}{filter, offset}
-	var answer struct {
-		refusal
-		Total int `json:"total"`
-		State struct {
-			Subjects map[string]uint64 `json:"subjects"`
-		} `json:"state"`
-	}
-	if err := ask(ctx, pub, "STREAM.INFO."+stream, request, &answer); err != nil {
-		return nil, 0, err
-	}
-	return slices.Sorted(maps.Keys(answer.State.Subjects)), answer.Total, nil
-}
-
-// overlap is by how much pages overlap: what is deleted between two of them
-// moves what follows towards the first one.
-const overlap = 1000
-
-// turn turns the pages of a list and visits each entry once. Entries are sorted
-// and may come and go meanwhile; those that stay are visited.
-func turn(page func(offset int) (entries []string, total int, err error), visit func(string) error) error {
-	last, back := "", overlap
-	for offset := 0; ; {
-		entries, total, err := page(offset)
-		if err != nil {
-			return err
-		}
-		if offset > 0 && (len(entries) == 0 || entries[0] > last) { // some may be on the page before now
-			offset, back = max(offset-back, 0), 2*back
-			continue
-		}
-		for _, entry := range entries {
-			if entry <= last {
-				continue
-			}
-			if err := visit(entry); err != nil {
-				return err
-			}
-			last = entry
-		}
-		end := offset + len(entries)
-		if end >= total {
-			return nil
-		}
-		offset, back = max(end-overlap, offset+1), overlap
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,8 +26,8 @@ func TestHeld(t *testing.T) {
 		holds := func(queue string, want uint64) {
 			t.Helper()
 			time.Sleep(time.Second)
-			if got := must(w.work.Held(t.Context(), queue))(t); got != want {
-				t.Errorf("queue %s holds %d items, want %d", queue, got, want)
+			if load := must(w.work.Load(t.Context(), queue))(t); load.Waiting+load.Taken != want {
+				t.Errorf("queue %s holds %d items, want %d", queue, load.Waiting+load.Taken, want)
 			}
 		}
 		w.serve("other")
@@ -45,7 +44,7 @@ func TestHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		holds("mail", 1)
-		if _, err := w.work.Held(t.Context(), "unserved"); !errors.Is(err, streams.ErrNoConsumer) {
+		if _, err := w.work.Load(t.Context(), "unserved"); !errors.Is(err, streams.ErrNoConsumer) {
 			t.Errorf("got %v, want ErrNoConsumer", err)
 		}
 	})
@@ -100,123 +99,6 @@ func TestHas(t *testing.T) {
 	}
 	if got := must(w.work.Has(t.Context(), nil))(t); len(got) != 0 {
 		t.Errorf("of no jobs got %v", got)
-	}
-}
-
-// What a queue has is listed, whoever has it in hand, and nothing else.
-func TestWorkSubjects(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
-	list := func(queue string) string {
-		t.Helper()
-		var got []string
-		err := w.work.Subjects(t.Context(), queue, func(local string) error {
-			got = append(got, local)
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Join(got, " ")
-	}
-	if got := list("mail"); got != "" {
-		t.Errorf("an empty queue has %s", got)
-	}
-	w.offer("b", "a", "n=1-manual", "a")
-	if err := w.work.Offer(t.Context(), streams.Item{Queue: "mail-2", Local: "other"}); err != nil {
-		t.Fatal(err)
-	}
-	w.pull(w.puller(), 1, time.Minute)
-	if got := list("mail"); got != "a b n=1-manual" {
-		t.Errorf("got %s", got)
-	}
-	boom := errors.New("boom")
-	calls := 0
-	err := w.work.Subjects(t.Context(), "mail", func(string) error { calls++; return boom })
-	if !errors.Is(err, boom) || calls != 1 {
-		t.Errorf("got %v after %d calls, want the function's own error at once", err, calls)
-	}
-}
-
-// A page starts where it is asked to, in the order of subjects, and says how
-// many there are.
-func TestWorkSubjectsPage(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
-	w.offer("c", "b", "a")
-	for offset, want := range [][]string{{"a", "b", "c"}, {"b", "c"}, {"c"}, nil, nil} {
-		for i, local := range want {
-			want[i] = ns.WorkSubject("mail", streams.Class, local)
-		}
-		got, total, err := streams.Page(t.Context(), publisher(t, w.nc), ns.WorkStream(), ns.WorkSubject("mail", "*", "*"), offset)
-		if d := cmp.Diff(want, got); d != "" || total != 3 || err != nil {
-			t.Errorf("page at %d of %d, %v (-want +got):\n%s", offset, total, err, d)
-		}
-	}
-}
-
-// However entries come and go between two pages, those that stay are visited,
-// none twice, and all in order.
-func TestTurn(t *testing.T) {
-	t.Parallel()
-	var names [6000]string
-	for i := range names {
-		names[i] = fmt.Sprintf("%04d", i)
-	}
-	rapid.Check(t, func(t *rapid.T) {
-		every := rapid.IntRange(1, 3).Draw(t, "every")
-		var list, stays [len(names)]bool
-		for i := range list {
-			list[i] = i%every == 0
-		}
-		stays = list
-		size := rapid.IntRange(1200, 3000).Draw(t, "size")
-		page := func(offset int) ([]string, int, error) {
-			from := rapid.IntRange(0, len(list)).Draw(t, "from")
-			to := rapid.IntRange(from, len(list)).Draw(t, "to")
-			add := rapid.Bool().Draw(t, "add")
-			for i := from; i < to; i++ {
-				list[i], stays[i] = add, stays[i] && add
-			}
-			var all []string
-			for i, there := range list {
-				if there {
-					all = append(all, names[i])
-				}
-			}
-			start := min(offset, len(all))
-			return all[start:min(start+size, len(all))], len(all), nil
-		}
-		last := -1
-		err := streams.Turn(page, func(entry string) error {
-			i, err := strconv.Atoi(entry)
-			if i <= last {
-				t.Fatalf("visited %d after %d", i, last)
-			}
-			last, stays[i] = i, false
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i := slices.Index(stays[:], true); i >= 0 {
-			t.Fatalf("%d was there all the while and was not visited", i)
-		}
-	})
-}
-
-// An error of a page ends the turning of pages.
-func TestTurnError(t *testing.T) {
-	t.Parallel()
-	boom := errors.New("boom")
-	err := streams.Turn(func(offset int) ([]string, int, error) {
-		if offset > 0 {
-			return nil, 0, boom
-		}
-		return []string{"a"}, 2, nil
-	}, func(string) error { return nil })
-	if !errors.Is(err, boom) {
-		t.Errorf("got %v, want the error of the page", err)
 	}
 }
 
@@ -282,9 +164,8 @@ func TestCountWithoutAssets(t *testing.T) {
 	t.Parallel()
 	nc := connect(t, natstest.Start(t, t.TempDir()))
 	work, timers := must(streams.NewWork(ns, publisher(t, nc)))(t), must(streams.NewTimers(ns, publisher(t, nc)))(t)
-	_, err := work.Held(t.Context(), "mail")
+	_, err := work.Load(t.Context(), "mail")
 	oneLine(t, err, "streams: count items of queue mail")
-	oneLine(t, work.Subjects(t.Context(), "mail", nil), "streams: list items of queue mail")
 	_, err = work.Has(t.Context(), []string{"mail.a"})
 	oneLine(t, err, "streams: look for items of 1 jobs")
 	oneLine(t, timers.Subjects(t.Context(), nil), "streams: count timers")

@@ -10,11 +10,7 @@ import (
 // What only this package knows and its tests need.
 const BootstrapTTL = bootstrapTTL
 
-var (
-	CheckLevel = checkLevel
-	Page       = subjects
-	Turn       = turn
-)
+var CheckLevel = checkLevel
 
 // ParseReply reads the reply subject of a delivery.
 func ParseReply(reply string) (Delivery, error) {
