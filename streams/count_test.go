@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
-	"pgregory.net/rapid"
 
 	"github.com/millrace/millrace/internal/natstest"
 	"github.com/millrace/millrace/streams"
