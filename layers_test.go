@@ -20,7 +20,7 @@ var layers = []string{
 	"console",
 	"history engine/enginetest",
 	"engine",
-	"engine/triggers engine/reconcile",
+	"engine/triggers engine/reconcile engine/explain",
 	"timers broadcast",
 	"engine/store",
 	"nodes",

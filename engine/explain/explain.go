@@ -1,0 +1,131 @@
+// Package explain says why a job is where it is: what runs it, or what it waits
+// for. It computes that when it is asked, from the record of the job and from
+// what can be seen of those who could do something for it; it writes nothing.
+//
+//	Explainer  finds and asks what a job depends on        explain.go, look.go
+//	Reason     the first thing that keeps a job there      reason.go, waiting.go
+//
+// Start reading at [Explainer.Why], then at the method reason of view.
+package explain
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/streams"
+)
+
+// Reason is why a job is where it is, as [Explainer.Why] sees it. Its JSON is
+// stable, the wording of the text aside.
+type Reason struct {
+	ID    string     `json:"id"`
+	Kind  string     `json:"kind"`
+	Queue string     `json:"queue"`
+	State string     `json:"state"`
+	Code  string     `json:"code"`   // one of the codes below
+	Text  string     `json:"reason"` // one sentence, for people
+	Node  *string    `json:"node"`   // that runs the job, or should
+	Due   *time.Time `json:"due_at"` // of a job that is scheduled or retrying
+}
+
+// The codes of a [Reason].
+const (
+	Ended    = "ended"     // nothing will happen any more
+	Removing = "removing"  // it has ended, and its record is about to go
+	Running  = "running"   // its node runs it
+	Ending   = "ending"    // its attempt was told to end and has not yet
+	Offline  = "offline"   // the node that ran it is gone
+	Delay    = "delay"     // it was submitted for later
+	Retry    = "retry"     // it failed, and is tried again later
+	Snooze   = "snooze"    // its handler asked to be tried later
+	NoKind   = "no_kind"   // the workers of its queue have no handler for it
+	NoWorker = "no_worker" // no worker takes from its queue
+	NoOwner  = "no_owner"  // it needs the owner, and there is none
+	Owner    = "owner"     // it needs the owner, which will see to it
+	Busy     = "busy"      // no worker of its queue has a free slot
+	Soon     = "soon"      // it is about to be taken
+	NotKnown = "not_known" // its state is one of a later version
+)
+
+const (
+	tries    = 3               // how often Why looks, if the job moves meanwhile
+	patience = 2 * time.Second // for how long Waits wants to know why
+	moment   = time.Second     // for which a pending job needs no reason
+)
+
+// Options configures an [Explainer]: what it looks at. All fields are needed.
+type Options struct {
+	Namespace streams.Namespace
+	Store     *store.Store
+	Work      *streams.Work
+	Clock     *streams.Clock
+	// Lease is the lease of nodes in this namespace.
+	Lease time.Duration
+}
+
+// Explainer says why jobs are where they are. It is safe for concurrent use and
+// holds no resources of its own.
+type Explainer struct {
+	pub  *publish.Publisher
+	opts Options
+}
+
+// New returns an explainer of the jobs of a namespace.
+func New(pub *publish.Publisher, opts Options) *Explainer { return &Explainer{pub, opts} }
+
+// Why says why a job is where it is: what runs it, or what it waits for. It
+// writes nothing and costs a few requests. It returns [store.ErrNotFound] for a job
+// that is not there.
+func (e *Explainer) Why(ctx context.Context, id string) (Reason, error) {
+	for try := 1; ; try++ {
+		entry, err := e.opts.Store.Get(ctx, id)
+		if err != nil {
+			return Reason{}, fmt.Errorf("explain: look at job: %w", err)
+		}
+		v, err := e.look(ctx, entry)
+		if err != nil {
+			return Reason{}, fmt.Errorf("explain: look at job: %w", err)
+		}
+		reason := v.reason()
+		if try == tries || !v.ready() && reason.Code != Offline {
+			return reason, nil
+		}
+		// What was seen after the record means something else if the job has moved.
+		now, err := e.opts.Store.Get(ctx, id)
+		if err == nil && now.Revision == entry.Revision {
+			return reason, nil
+		}
+	}
+}
+
+// Waits returns what a job waits for, if it has been pending for more than a
+// moment, and nothing otherwise. It takes no longer than two seconds.
+func (e *Explainer) Waits(ctx context.Context, entry store.Entry) (string, error) {
+	j := entry.Value
+	if j.State != machine.Pending || e.opts.Clock.Now().Sub(pendingSince(j)) < moment {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	why, err := e.Why(ctx, entry.Key)
+	if err != nil || why.State != string(machine.Pending) {
+		return "", err // or it does not wait any more
+	}
+	return why.Text, nil
+}
+
+// pendingSince returns since when a job that is ready has been that, at most.
+func pendingSince(j machine.Job) time.Time {
+	since := j.Created
+	if j.Due.After(since) {
+		since = j.Due
+	}
+	if n := len(j.Attempts); n > 0 && j.Attempts[n-1].Ended.After(since) {
+		since = j.Attempts[n-1].Ended
+	}
+	return since
+}

@@ -1,0 +1,57 @@
+package explain
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
+)
+
+// view is what can be seen of a job and of those who could do something for it.
+type view struct {
+	id    string
+	queue string
+	job   machine.Job
+	now   time.Time // by the server's clock
+	lease time.Duration
+
+	nodes   []nodes.Member // nil if the job has ended
+	offered bool           // there is an item; known for ready jobs only
+	load    streams.Load   // of the queue; known for ready jobs only
+}
+
+// look looks at what a job depends on, as far as its state asks for that.
+func (e *Explainer) look(ctx context.Context, entry store.Entry) (view, error) {
+	queue, local, _ := name.SplitJobID(entry.Key) // a key that is no ID has no queue
+	v := view{id: entry.Key, queue: queue, job: entry.Value, lease: e.opts.Lease}
+	if v.job.State.Final() {
+		return v, nil
+	}
+	if err := e.opts.Clock.Fresh(ctx); err != nil {
+		return v, err
+	}
+	v.now = e.opts.Clock.Now()
+	var err error
+	if v.nodes, err = nodes.List(ctx, e.pub, e.opts.Namespace); err != nil || !v.ready() {
+		return v, err
+	}
+	if v.offered, err = e.opts.Work.Offered(ctx, queue, local); err != nil {
+		return v, err
+	}
+	v.load, err = e.opts.Work.Load(ctx, queue)
+	if errors.Is(err, streams.ErrNoConsumer) {
+		err = nil // no worker has ever been there, or the next pull makes one
+	}
+	return v, err
+}
+
+// ready reports whether the job waits for a worker, or for the owner to offer it
+// to one.
+func (v view) ready() bool {
+	return v.job.State == machine.Pending || v.job.State.Delayed() && !v.now.Before(v.job.Due)
+}

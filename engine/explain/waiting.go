@@ -1,0 +1,127 @@
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/nodes"
+	"github.com/millrace/millrace/streams"
+)
+
+// waiting explains a job that a worker could have now.
+func (v view) waiting() (code, text string) {
+	if !v.offered && v.now.Sub(pendingSince(v.job)) >= moment {
+		return v.unoffered()
+	}
+	if code, text = v.nobody(); code != "" {
+		return code, text
+	}
+	if busy := v.busy(); busy != "" {
+		return Busy, busy
+	}
+	return Soon, "it is about to be taken by " + some(v.able(), nodeID)
+}
+
+// busy says that all slots are taken, or nothing if one is free or may be.
+func (v view) busy() string {
+	if v.load == (streams.Load{}) || v.load.Asking > 0 || v.now.Sub(pendingSince(v.job)) < moment {
+		return ""
+	}
+	able, slots := v.able(), 0
+	for _, m := range able {
+		slots += m.Slots
+	}
+	taken, waiting := v.load.Taken, v.load.Waiting
+	if waiting == 0 && taken > 0 {
+		taken, waiting = taken-1, 1 // it was handed back: the server counts it as taken
+	}
+	return fmt.Sprintf("%s no free slot (of %d): queue %s has %d taken and %d waiting, this one among them",
+		verb(able, nodeID, "has", "have"), slots, v.queue, taken, waiting)
+}
+
+// unoffered explains a job that is ready and was not offered to workers.
+func (v view) unoffered() (code, text string) {
+	what := "it has lost its item of the work queue"
+	if v.job.State.Delayed() {
+		what = "it was due at " + instant(v.job.Due)
+	}
+	for _, m := range v.nodes {
+		if m.Owner && m.State != nodes.Offline {
+			return Owner, fmt.Sprintf("%s: node %s, the owner, is about to offer it to workers", what, m.ID)
+		}
+	}
+	return NoOwner, what + ", and there is no owner to offer it to workers: start millrace serve, or a worker without --no-owner"
+}
+
+// nobody says why no node can take the job, or nothing if one can.
+func (v view) nobody() (code, text string) {
+	if len(v.able()) > 0 {
+		return "", ""
+	}
+	taking := v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.takes(m) })
+	if len(taking) > 0 {
+		return NoKind, fmt.Sprintf("%s from queue %s without a handler for kind %s: start a worker that has one",
+			verb(taking, kindsOf, "takes", "take"), v.queue, v.job.Kind)
+	}
+	text = "no node takes from queue " + v.queue
+	if gone := v.those(v.takes); len(gone) > 0 {
+		text += ", " + verb(gone, stateOf, "did", "did")
+	}
+	if elsewhere := v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.handles(m) }); len(elsewhere) > 0 {
+		return NoWorker, fmt.Sprintf("%s, and %s kind %s for other queues", text, verb(elsewhere, nodeID, "has", "have"), v.job.Kind)
+	}
+	return NoWorker, fmt.Sprintf("%s: start a worker with kind %s", text, v.job.Kind)
+}
+
+// able returns the nodes that can take the job.
+func (v view) able() []nodes.Member {
+	return v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.takes(m) && v.handles(m) })
+}
+
+func (v view) takes(m nodes.Member) bool   { return slices.Contains(m.Queues, v.queue) }
+func (v view) handles(m nodes.Member) bool { return slices.Contains(m.Kinds, v.job.Kind) }
+
+func (v view) those(are func(nodes.Member) bool) (list []nodes.Member) {
+	for _, m := range v.nodes {
+		if are(m) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// mostNamed is how many nodes a text names.
+const mostNamed = 3
+
+func nodeID(m nodes.Member) string  { return m.ID }
+func stateOf(m nodes.Member) string { return fmt.Sprintf("%s (%s)", m.ID, m.State) }
+func kindsOf(m nodes.Member) string { return fmt.Sprintf("%s (%s)", m.ID, strings.Join(m.Kinds, ", ")) }
+
+// verb returns nodes and what they do.
+func verb(list []nodes.Member, as func(nodes.Member) string, one, many string) string {
+	if len(list) == 1 {
+		return some(list, as) + " " + one
+	}
+	return some(list, as) + " " + many
+}
+
+// some names the first few of some nodes.
+func some(list []nodes.Member, as func(nodes.Member) string) string {
+	var names []string
+	for _, m := range list[:min(len(list), mostNamed)] {
+		names = append(names, as(m))
+	}
+	text := strings.Join(names, ", ")
+	if more := len(list) - len(names); more > 0 {
+		text = fmt.Sprintf("%s and %d more", text, more)
+	}
+	if len(list) == 1 {
+		return "node " + text
+	}
+	return "nodes " + text
+}
+
+// instant returns a time for a sentence.
+func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
