@@ -46,6 +46,10 @@ type Options struct {
 	// [Publisher.Room] and [Publisher.Publish] wait. Default 4096. A stream
 	// refuses more than 10,000 that wait to be stored, from all its clients.
 	MaxPending int
+
+	// Domain is the JetStream domain to use, see [Publisher.API]. Default: that
+	// of the server.
+	Domain string
 }
 
 func (o Options) withDefaults() Options {
@@ -65,6 +69,9 @@ func (o Options) validate() error {
 	}
 	if o.MaxPending < 0 {
 		errs = append(errs, fmt.Errorf("max pending is %d", o.MaxPending))
+	}
+	if strings.ContainsAny(o.Domain, ".*> \t\r\n") {
+		errs = append(errs, fmt.Errorf("JetStream domain %q is not one word", o.Domain))
 	}
 	return errors.Join(errs...)
 }
@@ -245,7 +252,7 @@ func (p *Publisher) send(msg *nats.Msg, c call) {
 	}
 	p.mu.Unlock()
 
-	out := nats.Msg{Subject: msg.Subject, Reply: p.reply(n), Header: msg.Header, Data: msg.Data}
+	out := nats.Msg{Subject: p.route(msg.Subject), Reply: p.reply(n), Header: msg.Header, Data: msg.Data}
 	if err := p.nc.PublishMsg(&out); err != nil {
 		if c, ok := p.take(n); ok {
 			c.fail(sendError(err))
