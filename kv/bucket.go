@@ -177,7 +177,7 @@ func (b *Bucket[T]) Delete(ctx context.Context, key string, rev uint64) error {
 // keeps one revision of a key, rev is gone then.
 func (b *Bucket[T]) Remove(ctx context.Context, key string, rev uint64) error {
 	request := fmt.Appendf(nil, `{"seq":%d,"no_erase":true}`, rev)
-	msg, err := b.pub.Request(ctx, "$JS.API.STREAM.MSG.DELETE.KV_"+b.name, request)
+	msg, err := b.pub.Request(ctx, b.pub.API("STREAM.MSG.DELETE.KV_"+b.name), request)
 	if err != nil {
 		return b.failed("remove", key, err)
 	}
@@ -203,7 +203,7 @@ func (b *Bucket[T]) last(ctx context.Context, key string) (stored, error) {
 	if err != nil {
 		return stored{}, err
 	}
-	msg, err := b.pub.Request(ctx, "$JS.API.STREAM.MSG.GET.KV_"+b.name, request)
+	msg, err := b.pub.Request(ctx, b.pub.API("STREAM.MSG.GET.KV_"+b.name), request)
 	if err != nil {
 		return stored{}, err
 	}

@@ -111,7 +111,7 @@ func (b *Bucket[T]) window(ctx context.Context, get direct.Get, end uint64) ([]s
 
 // span returns the first and last sequence of the bucket's stream.
 func (b *Bucket[T]) span(ctx context.Context) (first, last uint64, err error) {
-	msg, err := b.pub.Request(ctx, "$JS.API.STREAM.INFO.KV_"+b.name, nil)
+	msg, err := b.pub.Request(ctx, b.pub.API("STREAM.INFO.KV_"+b.name), nil)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -52,7 +52,7 @@ var (
 // error only if the connection is closed for good.
 func (b *Bucket[T]) Watch(ctx context.Context, filter string, fn func(Event[T])) error {
 	nc := b.pub.Conn()
-	js, err := jetstream.New(nc)
+	js, err := b.pub.JetStream()
 	if err != nil {
 		return b.failed("watch", filter, err)
 	}

@@ -210,7 +210,7 @@ func (j *Judge) judge(ctx context.Context, node string, need, last uint64) (sett
 
 // lastSequence asks the leader of the nodes stream for its end.
 func (j *Judge) lastSequence(ctx context.Context) (uint64, error) {
-	subject := "$JS.API.STREAM.INFO.KV_" + j.beats.Name()
+	subject := j.pub.API("STREAM.INFO.KV_" + j.beats.Name())
 	msg, err := j.pub.Request(ctx, subject, nil)
 	if err != nil {
 		return 0, fmt.Errorf("nodes: read the end of the stream: %w", err)

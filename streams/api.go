@@ -33,7 +33,7 @@ func ask(ctx context.Context, pub *publish.Publisher, api string, request any, a
 			return err
 		}
 	}
-	msg, err := pub.Request(ctx, "$JS.API."+api, body)
+	msg, err := pub.Request(ctx, pub.API(api), body)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ type Captured struct {
 // caller holds the bootstrap lease, and computes the subjects under it: a
 // stream's configuration has no revision that would tell of other writers.
 func SetCapture(ctx context.Context, ns Namespace, pub *publish.Publisher, subjects []string) (Captured, error) {
-	js, err := jetstream.New(pub.Conn())
+	js, err := pub.JetStream()
 	if err != nil {
 		return Captured{}, fmt.Errorf("streams: open JetStream: %w", err)
 	}

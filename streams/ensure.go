@@ -98,7 +98,7 @@ func Ensure(ctx context.Context, ns Namespace, pub *publish.Publisher, opts Opti
 	if err := opts.validate(); err != nil {
 		return Settings{}, err
 	}
-	js, err := jetstream.New(pub.Conn(), jetstream.WithDefaultTimeout(requestTime))
+	js, err := pub.JetStream(jetstream.WithDefaultTimeout(requestTime))
 	if err != nil {
 		return Settings{}, fmt.Errorf("streams: open JetStream: %w", err)
 	}

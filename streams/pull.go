@@ -108,7 +108,7 @@ func (p *Puller) ask(ctx context.Context, n int, wait time.Duration) (subject st
 	}
 	p.pulls++
 	subject = p.inbox + "." + strconv.Itoa(p.pulls)
-	next := "$JS.API.CONSUMER.MSG.NEXT." + p.work.ns.WorkStream() + "." + p.queue
+	next := p.work.pub.API("CONSUMER.MSG.NEXT." + p.work.ns.WorkStream() + "." + p.queue)
 	if err := p.work.pub.Conn().PublishRequest(next, subject, body); err != nil {
 		return "", fmt.Errorf("streams: ask for items of queue %s: %w", p.queue, err)
 	}

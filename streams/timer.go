@@ -185,7 +185,7 @@ func (t *Timers) message(timer Timer) (*nats.Msg, error) {
 // not have it may not have it yet, so then the leader is asked.
 func (t *Timers) read(ctx context.Context, sequence uint64) (*nats.Msg, error) {
 	stream := t.ns.TimerStream()
-	msg, err := t.pub.Request(ctx, "$JS.API.DIRECT.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, sequence))
+	msg, err := t.pub.Request(ctx, t.pub.API("DIRECT.GET."+stream), fmt.Appendf(nil, `{"seq":%d}`, sequence))
 	if err != nil {
 		return nil, err
 	}

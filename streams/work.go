@@ -44,7 +44,7 @@ const (
 
 // NewWork returns the work queue of a namespace.
 func NewWork(ns Namespace, pub *publish.Publisher) (*Work, error) {
-	js, err := jetstream.New(pub.Conn())
+	js, err := pub.JetStream()
 	if err != nil {
 		return nil, fmt.Errorf("streams: open work queue: %w", err)
 	}

@@ -116,7 +116,7 @@ func (r *Reconciler) get(ctx context.Context, q query) (stored, error) {
 	if err != nil {
 		return stored{}, err
 	}
-	msg, err := r.pub.Request(ctx, "$JS.API.STREAM.MSG.GET."+r.stream(), request)
+	msg, err := r.pub.Request(ctx, r.pub.API("STREAM.MSG.GET."+r.stream()), request)
 	if err != nil {
 		return stored{}, err
 	}

@@ -116,7 +116,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	if err := r.opts.validate(); err != nil {
 		return fmt.Errorf("reconcile: look at jobs: %w", err)
 	}
-	js, err := jetstream.New(r.pub.Conn())
+	js, err := r.pub.JetStream()
 	if err != nil {
 		return fmt.Errorf("reconcile: look at jobs: %w", err)
 	}

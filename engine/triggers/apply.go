@@ -51,7 +51,7 @@ func (t *Triggers) Apply(ctx context.Context, doc spec.Document, opts ApplyOptio
 	if err != nil {
 		return Applied{}, err
 	}
-	js, err := jetstream.New(t.pub.Conn())
+	js, err := t.pub.JetStream()
 	if err != nil {
 		return Applied{}, fmt.Errorf("engine: apply trigger %s: %w", trigger.Name, err)
 	}

@@ -175,7 +175,7 @@ func (t *Triggers) Dead(ctx context.Context, trigger string, limit int) ([]DeadE
 // there are. It looks at the end of the stream, and at ever longer ends if there
 // is not enough.
 func (t *Triggers) deadEvents(ctx context.Context, filter string, limit int) ([]DeadEvent, error) {
-	js, err := jetstream.New(t.pub.Conn())
+	js, err := t.pub.JetStream()
 	if err != nil {
 		return nil, err
 	}

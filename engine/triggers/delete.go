@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/kv"
@@ -63,7 +61,7 @@ func (noTrigger) Is(target error) bool { return target == store.ErrNotFound }
 // forget ends what a trigger has in JetStream, if it has anything. The caller
 // holds the bootstrap lease.
 func (t *Triggers) forget(ctx context.Context, trigger string) (had bool, err error) {
-	js, err := jetstream.New(t.pub.Conn())
+	js, err := t.pub.JetStream()
 	if err != nil {
 		return false, err
 	}

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/kv"
@@ -125,7 +123,7 @@ func (t *Triggers) locate(ctx context.Context, info Info, c kv.Entry[cursor]) In
 		info.Subject, info.Stream, info.Filter, info.Job = c.Value.Subject, c.Value.Stream, c.Value.Filter, c.Value.Job
 	}
 	info.Source = c.Value.Home
-	js, err := jetstream.New(t.pub.Conn())
+	js, err := t.pub.JetStream()
 	if err != nil {
 		return info
 	}

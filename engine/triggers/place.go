@@ -34,7 +34,7 @@ var (
 // place returns the consumer of a trigger, after making whatever it needs. A
 // trigger in Go that yields does not take the name from another one.
 func (t *Triggers) place(ctx context.Context, r Rule, yields bool) (place, error) {
-	js, err := jetstream.New(t.pub.Conn())
+	js, err := t.pub.JetStream()
 	if err != nil {
 		return place{}, err
 	}
