@@ -26,9 +26,12 @@ const (
 // Class is the priority class of items that ask for none.
 const Class = "normal"
 
+// LogLines is how many lines of a job's log are kept: the last ones.
+const LogLines = 1000
+
 // Version is the version of the assets below. It grows when a configuration
 // changes, so that the newest build that connects brings them up to date.
-const Version = 2
+const Version = 3
 
 // Bucket returns the name of the bucket of an asset.
 func (n Namespace) Bucket(asset string) string { return "mr_" + string(n) + "_" + asset }
@@ -48,6 +51,9 @@ func (n Namespace) CaptureStream() string { return "mr_" + string(n) + "_capture
 
 // DeadStream is the name of the stream of events that could not be mapped.
 func (n Namespace) DeadStream() string { return "mr_" + string(n) + "_dead" }
+
+// LogStream is the name of the stream of what handlers say about their jobs.
+func (n Namespace) LogStream() string { return "mr_" + string(n) + "_logs" }
 
 func (n Namespace) subject(tail string) string { return "mr." + string(n) + "." + tail }
 
@@ -92,6 +98,9 @@ func (n Namespace) DeadSubject(trigger string, created time.Time, sequence uint6
 // DeadFilter matches the dead events of one trigger, or of all for "*".
 func (n Namespace) DeadFilter(trigger string) string { return n.subject("dead." + trigger + ".*") }
 
+// LogSubject is where the lines lie that handlers say about a job.
+func (n Namespace) LogSubject(id string) string { return n.subject("log." + id) }
+
 const (
 	// markerTTL is how long the end of a lease or a node stays visible.
 	markerTTL = time.Minute
@@ -101,6 +110,8 @@ const (
 	eventAge = 7 * 24 * time.Hour
 	// deadAge is how long events that could not be mapped are kept.
 	deadAge = 14 * 24 * time.Hour
+	// logAge is how long what handlers say is kept.
+	logAge = 14 * 24 * time.Hour
 )
 
 // bucket describes a stream that key-value clients can read.
@@ -160,6 +171,14 @@ func (n Namespace) assets() []jetstream.StreamConfig {
 			Subjects:          []string{n.subject("dead.>")},
 			MaxMsgsPerSubject: 1,
 			MaxAge:            deadAge,
+			AllowDirect:       true,
+		},
+		{
+			Name:              n.LogStream(),
+			Subjects:          []string{n.subject("log.>")},
+			MaxMsgsPerSubject: LogLines,
+			MaxAge:            logAge,
+			Discard:           jetstream.DiscardOld, // the last words count
 			AllowDirect:       true,
 		},
 	}

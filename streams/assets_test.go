@@ -117,6 +117,8 @@ func TestNames(t *testing.T) {
 		{other.NodeFeed(), "mr.prod-eu_1.node."},
 		{other.CtlSubject("n1"), "mr.prod-eu_1.ctl.n1"},
 		{other.DeadSubject("orders", created, 7), "mr.prod-eu_1.dead.orders.1700000000-7"},
+		{other.LogStream(), "mr_prod-eu_1_logs"},
+		{other.LogSubject("mail.a"), "mr.prod-eu_1.log.mail.a"},
 		{other.DeadFilter("*"), "mr.prod-eu_1.dead.*.*"},
 	} {
 		if test.got != test.want {
