@@ -12,7 +12,8 @@ const module = "github.com/millrace/millrace/"
 
 // layers is the architecture, from top to bottom. A package may import rows
 // below its own and nothing else in this module, so there can be no cycle. The
-// packages under internal are one row, and do not import each other either.
+// packages under internal are one row, and do not import each other either, but
+// for the one that all requests to JetStream go through.
 var layers = []string{
 	"e2e",
 	"cmd",
@@ -27,6 +28,7 @@ var layers = []string{
 	"streams engine/graph",
 	"kv engine/machine engine/spec",
 	"embedded internal",
+	"internal/publish",
 }
 
 // folders are the folders at the top, and what is in them. Whoever needs

@@ -58,7 +58,7 @@ func (w *Work) Has(ctx context.Context, ids []string) (map[string]bool, error) {
 		get.MultiLast[i] = w.ns.WorkSubject(queue, "*", local)
 	}
 	for try := 1; ; try++ {
-		err := get.All(ctx, w.pub.Conn(), w.ns.WorkStream(), func(m direct.Message) {
+		err := get.All(ctx, w.pub, w.ns.WorkStream(), func(m direct.Message) {
 			if queue, local, ok := w.parseSubject(m.Subject); ok {
 				has[queue+"."+local] = true
 			}
@@ -101,7 +101,7 @@ func (t *Timers) Subjects(ctx context.Context, visit func(purpose Purpose, queue
 		return err
 	}
 	opts := follow.Options{Stream: t.ns.TimerStream(), Until: last, Headers: true, Batch: scanBatch}
-	err = follow.Run(ctx, t.pub.Conn(), opts, func(msg follow.Message) error {
+	err = follow.Run(ctx, t.pub, opts, func(msg follow.Message) error {
 		timer, err := t.parseSubject(msg.Subject)
 		if err != nil {
 			return nil // nobody asks for what this build does not know

@@ -105,7 +105,7 @@ func (f *firing) read(ctx context.Context, opts follow.Options, except []string)
 	for i, filter := range except {
 		prefixes[i] = strings.TrimSuffix(filter, ">")
 	}
-	return follow.Run(ctx, f.nc, opts, func(msg follow.Message) error {
+	return follow.Run(ctx, f.pub, opts, func(msg follow.Message) error {
 		for _, prefix := range prefixes {
 			if strings.HasPrefix(msg.Subject, prefix) {
 				return nil

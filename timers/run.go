@@ -65,6 +65,7 @@ func (o Options) validate() error {
 // where it is stored; everything else is read when it fires.
 type firing struct {
 	opts   Options
+	pub    *publish.Publisher
 	nc     *nats.Conn
 	timers *streams.Timers
 	wake   chan struct{} // has one element if the next entry is another than before
@@ -91,7 +92,7 @@ func Run(ctx context.Context, pub *publish.Publisher, opts Options) error {
 	if err != nil {
 		return fmt.Errorf("timers: fire: %w", err)
 	}
-	f := &firing{opts: opts, nc: pub.Conn(), timers: stored, wake: make(chan struct{}, 1)}
+	f := &firing{opts: opts, pub: pub, nc: pub.Conn(), timers: stored, wake: make(chan struct{}, 1)}
 	f.mu.flying, f.mu.tries = make(map[uint64]bool), make(map[uint64]int)
 
 	ctx, cancel := context.WithCancel(ctx)

@@ -47,7 +47,7 @@ func (g *round) read(ctx context.Context) error {
 	opts := follow.Options{
 		Stream: g.stream(), Headers: true, Lag: lag, Now: g.opts.Clock.Now, Batch: readBatch, Beat: g.opts.Lease / 3, Logger: g.opts.Logger,
 	}
-	return follow.Run(ctx, g.pub.Conn(), opts, func(msg follow.Message) error {
+	return follow.Run(ctx, g.pub, opts, func(msg follow.Message) error {
 		g.visit(ctx, msg)
 		return nil
 	})

@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/internal/publish"
 )
 
 const (
@@ -52,9 +54,9 @@ type Get struct {
 
 // All calls got with every message that fits, in the order of sequences, however
 // many requests it takes. It returns [ErrTooMany] if a multi-get finds too many.
-func (g Get) All(ctx context.Context, nc *nats.Conn, stream string, got func(Message)) error {
+func (g Get) All(ctx context.Context, pub *publish.Publisher, stream string, got func(Message)) error {
 	for {
-		last, more, err := g.Page(ctx, nc, stream, got)
+		last, more, err := g.Page(ctx, pub, stream, got)
 		if err != nil || !more {
 			return err
 		}
@@ -64,11 +66,12 @@ func (g Get) All(ctx context.Context, nc *nats.Conn, stream string, got func(Mes
 
 // Page makes one request and calls got with what comes, in the order of
 // sequences. It returns the last sequence, and whether there are more behind it.
-func (g Get) Page(ctx context.Context, nc *nats.Conn, stream string, got func(Message)) (last uint64, more bool, err error) {
+func (g Get) Page(ctx context.Context, pub *publish.Publisher, stream string, got func(Message)) (last uint64, more bool, err error) {
 	request, err := json.Marshal(g)
 	if err != nil {
 		return 0, false, err
 	}
+	nc := pub.Conn()
 	inbox := nc.NewInbox()
 	msgs := make(chan *nats.Msg, max(1024, g.Batch)+1) // all that one request can bring
 	sub, err := nc.ChanSubscribe(inbox, msgs)
@@ -76,7 +79,7 @@ func (g Get) Page(ctx context.Context, nc *nats.Conn, stream string, got func(Me
 		return 0, false, err
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, request); err != nil {
+	if err := nc.PublishRequest(pub.API("DIRECT.GET."+stream), inbox, request); err != nil {
 		return 0, false, err
 	}
 	for {

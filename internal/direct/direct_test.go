@@ -12,14 +12,19 @@ import (
 
 	"github.com/millrace/millrace/internal/direct"
 	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/internal/publish"
 )
 
-// filled returns a connection to a server with a stream of 2,000 subjects, each
+// filled returns a publisher to a server with a stream of 2,000 subjects, each
 // with one message before its last.
-func filled(t *testing.T) *nats.Conn {
+func filled(t *testing.T) *publish.Publisher {
 	t.Helper()
-	nc := natstest.Connect(t, natstest.Start(t, t.TempDir()))
-	js, err := jetstream.New(nc)
+	pub, err := publish.New(natstest.Connect(t, natstest.Start(t, t.TempDir())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pub.Close)
+	js, err := pub.JetStream()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,12 +39,12 @@ func filled(t *testing.T) *nats.Conn {
 		}
 	}
 	<-js.PublishAsyncComplete()
-	return nc
+	return pub
 }
 
 func TestAll(t *testing.T) {
 	t.Parallel()
-	nc := filled(t)
+	pub := filled(t)
 	var many []string
 	for i := range 1000 {
 		many = append(many, fmt.Sprintf("s.%04d", i))
@@ -60,7 +65,7 @@ func TestAll(t *testing.T) {
 		{"nothing more", direct.Get{Seq: 4001, NextBySubject: "s.>", Batch: 10}, 0, 0, 0, ""},
 	} {
 		var got []direct.Message
-		if err := test.get.All(t.Context(), nc, "S", func(m direct.Message) { got = append(got, m) }); err != nil {
+		if err := test.get.All(t.Context(), pub, "S", func(m direct.Message) { got = append(got, m) }); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
 		if len(got) != test.count {
@@ -83,25 +88,25 @@ func TestAll(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	nc := filled(t)
+	pub := filled(t)
 	fails := func(get direct.Get, stream string, want error) {
 		t.Helper()
-		if err := get.All(t.Context(), nc, stream, func(direct.Message) {}); !errors.Is(err, want) {
+		if err := get.All(t.Context(), pub, stream, func(direct.Message) {}); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}
 	everything := direct.Get{MultiLast: []string{"s.>"}}
 	fails(everything, "S", direct.ErrTooMany)
 	fails(everything, "NONE", jetstream.ErrNoStreamResponse)
-	if err := (direct.Get{}).All(t.Context(), nc, "S", func(direct.Message) {}); err == nil || !strings.Contains(err.Error(), "status 408") {
+	if err := (direct.Get{}).All(t.Context(), pub, "S", func(direct.Message) {}); err == nil || !strings.Contains(err.Error(), "status 408") {
 		t.Errorf("an empty request: got %v, want status 408", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	cancel(gone)
-	if err := everything.All(ctx, nc, "S", func(direct.Message) {}); !errors.Is(err, gone) {
+	if err := everything.All(ctx, pub, "S", func(direct.Message) {}); !errors.Is(err, gone) {
 		t.Errorf("got %v, want the cause of the context", err)
 	}
-	nc.Close()
+	pub.Conn().Close()
 	fails(everything, "S", nats.ErrConnectionClosed)
 }

@@ -19,14 +19,14 @@ func BenchmarkRun(b *testing.B) {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
 			srv := natstest.StartListening(b, b.TempDir())
 			fill(b, srv.Connect(), b.N)
-			nc, visits := srv.Connect(), 0
+			pub, visits := publisher(b, srv.Connect()), 0
 			opts := follow.Options{
 				Stream: "S", Until: uint64(b.N), Headers: true, Batch: batch,
 				Lag: time.Second, Now: func() time.Time { return time.Now().Add(time.Minute) },
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
-			err := follow.Run(b.Context(), nc, opts, func(follow.Message) error {
+			err := follow.Run(b.Context(), pub, opts, func(follow.Message) error {
 				visits++
 				return nil
 			})

@@ -346,7 +346,7 @@ func TestFaultSlow(t *testing.T) {
 		for _, opts := range []follow.Options{{Batch: 2}, {Batch: 2, Lag: time.Second}, {Batch: 2, Until: 3}} {
 			opts.Stream, opts.Logger = "S", quiet
 			enough, seen := errors.New("enough"), ""
-			err := follow.Run(t.Context(), w.reader, opts, func(m follow.Message) error {
+			err := follow.Run(t.Context(), publisher(w, w.reader), opts, func(m follow.Message) error {
 				seen += m.Subject[len("s."):]
 				time.Sleep(2 * time.Hour)
 				if m.Sequence == 3 {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // Message is a message of a stream, as it was stored.
@@ -107,18 +109,19 @@ const again = 250 * time.Millisecond
 // or a message was lost, and waits while NATS is away or the stream is not
 // there. A stream that was made anew, or lost its end in a crash, is visited
 // from sequence 1. Apart from visit only a closed connection is an error.
-func Run(ctx context.Context, nc *nats.Conn, opts Options, visit func(Message) error) error {
+func Run(ctx context.Context, pub *publish.Publisher, opts Options, visit func(Message) error) error {
 	opts = opts.withDefaults()
 	if err := opts.validate(); err != nil {
 		return fmt.Errorf("follow: read stream %q: %w", opts.Stream, err)
 	}
-	js, err := jetstream.New(nc)
+	js, err := pub.JetStream()
 	if err != nil {
 		return fmt.Errorf("follow: read stream %s: %w", opts.Stream, err)
 	}
+	nc := pub.Conn()
 	status := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(status)
-	f := &follower{Options: opts, nc: nc, js: js, visit: visit, status: status, visited: opts.From - 1, patience: hurry}
+	f := &follower{Options: opts, pub: pub, nc: nc, js: js, visit: visit, status: status, visited: opts.From - 1, patience: hurry}
 	for {
 		f.drain()
 		err := f.session(ctx)
@@ -150,6 +153,7 @@ type refusal struct{ error }
 // follower is what one call of Run knows.
 type follower struct {
 	Options
+	pub    *publish.Publisher
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	visit  func(Message) error

@@ -166,7 +166,7 @@ func TestRunRefused(t *testing.T) {
 	makeStream(t, js)
 	store(t, js, "s.a", "s.b", "s.c")
 	enough, visits := errors.New("enough"), 0
-	err := follow.Run(t.Context(), nc, follow.Options{Stream: "S"}, func(m follow.Message) error {
+	err := follow.Run(t.Context(), publisher(t, nc), follow.Options{Stream: "S"}, func(m follow.Message) error {
 		if visits++; m.Subject == "s.b" {
 			return enough
 		}
@@ -192,7 +192,7 @@ func TestRunClosed(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := follow.Run(ctx, nc, follow.Options{Stream: "S"}, nil); err != nil {
+	if err := follow.Run(ctx, publisher(t, nc), follow.Options{Stream: "S"}, nil); err != nil {
 		t.Errorf("with an ended context got %v, want nil", err)
 	}
 }
@@ -200,7 +200,7 @@ func TestRunClosed(t *testing.T) {
 func TestRunOptions(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Connect(t, natstest.Start(t, t.TempDir()))
-	err := follow.Run(t.Context(), nc, follow.Options{Lag: -1, Batch: -1}, nil)
+	err := follow.Run(t.Context(), publisher(t, nc), follow.Options{Lag: -1, Batch: -1}, nil)
 	for _, part := range []string{"stream is required", "lag -1ns is negative", "batch -1 is negative"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("got %v, want that %s", err, part)

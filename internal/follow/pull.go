@@ -50,7 +50,8 @@ func (s *session) pull(ctx context.Context, n int, length span) (got int, err er
 	s.waited = 0
 	end := s.inbox + "." + strconv.Itoa(s.pulls)
 	body := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, n, length.life, length.beat)
-	if err := s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+s.Stream+"."+s.name, end, body); err != nil {
+	next := s.pub.API("CONSUMER.MSG.NEXT." + s.Stream + "." + s.name)
+	if err := s.nc.PublishRequest(next, end, body); err != nil {
 		return 0, err
 	}
 	for got < n {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/internal/follow"
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // No goroutine outlives the test that started it. The server's access-time
@@ -33,6 +34,17 @@ func open(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 		t.Fatal(err)
 	}
 	return js
+}
+
+// publisher returns a publisher on nc.
+func publisher(t testing.TB, nc *nats.Conn) *publish.Publisher {
+	t.Helper()
+	pub, err := publish.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pub.Close)
+	return pub
 }
 
 // makeStream makes the stream S for s.>, with one message a subject.
@@ -102,6 +114,7 @@ type visit struct {
 // start reads S in the background until the test ends or stop is called.
 func start(t testing.TB, nc *nats.Conn, opts follow.Options) *feed {
 	t.Helper()
+	pub := publisher(t, nc)
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &feed{t: t, stop: cancel, done: make(chan error, 1), more: make(chan struct{}, 1)}
 	opts.Stream = "S"
@@ -111,7 +124,7 @@ func start(t testing.TB, nc *nats.Conn, opts follow.Options) *feed {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		f.done <- follow.Run(ctx, nc, opts, f.visit)
+		f.done <- follow.Run(ctx, pub, opts, f.visit)
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
 	return f
