@@ -19,7 +19,7 @@ const (
 	Jobs   = "jobs"   // the truth about every job: <queue>.<local>
 	Nodes  = "nodes"  // beat.<node>, info.<node>, dead.<node>
 	Leases = "leases" // owner, bootstrap
-	Config = "config" // trigger.<name>, settings: written by users only
+	Config = "config" // trigger.<name>, queue.<name>, settings: written by users only
 	Cursor = "cursor" // trigger.<name>: written by the engine only
 )
 
@@ -85,6 +85,10 @@ func (n Namespace) NodeFeed() string { return n.subject("node.") }
 // follows it.
 func (n Namespace) LeaseFeed() string { return n.subject("lease.") }
 
+// ConfigFeed is the prefix under which the config bucket is republished: the key
+// follows it.
+func (n Namespace) ConfigFeed() string { return n.subject("config.") }
+
 // CtlSubject is where a node answers requests.
 func (n Namespace) CtlSubject(node string) string { return n.subject("ctl." + node) }
 
@@ -145,7 +149,10 @@ func (n Namespace) leases() jetstream.StreamConfig {
 func (n Namespace) assets() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		n.leases(),
-		n.bucket(Config, withMarkers),
+		n.bucket(Config, func(c *jetstream.StreamConfig) {
+			withMarkers(c)
+			repeat(c, n.ConfigFeed())
+		}),
 		n.bucket(Cursor, nil),
 		n.bucket(Nodes, func(c *jetstream.StreamConfig) {
 			withMarkers(c)
