@@ -25,6 +25,10 @@ type Options struct {
 	// Node is the stable ID of this process among the nodes. Default: the
 	// host's name and four random characters.
 	Node string
+	// Domain is the JetStream domain in which the namespace lives: it is needed
+	// on a leaf node, and for a namespace of which several servers' JetStreams
+	// could be meant. Default: that of the server.
+	Domain string
 	// Labels describe the node to those who choose among nodes.
 	Labels map[string]string
 	// Build names the version of the program, for lists of nodes.
@@ -53,7 +57,7 @@ func (o Options) withDefaults() Options {
 }
 
 func (o Options) validate() error {
-	errs := []error{name.Check("namespace", o.Namespace)}
+	errs := []error{name.Check("namespace", o.Namespace), publish.CheckDomain(o.Domain)}
 	if o.Node != "" {
 		errs = append(errs, name.Check("node", o.Node))
 	}
@@ -104,7 +108,7 @@ func Connect(ctx context.Context, nc *nats.Conn, opts ...Options) (*Engine, erro
 	if err := checkConn(nc); err != nil {
 		return nil, err
 	}
-	pub, err := publish.New(nc)
+	pub, err := publish.New(nc, publish.Options{Domain: o.Domain})
 	if err != nil {
 		return nil, fmt.Errorf("engine: connect: %w", err)
 	}

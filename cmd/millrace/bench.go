@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace/millrace/embedded"
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -44,6 +45,9 @@ func (c *benchThroughputCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer shut()
+	if e.given && e.Server != embeddedServer {
+		o.Domain = e.JSDomain
+	}
 	result, err := benchThroughput(ctx, nc, o)
 	if err != nil {
 		return fmt.Errorf("measure throughput: %w", err)
@@ -92,7 +96,8 @@ type benchOptions struct {
 	Duration time.Duration // for all rounds together, about
 	Jobs     int           // in a round; 0 makes rounds that fit the duration
 	Slots    int
-	Payload  int // bytes of input
+	Payload  int    // bytes of input
+	Domain   string // of JetStream
 }
 
 func (o benchOptions) validate() error {
@@ -133,18 +138,27 @@ const (
 // benchThroughput runs no-op jobs through the public API, and the same writes,
 // deliveries and acknowledgements by hand, in alternating rounds on one server.
 func benchThroughput(ctx context.Context, nc *nats.Conn, o benchOptions) (benchResult, error) {
-	eng, err := engine.Connect(ctx, nc, engine.Options{Namespace: benchNamespace, Logger: quiet()})
+	eng, err := engine.Connect(ctx, nc, engine.Options{Namespace: benchNamespace, Domain: o.Domain, Logger: quiet()})
 	if err != nil {
 		return benchResult{}, err
 	}
 	defer eng.Close()
-	defer forget(nc)
-	raw, err := newRawLimit(ctx, nc, benchNamespace, o.Payload)
+	pub, err := publish.New(nc, publish.Options{Domain: o.Domain})
+	if err != nil {
+		return benchResult{}, err
+	}
+	defer pub.Close()
+	js, err := pub.JetStream()
+	if err != nil {
+		return benchResult{}, err
+	}
+	defer forget(js)
+	raw, err := newRawLimit(ctx, pub, js, o.Payload)
 	if err != nil {
 		return benchResult{}, err
 	}
 	defer raw.close()
-	jobs, err := newBenchJobs(ctx, eng, nc, o)
+	jobs, err := newBenchJobs(ctx, eng, js, o)
 	if err != nil {
 		return benchResult{}, err
 	}
@@ -157,13 +171,9 @@ func benchThroughput(ctx context.Context, nc *nats.Conn, o benchOptions) (benchR
 }
 
 // forget deletes what the measurement made, so that a server is left as it was.
-func forget(nc *nats.Conn) {
+func forget(js jetstream.JetStream) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return
-	}
 	ns := streams.Namespace(benchNamespace)
 	for _, name := range append(ns.Streams(), rawRecords, rawItems) {
 		_ = js.DeleteStream(ctx, name) // a later measurement uses or deletes it
@@ -228,11 +238,7 @@ type benchJobs struct {
 	ended   chan error
 }
 
-func newBenchJobs(ctx context.Context, eng *engine.Engine, nc *nats.Conn, o benchOptions) (*benchJobs, error) {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, err
-	}
+func newBenchJobs(ctx context.Context, eng *engine.Engine, js jetstream.JetStream, o benchOptions) (*benchJobs, error) {
 	work, err := js.Stream(ctx, streams.Namespace(benchNamespace).WorkStream())
 	if err != nil {
 		return nil, err

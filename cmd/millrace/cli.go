@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // cli is the command line.
@@ -41,6 +42,7 @@ type globals struct {
 	Server    string `help:"URL of NATS, or several with commas. Default: nats://127.0.0.1:4222." env:"NATS_URL" placeholder:"URL"`
 	Creds     string `help:"File with the credentials of a NATS user." placeholder:"FILE"`
 	Namespace string `help:"Installation to use. Default: default." env:"MILLRACE_NAMESPACE" placeholder:"NAME"`
+	JSDomain  string `name:"js-domain" help:"JetStream domain of the installation, as on a leaf node. Default: that of the server." env:"MILLRACE_JS_DOMAIN" placeholder:"NAME"`
 	Output    string `help:"How to print: ${enum}. A list in JSON is one object a line." enum:"table,json" default:"table"`
 }
 
@@ -104,20 +106,20 @@ func (e *env) run(ctx context.Context, args []string) error {
 		return usage(err)
 	}
 	e.globals, e.given = c.globals.withDefaults(), c.Server != ""
-	if err := name.Check("namespace", e.Namespace); err != nil {
+	if err := errors.Join(name.Check("namespace", e.Namespace), publish.CheckDomain(e.JSDomain)); err != nil {
 		return usage(err)
 	}
 	return command.Run()
 }
 
-// alone refuses flags that name a server where none is asked. NATS_URL is set
-// for other commands, and does no harm.
+// alone refuses flags that name a server where none is asked. Variables such as
+// NATS_URL are set for other commands, and do no harm.
 func alone(command *kong.Context) error {
 	if !slices.Contains([]string{"demo", "dev", "version"}, command.Command()) {
 		return nil
 	}
 	for _, p := range command.Path {
-		if p.Flag != nil && (p.Flag.Name == "server" || p.Flag.Name == "creds") {
+		if p.Flag != nil && slices.Contains([]string{"server", "creds", "js-domain"}, p.Flag.Name) {
 			return fmt.Errorf("%s takes no --%s: leave it out", command.Command(), p.Flag.Name)
 		}
 	}

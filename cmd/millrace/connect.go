@@ -34,6 +34,7 @@ func (e *env) connect(ctx context.Context, opts engine.Options) (eng *engine.Eng
 	if opts.Logger == nil {
 		opts.Logger = quiet()
 	}
+	opts.Domain = e.JSDomain
 	nc, err := e.dial(opts.Logger)
 	if err != nil {
 		return nil, nil, err

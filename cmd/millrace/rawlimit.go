@@ -54,21 +54,13 @@ const (
 	rawPull     = 500 // items in a pull
 )
 
-func newRawLimit(ctx context.Context, nc *nats.Conn, namespace string, payload int) (*rawLimit, error) {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, err
-	}
-	pub, err := publish.New(nc)
-	if err != nil {
-		return nil, err
-	}
-	ns := streams.Namespace(namespace)
+func newRawLimit(ctx context.Context, pub *publish.Publisher, js jetstream.JetStream, payload int) (*rawLimit, error) {
+	ns := streams.Namespace(benchNamespace)
 	r := &rawLimit{js: js, pub: pub, records: "$KV.mr_raw_jobs.bench.", items: "mr.raw.work.bench.normal."}
 	for i, size := range []int{rawCreated, rawClaimed, rawFinished} {
 		r.bodies[i] = bytes.Repeat([]byte("x"), size+payload)
 	}
-	_, err = r.twin(ctx, "KV_"+ns.Bucket(streams.Jobs), rawRecords, "$KV.mr_raw_jobs.>")
+	_, err := r.twin(ctx, "KV_"+ns.Bucket(streams.Jobs), rawRecords, "$KV.mr_raw_jobs.>")
 	if err == nil {
 		r.work, err = r.twin(ctx, ns.WorkStream(), rawItems, "mr.raw.work.>")
 	}
@@ -76,7 +68,6 @@ func newRawLimit(ctx context.Context, nc *nats.Conn, namespace string, payload i
 		err = r.listen(ctx)
 	}
 	if err != nil {
-		pub.Close()
 		return nil, err
 	}
 	return r, nil
@@ -112,7 +103,7 @@ func (r *rawLimit) listen(ctx context.Context) error {
 		return err
 	}
 	r.ask = func() error {
-		return nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+rawItems+".bench", inbox, fmt.Appendf(nil, `{"batch":%d}`, rawPull))
+		return nc.PublishRequest(r.pub.API("CONSUMER.MSG.NEXT."+rawItems+".bench"), inbox, fmt.Appendf(nil, `{"batch":%d}`, rawPull))
 	}
 	return errors.Join(r.sub.SetPendingLimits(-1, -1), r.ask(), r.ask())
 }
@@ -202,5 +193,4 @@ func (r *rawLimit) put(subject string, revision uint64, body []byte, next func(u
 
 func (r *rawLimit) close() {
 	_ = r.sub.Unsubscribe() // fails only on a closed connection
-	r.pub.Close()
 }

@@ -184,6 +184,7 @@ func TestRunClosed(t *testing.T) {
 	js := open(t, nc)
 	makeStream(t, js)
 	store(t, js, "s.a")
+	pub := publisher(t, nc)
 	f := start(t, nc, follow.Options{})
 	f.want("1a")
 	nc.Close()
@@ -192,7 +193,7 @@ func TestRunClosed(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := follow.Run(ctx, publisher(t, nc), follow.Options{Stream: "S"}, nil); err != nil {
+	if err := follow.Run(ctx, pub, follow.Options{Stream: "S"}, nil); err != nil {
 		t.Errorf("with an ended context got %v, want nil", err)
 	}
 }

@@ -27,6 +27,15 @@ func (p *Publisher) API(tail string) string { return p.prefix() + tail }
 // server.
 func (p *Publisher) Domain() string { return p.opts.Domain }
 
+// CheckDomain refuses what is no name of a JetStream domain. No domain is that of
+// the server.
+func CheckDomain(domain string) error {
+	if strings.ContainsAny(domain, ".*> \t\r\n") {
+		return fmt.Errorf("JetStream domain %q is not one word: write it as the server's configuration has it", domain)
+	}
+	return nil
+}
+
 // JetStream returns a client of the JetStream that p publishes to, on the same
 // connection. Nobody else makes one, so that all ask the same domain.
 func (p *Publisher) JetStream(opts ...jetstream.JetStreamOpt) (jetstream.JetStream, error) {

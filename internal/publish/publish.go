@@ -70,10 +70,7 @@ func (o Options) validate() error {
 	if o.MaxPending < 0 {
 		errs = append(errs, fmt.Errorf("max pending is %d", o.MaxPending))
 	}
-	if strings.ContainsAny(o.Domain, ".*> \t\r\n") {
-		errs = append(errs, fmt.Errorf("JetStream domain %q is not one word", o.Domain))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, CheckDomain(o.Domain))...)
 }
 
 // Publisher publishes to JetStream over one connection. It is safe for
