@@ -47,6 +47,10 @@ func (e TakenOver) apply(j *Job) {
 	}
 }
 
+func (e Orphaned) apply(j *Job) { j.lose(e.LostClaim, e.At) }
+
+func (e Reported) apply(j *Job) { e.note(j) }
+
 // lose closes the attempt of another incarnation that is gone, and reports
 // whether the job goes on.
 func (j *Job) lose(lostClaim bool, at time.Time) bool {
@@ -67,20 +71,29 @@ func (j *Job) lose(lostClaim bool, at time.Time) bool {
 	return true
 }
 
+// The codes of errors that somebody looks for.
+const (
+	codeDeadline = "deadline"
+	codeNodeLost = "node_lost"
+)
+
 // lostBy says what became of the attempt that node had.
 func lostBy(node string, lostClaim bool) *Error {
 	if lostClaim {
 		return &Error{Code: "claim_lost", Message: fmt.Sprintf("node %s does not know that it claimed the job", node)}
 	}
-	return &Error{Code: "node_lost", Message: fmt.Sprintf("node %s died or lost its lease", node)}
+	return &Error{Code: codeNodeLost, Message: fmt.Sprintf("node %s died or lost its lease", node)}
 }
 
 func (e Done) apply(j *Job) {
-	j.Result, j.Error, j.Finished = e.Result, nil, e.At
+	e.note(j)
+	j.Result, j.ResultBlob, j.Error, j.Finished = e.Result, e.Blob, nil, e.At
+	j.Details = nil
 	j.end(AttemptSucceeded, e.Token, e.At, nil)
 }
 
 func (e Erred) apply(j *Job) {
+	e.note(j)
 	err := e.Error
 	if j.Cancel != nil {
 		j.stop(AttemptCancelled, e.At, &err)
@@ -105,6 +118,7 @@ func (e Erred) apply(j *Job) {
 }
 
 func (e Returned) apply(j *Job) {
+	e.note(j)
 	reason := &Error{Message: e.Reason}
 	if j.Cancel != nil {
 		j.stop(AttemptCancelled, e.At, reason)
@@ -152,7 +166,7 @@ func (e Stopped) apply(j *Job) {
 func (e TimedOut) apply(j *Job) {
 	code, why := "queue_timeout", fmt.Sprintf("it was not started by %s", j.StartBy.Format(time.RFC3339))
 	if e.Purpose == Deadline {
-		code, why = "deadline", fmt.Sprintf("it had not ended by %s", j.Deadline.Format(time.RFC3339))
+		code, why = codeDeadline, fmt.Sprintf("it had not ended by %s", j.Deadline.Format(time.RFC3339))
 	}
 	if j.State == Running {
 		if j.Cancel == nil {
@@ -166,7 +180,8 @@ func (e TimedOut) apply(j *Job) {
 // What happened in the earlier life stays in the attempts. Its limits were
 // counted from then, so they end with it.
 func (e Redriven) apply(j *Job) {
-	j.Failures, j.Result, j.Error = 0, nil, nil
+	j.Failures, j.Result, j.ResultBlob, j.Error, j.Progress, j.Details = 0, nil, nil, nil, nil, nil
+	j.Expires = time.Time{}
 	j.Due, j.StartBy, j.Deadline, j.Finished = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	j.Redriven = e.At
 }
@@ -177,7 +192,7 @@ func (Removed) apply(*Job) {}
 func (c Claimant) begin(j *Job) {
 	lease := c.Lease
 	j.Lease, j.Fence = &lease, c.Fence
-	j.Due = time.Time{}
+	j.Due, j.Progress = time.Time{}, nil
 	j.Attempt++
 	j.Started = c.At
 	if j.Attempt == 1 && j.MaxAttempts == 0 {
@@ -196,7 +211,7 @@ func (j *Job) end(how Outcome, token string, at time.Time, err *Error) {
 func (j *Job) stop(how Outcome, at time.Time, err *Error) {
 	j.Error, j.Finished = &Error{Code: "cancelled", Message: j.Cancel.Cause}, at
 	if j.Cancel.Overdue {
-		j.Error.Code = "deadline"
+		j.Error.Code = codeDeadline
 	}
 	j.end(how, j.Lease.Token, at, err)
 }

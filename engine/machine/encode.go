@@ -14,6 +14,9 @@ func (j Job) AppendJSON(b []byte) []byte {
 	b = appendString(append(b, `{"id":`...), j.ID)
 	b = appendString(append(b, `,"kind":`...), j.Kind)
 	b = appendString(append(b, `,"state":`...), string(j.State))
+	if j.Class != "" {
+		b = appendString(append(b, `,"class":`...), string(j.Class))
+	}
 	b = appendNumber(b, `,"attempt":`, int64(j.Attempt))
 	b = appendNumber(b, `,"failures":`, int64(j.Failures))
 	b = appendNumber(b, `,"max_attempts":`, int64(j.MaxAttempts))
@@ -43,22 +46,48 @@ func (j Job) AppendJSON(b []byte) []byte {
 	b = appendMoment(b, `,"start_by":`, j.StartBy)
 	b = appendMoment(b, `,"deadline":`, j.Deadline)
 	if j.Retry != nil {
-		retry, _ := json.Marshal(j.Retry) // numbers always have a JSON, unless they are infinite
-		b = append(append(b, `,"retry":`...), retry...)
+		b = appendRare(b, `,"retry":`, j.Retry)
 	}
 	b = appendRaw(b, `,"input":`, j.Input)
 	b = appendRaw(b, `,"result":`, j.Result)
+	b = appendBlob(b, `,"input_blob":`, j.InputBlob)
+	b = appendBlob(b, `,"result_blob":`, j.ResultBlob)
 	b = appendError(b, j.Error)
+	if j.Progress != nil {
+		b = appendRare(b, `,"progress":`, j.Progress)
+	}
+	b = appendRaw(b, `,"details":`, j.Details)
 	b = appendMoment(b, `,"created":`, j.Created)
 	b = appendMoment(b, `,"started":`, j.Started)
 	b = appendMoment(b, `,"finished":`, j.Finished)
 	b = appendMoment(b, `,"redriven":`, j.Redriven)
+	b = appendMoment(b, `,"expires":`, j.Expires)
+	if j.Unique != nil {
+		b = appendRare(b, `,"unique":`, j.Unique)
+	}
 	b = appendAttempts(b, j.Attempts)
 	if len(j.Trace) > 0 {
-		trace, _ := json.Marshal(j.Trace) // a map of strings always has a JSON
-		b = append(append(b, `,"trace":`...), trace...)
+		b = appendRare(b, `,"trace":`, j.Trace)
 	}
 	return append(b, '}')
+}
+
+// appendRare appends what few jobs have. It always has a JSON: numbers that have
+// none, and raw JSON that is none, are refused where they come from.
+func appendRare(b []byte, key string, v any) []byte {
+	value, err := json.Marshal(v)
+	if err != nil {
+		return b
+	}
+	return append(append(b, key...), value...)
+}
+
+func appendBlob(b []byte, key string, blob *Blob) []byte {
+	if blob == nil {
+		return b
+	}
+	b = appendString(append(append(b, key...), `{"name":`...), blob.Name)
+	return append(strconv.AppendInt(append(b, `,"size":`...), int64(blob.Size), 10), '}')
 }
 
 func appendAttempts(b []byte, attempts []Attempt) []byte {
@@ -97,6 +126,9 @@ func appendError(b []byte, e *Error) []byte {
 	}
 	if e.Stack != "" {
 		b = appendString(append(b, `,"stack":`...), e.Stack)
+	}
+	if len(e.Causes) > 0 {
+		b = appendRare(b, `,"causes":`, e.Causes)
 	}
 	return append(b, '}')
 }

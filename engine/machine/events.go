@@ -20,6 +20,8 @@ type fenced interface{ token() string }
 type Hold struct {
 	Token string
 	At    time.Time
+	// Report is what the handler has said and is not stored yet, or nil.
+	Report *Report
 }
 
 func (h Hold) token() string { return h.Token }
@@ -54,10 +56,23 @@ type (
 		LostClaim bool
 	}
 
+	// Orphaned is somebody finding that the node of a running job is gone, and
+	// no other taking it. Like a take-over it is a failure unless the claim was
+	// lost, and ends a job with Cancel or without failures left.
+	Orphaned struct {
+		At time.Time
+		// LostClaim is as in [TakenOver].
+		LostClaim bool
+	}
+
+	// Reported is the handler saying how far it is.
+	Reported struct{ Hold }
+
 	// Done is the handler returning without error.
 	Done struct {
 		Hold
 		Result json.RawMessage
+		Blob   *Blob // in place of Result
 	}
 
 	// Erred is the handler returning an error.
@@ -117,12 +132,11 @@ func (Claimed) move(Job) Move { return Claim }
 
 func (Reclaimed) move(j Job) Move { return unlessCancelled(j, Reclaim) }
 
-func (e TakenOver) move(j Job) Move {
-	if j.State == Running && !e.LostClaim && j.Failures+1 >= j.Limit() {
-		return unlessCancelled(j, GiveUp)
-	}
-	return unlessCancelled(j, TakeOver)
-}
+func (e TakenOver) move(j Job) Move { return lost(j, e.LostClaim, TakeOver) }
+
+func (e Orphaned) move(j Job) Move { return lost(j, e.LostClaim, Orphan) }
+
+func (Reported) move(Job) Move { return Note }
 
 // A success is accepted whatever anybody wanted: the handler won.
 func (Done) move(Job) Move { return Finish }
@@ -164,12 +178,7 @@ func (e Returned) move(j Job) Move {
 	return unlessCancelled(j, Snooze)
 }
 
-func (e Postponed) move(j Job) Move {
-	if j.State == Running && !e.LostClaim && j.Failures+1 >= j.Limit() {
-		return unlessCancelled(j, GiveUp)
-	}
-	return unlessCancelled(j, Postpone)
-}
+func (e Postponed) move(j Job) Move { return lost(j, e.LostClaim, Postpone) }
 
 func (Stopped) move(Job) Move { return Stop }
 
@@ -178,6 +187,14 @@ func (TimedOut) move(Job) Move { return TimeOut }
 func (Redriven) move(Job) Move { return Redrive }
 
 func (Removed) move(Job) Move { return Remove }
+
+// lost returns m, unless j ends with the attempt that it loses.
+func lost(j Job, lostClaim bool, m Move) Move {
+	if j.State == Running && !lostClaim && j.Failures+1 >= j.Limit() {
+		m = GiveUp
+	}
+	return unlessCancelled(j, m)
+}
 
 func unlessCancelled(j Job, m Move) Move {
 	switch {

@@ -31,6 +31,8 @@ type Job struct {
 	// Kind names the handler.
 	Kind  string `json:"kind"`
 	State State  `json:"state"`
+	// Class is the priority among the jobs of its queue.
+	Class Class `json:"class,omitempty"`
 
 	// Attempt counts claims and never goes back.
 	Attempt int `json:"attempt,omitempty"`
@@ -65,8 +67,16 @@ type Job struct {
 
 	Input  json.RawMessage `json:"input,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
+	// InputBlob and ResultBlob are in place of an Input and a Result that are
+	// too large for the record.
+	InputBlob  *Blob `json:"input_blob,omitempty"`
+	ResultBlob *Blob `json:"result_blob,omitempty"`
 	// Error is why the job failed last.
 	Error *Error `json:"error,omitempty"`
+	// Progress is what the latest attempt has said of how far it is.
+	Progress *Progress `json:"progress,omitempty"`
+	// Details are what an attempt left for the next one.
+	Details json.RawMessage `json:"details,omitempty"`
 
 	Created  time.Time `json:"created,omitzero"`
 	Started  time.Time `json:"started,omitzero"` // of the latest attempt
@@ -74,12 +84,49 @@ type Job struct {
 	// Redriven is when somebody last wanted the job, which had ended, to run
 	// once more. Whoever did finds it again here.
 	Redriven time.Time `json:"redriven,omitzero"`
+	// Expires is when the record of a job that has ended goes.
+	Expires time.Time `json:"expires,omitzero"`
+	// Unique is the key that led to the job, if it has one.
+	Unique *Unique `json:"unique,omitempty"`
 
 	// Attempts tells the claims: the first two and the last eight.
 	Attempts []Attempt `json:"attempts,omitempty"`
 	// Trace is the trace context of the submitter, by header name.
 	Trace map[string]string `json:"trace,omitempty"`
 }
+
+// Class is a priority class. The zero value is the normal one.
+type Class string
+
+// The classes that are not normal.
+const (
+	High Class = "high"
+	Low  Class = "low"
+)
+
+// Blob names an object that belongs to a job.
+type Blob struct {
+	Name string `json:"name"`
+	Size int    `json:"size"` // in bytes
+}
+
+// Unique is a key that one job holds at a time, among those of its kind.
+type Unique struct {
+	Key   string `json:"key"`
+	Scope Scope  `json:"scope"`
+	// Until is when the key is free again, in scope [WithinPeriod].
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Scope is for how long a job holds its unique key.
+type Scope string
+
+// The scopes of unique keys.
+const (
+	WhilePending Scope = "pending" // until its first attempt
+	WhileActive  Scope = "active"  // until it has ended
+	WithinPeriod Scope = "period"  // until [Unique.Until], whatever becomes of it
+)
 
 // Lease is the claim of one incarnation of one node on a running job. The
 // token leaves the job when it stops running, so that holding the token and
@@ -123,6 +170,19 @@ type Error struct {
 	Code string `json:"code,omitempty"`
 	// Stack is the stack of a handler that panicked.
 	Stack string `json:"stack,omitempty"`
+	// Causes are the errors that this one wraps, depth first.
+	Causes []Cause `json:"causes,omitempty"`
+}
+
+// Cause is one error of a chain.
+type Cause struct {
+	Message string `json:"message"`
+	// Depth is by how many errors this one is wrapped.
+	Depth int `json:"depth,omitempty"`
+	// Type is the name under which its type is registered, and Data the error
+	// as JSON, if it is.
+	Type string          `json:"type,omitempty"`
+	Data json.RawMessage `json:"data,omitempty"`
 }
 
 // Outcome is how an attempt ended. It is empty while the attempt runs.
@@ -212,6 +272,10 @@ func (j Job) open() bool {
 func (j Job) broken(why string) error {
 	return fmt.Errorf("job %s: the record is broken: %s: delete it and submit the job again", j.ID, why)
 }
+
+// Owns reports whether something besides the record has to go when j goes. A
+// record that owns nothing expires by itself.
+func (j Job) Owns() bool { return j.InputBlob != nil || j.ResultBlob != nil }
 
 // begin returns attempts with one more, bounded.
 func begin(attempts []Attempt, a Attempt) []Attempt {

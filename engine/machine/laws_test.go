@@ -38,6 +38,7 @@ var laws = map[string]func(taken) bool{
 		}
 		a := s.after
 		return a.State == Pending && a.Failures == 0 && a.Result == nil && a.Error == nil && a.Timers() == nil &&
+			a.ResultBlob == nil && a.Progress == nil && a.Details == nil && a.Expires.IsZero() &&
 			a.StartBy.IsZero() && a.Deadline.IsZero() && a.Redriven.Equal(at(s.event)) && reflect.DeepEqual(a.Attempts, s.before.Attempts)
 	},
 	"a refusal says what was refused and changes nothing": func(s taken) bool {
@@ -52,9 +53,32 @@ var laws = map[string]func(taken) bool{
 		f, ok := s.event.(fenced)
 		return !ok || s.before.Held(f.token()) == (s.err == nil)
 	},
+	"a report changes what it says and nothing else": func(s taken) bool {
+		r, ok := s.event.(Reported)
+		if !ok || s.err != nil {
+			return true
+		}
+		want := s.before
+		if r.Report != nil && r.Report.Progress != nil {
+			want.Progress = r.Report.Progress
+		}
+		if r.Report != nil && len(r.Report.Details) > 0 {
+			want.Details = r.Report.Details
+		}
+		return reflect.DeepEqual(want, s.after)
+	},
+	"what an attempt left for the next one stays until the job succeeds": func(s taken) bool {
+		if len(s.before.Details) == 0 || s.after.State == Succeeded || redrives(s.event) {
+			return true
+		}
+		return len(s.after.Details) > 0
+	},
+	"progress is that of the latest attempt": func(s taken) bool {
+		return s.after.Attempt == s.before.Attempt || s.after.Progress == nil
+	},
 	"an outcome takes the token away and is found under it": func(s taken) bool {
 		f, ok := s.event.(fenced)
-		if !ok || s.err != nil {
+		if _, reports := s.event.(Reported); !ok || reports || s.err != nil {
 			return true
 		}
 		a, found := s.after.Ended(f.token())
@@ -65,14 +89,15 @@ var laws = map[string]func(taken) bool{
 		return !done || s.err != nil || s.after.State == Succeeded
 	},
 	"a job with cancel starts nothing and ends as that says, unless it succeeds": func(s taken) bool {
-		if s.before.Cancel == nil || s.err != nil || s.after.State == Succeeded || wishes(s.event) {
+		_, reports := s.event.(Reported)
+		if s.before.Cancel == nil || s.err != nil || s.after.State == Succeeded || wishes(s.event) || reports {
 			return true
 		}
 		state, code := Cancelled, "cancelled"
 		if s.before.Cancel.Overdue {
 			state, code = Failed, "deadline"
 		}
-		return s.after.State == state && *s.after.Error == Error{Code: code, Message: s.before.Cancel.Cause}
+		return s.after.State == state && reflect.DeepEqual(*s.after.Error, Error{Code: code, Message: s.before.Cancel.Cause})
 	},
 	"a wish to end a running job is noted, and one to end another ends it": func(s taken) bool {
 		if !wishes(s.event) || s.err != nil {
@@ -181,12 +206,22 @@ var laws = map[string]func(taken) bool{
 	"a job that goes on has a timer for its due time and each limit": func(s taken) bool {
 		return s.after.State.Final() || slices.Equal(s.after.Timers(), timersOf(s.after))
 	},
+	"a job that has ended and owns more than its record has a timer for its end, and no other": func(s taken) bool {
+		var want []Timer
+		if a := s.after; a.Owns() && a.State != Removing && !a.Expires.IsZero() {
+			want = []Timer{{Expiry, a.Expires}}
+		}
+		return !s.after.State.Final() || slices.Equal(s.after.Timers(), want)
+	},
 	"a job that has ended remembers the timers that were there": func(s taken) bool {
 		if !s.after.State.Final() {
 			return true
 		}
 		for _, timer := range s.before.Timers() {
-			if !slices.Contains(s.after.Timers(), timer) {
+			if s.after.State != Removing && timer.Purpose == Expiry {
+				continue
+			}
+			if !slices.Contains(s.after.Leftovers(), timer) {
 				return false
 			}
 		}
@@ -197,7 +232,8 @@ var laws = map[string]func(taken) bool{
 		limits := a.StartBy.Equal(b.StartBy) && a.Deadline.Equal(b.Deadline)
 		return a.ID == b.ID && a.Kind == b.Kind && a.Created.Equal(b.Created) &&
 			(limits || redrives(s.event)) && cmp.Equal(a.Retry, b.Retry) &&
-			bytes.Equal(a.Input, b.Input) && cmp.Equal(a.Trace, b.Trace)
+			bytes.Equal(a.Input, b.Input) && cmp.Equal(a.InputBlob, b.InputBlob) && cmp.Equal(a.Trace, b.Trace) &&
+			a.Class == b.Class && cmp.Equal(a.Unique, b.Unique)
 	},
 	"what follows from a valid record is valid": func(s taken) bool { return s.after.Validate() == nil },
 	"attempts are a bounded list, in order":     func(s taken) bool { return attemptsInOrder(s.after) },
@@ -233,6 +269,8 @@ func fails(ev Event, j Job) bool {
 	case Erred:
 		return j.Cancel == nil
 	case TakenOver:
+		return j.Cancel == nil && !ev.LostClaim
+	case Orphaned:
 		return j.Cancel == nil && !ev.LostClaim
 	case Postponed:
 		return j.Cancel == nil && !ev.LostClaim && j.State == Running

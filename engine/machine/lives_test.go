@@ -56,12 +56,14 @@ func everyEvent(j Job, step int) []Event {
 		Claimed{claimant(step, "a", 1)}, Reclaimed{claimant(step, "a", 1)},
 		TakenOver{Claimant: claimant(step, "b", 1)}, TakenOver{Claimant: claimant(step, "b", 1), LostClaim: true},
 		Postponed{At: at}, Postponed{At: at, LostClaim: true},
+		Orphaned{At: at}, Orphaned{At: at, LostClaim: true},
 		Stopped{Cause: "asked by ada", At: at},
 		TimedOut{Purpose: QueuedTimeout, At: at}, TimedOut{Purpose: Deadline, At: at},
 		Redriven{At: at}, Removed{At: at})
 	for _, token := range tokens(j) {
 		hold := Hold{Token: token, At: at}
 		all = append(all,
+			Reported{Hold{Token: token, At: at, Report: &Report{Progress: &Progress{Done: int64(step), At: at}}}},
 			Done{Hold: hold, Result: json.RawMessage(`1`)}, Returned{Hold: hold, Reason: "not yet"},
 			Returned{Hold: hold, Reason: "later", Due: at.Add(time.Minute)},
 			Erred{Hold: hold, Error: Error{Message: "disk full"}},
@@ -126,6 +128,10 @@ func at(ev Event) time.Time {
 		return ev.At
 	case Returned:
 		return ev.At
+	case Reported:
+		return ev.At
+	case Orphaned:
+		return ev.At
 	case Postponed:
 		return ev.At
 	case Stopped:
@@ -165,6 +171,35 @@ var someJSON = rapid.SampledFrom([]json.RawMessage{
 	nil, json.RawMessage(`null`), json.RawMessage(`{"to":"ada","n":1.50}`), json.RawMessage(`[ 1, "<b>" ]`), json.RawMessage(`""`),
 })
 
+var someBlob = rapid.Ptr(rapid.Custom(func(t *rapid.T) Blob {
+	return Blob{Name: rapid.StringMatching(`mail\.1\.[a-z]{1,4}`).Draw(t, "name"), Size: rapid.IntRange(0, 1<<30).Draw(t, "size")}
+}), true)
+
+var someUnique = rapid.Custom(func(t *rapid.T) Unique {
+	return Unique{
+		Key:   rapid.String().Draw(t, "key"),
+		Scope: rapid.SampledFrom([]Scope{WhilePending, WhileActive, WithinPeriod}).Draw(t, "scope"),
+		Until: someTime.Draw(t, "until"),
+	}
+})
+
+// someReport draws what a handler says of itself.
+var someReport = rapid.Custom(func(t *rapid.T) Report {
+	var r Report
+	if rapid.Bool().Draw(t, "progress") {
+		r.Progress = &Progress{Done: rapid.Int64().Draw(t, "done"), Total: rapid.Int64().Draw(t, "total"), Note: rapid.String().Draw(t, "note"), At: storyStart}
+	}
+	r.Details = someJSON.Draw(t, "details")
+	return r
+})
+
+var someCauses = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Cause {
+	return Cause{
+		Message: rapid.String().Draw(t, "message"), Depth: rapid.IntRange(0, 3).Draw(t, "depth"),
+		Type: rapid.SampledFrom([]string{"", "disk"}).Draw(t, "type"), Data: someJSON.Draw(t, "data"),
+	}
+}), 0, 2)
+
 // earlier is more attempts than drawJob gives a job, and than a record keeps.
 const earlier = 15
 
@@ -180,6 +215,11 @@ func drawJob(t *rapid.T) Job {
 			rapid.Just(map[string]string(nil)),
 			rapid.MapOfN(rapid.StringN(1, 5, -1), rapid.String(), 1, 2),
 		).Draw(t, "trace"),
+		Class:     rapid.SampledFrom([]Class{"", High, Low}).Draw(t, "class"),
+		InputBlob: someBlob.Draw(t, "input blob"),
+		Unique:    rapid.Ptr(someUnique, true).Draw(t, "unique"),
+		Expires:   someTime.Draw(t, "expires"), // which the end of a job really sets
+
 		StartBy:  someTime.Draw(t, "start by"),
 		Deadline: someTime.Draw(t, "deadline"),
 		Retry:    rapid.Ptr(someRetry, true).Draw(t, "retry"),
@@ -215,7 +255,7 @@ func must(t rapid.TB, j Job, ev Event) Job {
 func drawEvent(t *rapid.T, j Job, step int) Event {
 	c := claimant(earlier+step, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "node"), rapid.Uint64Range(1, 3).Draw(t, "incarnation"))
 	c.MaxAttempts = rapid.IntRange(0, 7).Draw(t, "definition")
-	hold := Hold{At: c.At}
+	hold := Hold{At: c.At, Report: rapid.Ptr(someReport, true).Draw(t, "report")}
 	if j.Lease != nil && rapid.IntRange(0, 3).Draw(t, "holder") > 0 {
 		hold.Token = j.Lease.Token
 	} else {
@@ -223,6 +263,10 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 	}
 	message := rapid.String().Draw(t, "message")
 	random := rapid.Float64Range(0, 0.999).Draw(t, "random")
+	causes := slices.Clip(someCauses.Draw(t, "causes"))
+	if len(causes) == 0 {
+		causes = nil // as it is read again
+	}
 	return rapid.SampledFrom([]Event{
 		Claimed{c},
 		Claimed{c},
@@ -230,8 +274,9 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 		Reclaimed{c},
 		TakenOver{Claimant: c},
 		TakenOver{Claimant: c, LostClaim: true},
-		Done{Hold: hold, Result: someJSON.Draw(t, "result")},
-		Erred{Hold: hold, Error: Error{Message: message, Code: "panic", Stack: message}, Retry: someRetry.Draw(t, "policy"), Random: random},
+		Reported{hold},
+		Done{Hold: hold, Result: someJSON.Draw(t, "result"), Blob: someBlob.Draw(t, "blob")},
+		Erred{Hold: hold, Error: Error{Message: message, Code: "panic", Stack: message, Causes: causes}, Retry: someRetry.Draw(t, "policy"), Random: random},
 		Erred{
 			Hold: hold, Error: Error{Message: message}, Final: rapid.IntRange(0, 3).Draw(t, "final") == 0,
 			After: time.Duration(rapid.Int64().Draw(t, "after")), Random: random,
@@ -239,6 +284,7 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 		Returned{Hold: hold, Reason: message},
 		Returned{Hold: hold, Reason: message},
 		Returned{Hold: hold, Reason: message, Due: someTime.Draw(t, "snooze")},
+		Orphaned{At: c.At, LostClaim: rapid.Bool().Draw(t, "lost claim of an orphan")},
 		Postponed{At: c.At, Random: random, LostClaim: rapid.Bool().Draw(t, "lost claim")},
 		Stopped{Cause: message, At: c.At},
 		TimedOut{Purpose: rapid.SampledFrom([]Purpose{Due, QueuedTimeout, Deadline, Expiry}).Draw(t, "purpose"), At: c.At},

@@ -70,6 +70,12 @@ func (s *story) begin(t *testing.T, d *datadriven.TestData) string {
 	if d.HasArg("delay") {
 		s.job.State, s.job.Wait, s.job.Due = Scheduled, WaitDelay, moment(t, d, "delay", time.Time{})
 	}
+	if size := arg(t, d, "blob", 0); size > 0 {
+		s.job.InputBlob, s.job.Expires = &Blob{Name: "mail.1.b1", Size: size}, storyStart.Add(24*time.Hour)
+	}
+	if d.HasArg("unique") {
+		s.job.Unique = &Unique{Key: "k", Scope: Scope(arg(t, d, "unique", ""))}
+	}
 	if d.HasArg("retry") {
 		retry := scanRetry(t, d)
 		s.job.Retry = &retry
@@ -107,13 +113,24 @@ func (s *story) event(t *testing.T, d *datadriven.TestData) Event {
 		return Reclaimed{s.scanClaimant(t, d)}
 	case "take-over":
 		return TakenOver{Claimant: s.scanClaimant(t, d), LostClaim: d.HasArg("lost-claim")}
+	case "orphan":
+		return Orphaned{At: s.now, LostClaim: d.HasArg("lost-claim")}
+	case "report":
+		hold.Report = s.scanReport(t, d)
+		return Reported{hold}
 	case "finish":
 		done := Done{Hold: hold}
 		if d.Input != "" {
 			done.Result = json.RawMessage(d.Input)
 		}
+		if size := arg(t, d, "blob", 0); size > 0 {
+			done.Blob = &Blob{Name: s.job.ID + ".b2", Size: size}
+		}
 		return done
 	case "fail":
+		if d.HasArg("done") {
+			hold.Report = s.scanReport(t, d)
+		}
 		return Erred{
 			Hold: hold, Error: Error{Message: d.Input}, Final: d.HasArg("final"),
 			After: span(t, arg(t, d, "after", "0s")), Retry: scanRetry(t, d), Random: random(t, d),
@@ -133,6 +150,15 @@ func (s *story) event(t *testing.T, d *datadriven.TestData) Event {
 	}
 	d.Fatalf(t, "unknown command %s", d.Cmd)
 	return nil
+}
+
+// scanReport reads done=3 total=10 details=(...).
+func (s *story) scanReport(t *testing.T, d *datadriven.TestData) *Report {
+	r := &Report{Details: json.RawMessage(arg(t, d, "details", ""))}
+	if d.HasArg("done") {
+		r.Progress = &Progress{Done: arg(t, d, "done", int64(0)), Total: arg(t, d, "total", int64(0)), Note: d.Input, At: s.now}
+	}
+	return r
 }
 
 func (s *story) apply(ev Event) string {
@@ -252,6 +278,12 @@ func (s *story) tell() string {
 		fmt.Fprintf(&b, "  cancel: %s, at %s%s\n", c.Cause, second(c.At), overdue)
 	}
 	b.WriteString(tellTimes(j))
+	if p := j.Progress; p != nil {
+		fmt.Fprintf(&b, "  progress: %d of %d, %s, at %s\n", p.Done, p.Total, p.Note, second(p.At))
+	}
+	if len(j.Details) > 0 {
+		fmt.Fprintf(&b, "  details: %s\n", j.Details)
+	}
 	if j.Result != nil {
 		fmt.Fprintf(&b, "  result: %s\n", j.Result)
 	}

@@ -44,6 +44,8 @@ const (
 	Claim    Move = "claim"     // a node takes a job that is pending or due
 	Reclaim  Move = "reclaim"   // a node takes again what it claimed without knowing
 	TakeOver Move = "take over" // a node takes a running job from another
+	Orphan   Move = "orphan"    // the node of a running job is gone
+	Note     Move = "report"    // the handler says how far it is
 	Finish   Move = "finish"    // the handler succeeded
 	Again    Move = "retry"     // the attempt failed, and another is allowed
 	GiveUp   Move = "give up"   // the attempt failed, and it was the last
@@ -64,7 +66,7 @@ var moves = map[State]map[Move]State{
 	Pending:   {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed},
 	Retrying:  {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed},
 	Running: {
-		Reclaim: Running, TakeOver: Running, Stop: Running, TimeOut: Running,
+		Reclaim: Running, TakeOver: Running, Note: Running, Stop: Running, TimeOut: Running, Orphan: Pending,
 		Finish: Succeeded, Again: Retrying, GiveUp: Failed, HandBack: Pending, Snooze: Scheduled,
 		Postpone: Scheduled, Obey: Cancelled, Overrun: Failed,
 	},

@@ -21,6 +21,8 @@ const (
 	Withdraw Debt = "withdraw"
 	// ClearTimers deletes the timers of a job that has ended.
 	ClearTimers Debt = "clear timers"
+	// Free gives the unique key of a job that has ended to whoever asks next.
+	Free Debt = "free"
 	// Announce tells those who wait that the job has ended.
 	Announce Debt = "announce"
 	// Erase deletes what the job owns, and then its record.
@@ -59,8 +61,14 @@ func (j Job) Owes() []Debt {
 		return nil
 	}
 	owes := oweAnnounce
-	if j.State == Cancelled || j.State == Failed && j.Attempt == 0 || j.overdue() {
+	if j.State == Cancelled || j.State == Failed && j.unattended() {
 		owes = oweWithdraw // nobody delivered an item just now
+	}
+	if j.Unique != nil && j.Unique.Scope != WithinPeriod {
+		owes = append(slices.Clip(owes), Free)
+	}
+	if j.Owns() {
+		owes = append(slices.Clip(oweTimers), owes...) // first: nothing else makes it go
 	}
 	if limited || !j.Due.IsZero() {
 		owes = append(slices.Clip(owes), ClearTimers) // last: until then a timer that fires pays for a crash
@@ -68,8 +76,10 @@ func (j Job) Owes() []Debt {
 	return owes
 }
 
-// overdue reports whether j failed because of its deadline.
-func (j Job) overdue() bool { return j.Error != nil && j.Error.Code == "deadline" }
+// unattended reports whether j, which failed, may have done so without a worker.
+func (j Job) unattended() bool {
+	return j.Attempt == 0 || j.Error != nil && (j.Error.Code == codeDeadline || j.Error.Code == codeNodeLost)
+}
 
 // Purpose is what a timer is for.
 type Purpose string
@@ -88,21 +98,44 @@ type Timer struct {
 	At      time.Time
 }
 
-// Timers returns the timers that have to be there for j as it is stored. Those
-// of a job that has ended are the ones that may be left. A job in a state that
-// this build does not know has none.
+// Timers returns the timers that have to be there for j as it is stored. A job in
+// a state that this build does not know has none.
 func (j Job) Timers() []Timer {
-	if !j.State.Known() {
+	switch {
+	case !j.State.Known() || j.State == Removing:
+		return nil
+	case j.State.Final() && j.Owns():
+		return set(Timer{Expiry, j.Expires})
+	case j.State.Final():
 		return nil
 	}
+	due, queued := Timer{Purpose: Due}, Timer{Purpose: QueuedTimeout}
+	if j.State.Delayed() {
+		due.At = j.Due
+	}
+	if j.Attempt == 0 {
+		queued.At = j.StartBy
+	}
+	return set(due, queued, Timer{Deadline, j.Deadline})
+}
+
+// Leftovers returns the timers that may be left of a job that has ended, and are
+// of no use any more.
+func (j Job) Leftovers() []Timer {
+	expiry := Timer{Purpose: Expiry}
+	if j.State == Removing && j.Owns() {
+		expiry.At = j.Expires
+	}
+	return set(Timer{Due, j.Due}, Timer{QueuedTimeout, j.StartBy}, Timer{Deadline, j.Deadline}, expiry)
+}
+
+// set returns those of some timers that have a time.
+func set(timers ...Timer) []Timer {
 	var list []Timer
-	add := func(p Purpose, at time.Time, need bool) {
-		if !at.IsZero() && (need || j.State.Final()) {
-			list = append(list, Timer{p, at})
+	for _, t := range timers {
+		if !t.At.IsZero() {
+			list = append(list, t)
 		}
 	}
-	add(Due, j.Due, j.State.Delayed())
-	add(QueuedTimeout, j.StartBy, j.Attempt == 0)
-	add(Deadline, j.Deadline, true)
 	return list
 }

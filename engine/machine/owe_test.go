@@ -1,5 +1,7 @@
 package machine
 
+import "slices"
+
 // owed is what a job owes, told state by state.
 func owed(j Job) []Debt {
 	limits := !j.StartBy.IsZero() || !j.Deadline.IsZero()
@@ -18,9 +20,11 @@ func owed(j Job) []Debt {
 	case Running:
 		add(j.Cancel != nil, Tell)
 	case Succeeded, Failed, Cancelled:
-		add(j.State == Cancelled || j.State == Failed && (j.Attempt == 0 || j.Error.Code == "deadline"), Withdraw)
+		add(j.InputBlob != nil || j.ResultBlob != nil, SetTimers)
+		add(j.State == Cancelled || j.State == Failed && (j.Attempt == 0 || slices.Contains([]string{"deadline", "node_lost"}, j.Error.Code)), Withdraw)
 		add(true, Announce)
-		add(len(j.Timers()) > 0, ClearTimers)
+		add(j.Unique != nil && j.Unique.Scope != WithinPeriod, Free)
+		add(limits || !j.Due.IsZero(), ClearTimers)
 	case Removing:
 		add(true, Erase)
 	}

@@ -80,8 +80,7 @@ func (s *Store) expire(ctx context.Context, id string, now time.Time) error {
 	case err != nil:
 		return err
 	}
-	over := entry.Value.Finished.Add(retention(entry.Value.State))
-	if !entry.Value.State.Final() || now.Before(over) {
+	if !entry.Value.State.Final() || now.Before(s.expires(entry.Value)) {
 		return nil
 	}
 	if err := s.remove(ctx, entry); !errors.Is(err, ErrNotEnded) {

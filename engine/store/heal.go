@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -143,11 +144,10 @@ func (s *Store) HealExpiry(ctx context.Context, id string) ([]Lack, error) {
 	if err != nil {
 		return nil, passOver(err)
 	}
-	keep := retention(entry.Value.State)
-	if keep == 0 {
+	if j := entry.Value; !j.State.Final() || j.State == machine.Removing {
 		return nil, nil
 	}
-	t := streams.Timer{Purpose: streams.PurposeExpiry, At: entry.Value.Finished.Add(keep), Queue: queue, Local: local}
+	t := streams.Timer{Purpose: streams.PurposeExpiry, At: s.expires(entry.Value), Queue: queue, Local: local}
 	has, err := s.Timers.Has(ctx, t)
 	if err == nil && !has {
 		err = s.Timers.Set(ctx, t)
@@ -156,6 +156,15 @@ func (s *Store) HealExpiry(ctx context.Context, id string) ([]Lack, error) {
 		return nil, errors.Join(err)
 	}
 	return []Lack{LackExpiry}, nil
+}
+
+// expires returns when the record of a job that has ended goes. One of an earlier
+// build may not say.
+func (s *Store) expires(j machine.Job) time.Time {
+	if j.Expires.IsZero() {
+		s.seal(&j)
+	}
+	return j.Expires
 }
 
 // Glance is what a scan of the jobs bucket sees of a record: its headers.

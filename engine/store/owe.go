@@ -137,7 +137,7 @@ func timer(entry Entry, t machine.Timer, queue, local string) streams.Timer {
 // clearTimers deletes the timers that a job has left. One that stays does no
 // harm, so nothing is tried again.
 func (s *Store) clearTimers(ctx context.Context, entry Entry, queue, local string) error {
-	for _, t := range entry.Value.Timers() {
+	for _, t := range entry.Value.Leftovers() {
 		cleared := streams.Timer{Purpose: streams.Purpose(t.Purpose), At: t.At, Queue: queue, Local: local}
 		if err := s.Timers.Cancel(ctx, cleared); err != nil {
 			s.log.DebugContext(ctx, "timer stays until it is due", "job", entry.Key, "timer", t.Purpose, "err", err)

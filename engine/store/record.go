@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
 )
@@ -41,6 +42,8 @@ var timerHeaders = map[machine.Purpose]string{
 const (
 	keepSucceeded = 24 * time.Hour
 	keepOthers    = 14 * 24 * time.Hour
+	// minRetention is the shortest: whoever submits or waits may be slow.
+	minRetention = 10 * time.Minute
 )
 
 // ErrUnreadable is returned for a record that this build cannot read: a newer
@@ -108,19 +111,30 @@ func decodeBody(body []byte) (machine.Job, error) {
 	return j, nil
 }
 
-// keep returns how the record of j is to be written: one that ended expires.
-func keep(j machine.Job) kv.WriteOptions { return kv.WriteOptions{TTL: retention(j.State)} }
-
-// retention is how long a record stays after its job has ended in a state. It
-// is 0 for one that does not go by itself.
-func retention(s machine.State) time.Duration {
-	switch {
-	case s == machine.Removing:
-		return 0 // what it owns would be left
-	case s == machine.Succeeded:
-		return keepSucceeded
-	case s.Final():
-		return keepOthers
+// keep returns how the record of j is to be written: one that ended, and owns
+// nothing else, expires.
+func keep(j machine.Job) kv.WriteOptions {
+	if !j.State.Final() || j.State == machine.Removing || j.Owns() {
+		return kv.WriteOptions{}
 	}
-	return 0
+	return kv.WriteOptions{TTL: j.Expires.Sub(j.Finished)}
+}
+
+// DefaultRetention is how long a record stays after its job has ended in a state,
+// unless somebody says otherwise.
+func DefaultRetention(_ string, s machine.State) time.Duration {
+	if s == machine.Succeeded {
+		return keepSucceeded
+	}
+	return keepOthers
+}
+
+// seal says when the record of a job goes that has just ended. A unique key that
+// is held for a period needs it for as long.
+func (s *Store) seal(j *machine.Job) {
+	queue, _, _ := name.SplitJobID(j.ID) // a record whose ID is none has the default
+	j.Expires = j.Finished.Add(max(s.retention(queue, j.State), minRetention))
+	if u := j.Unique; u != nil && u.Until.After(j.Expires) {
+		j.Expires = u.Until
+	}
 }

@@ -6,6 +6,7 @@
 //
 //	submit.go    a job comes to be, or is found
 //	deliver.go   an item reaches a node: the delivery table
+//	report.go    an attempt says how far it is
 //	finish.go    an attempt ends
 //	cancel.go    somebody wants a job to end
 //	redrive.go   somebody wants one that has ended to run once more
@@ -54,6 +55,10 @@ type Options struct {
 	Namespace streams.Namespace
 	// Lease is the lease of the namespace's nodes.
 	Lease time.Duration
+	// Retention says how long the record of a job of a queue stays after the
+	// job has ended in a state, ten minutes at least. It is asked at every end
+	// of a job. Default [DefaultRetention].
+	Retention func(queue string, s machine.State) time.Duration
 	// Logger is told what happened to jobs that is not an error of the
 	// caller's. Default slog.Default.
 	Logger *slog.Logger
@@ -73,9 +78,12 @@ type Store struct {
 	Assets
 	ns    streams.Namespace
 	lease time.Duration
-	log   *slog.Logger
-	pub   *publish.Publisher
-	jobs  *kv.Bucket[machine.Job]
+
+	retention func(queue string, s machine.State) time.Duration
+
+	log  *slog.Logger
+	pub  *publish.Publisher
+	jobs *kv.Bucket[machine.Job]
 }
 
 // Open returns the store of a namespace whose assets are there.
@@ -83,8 +91,11 @@ func Open(pub *publish.Publisher, assets Assets, opts Options) *Store {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
+	if opts.Retention == nil {
+		opts.Retention = DefaultRetention
+	}
 	return &Store{
-		Assets: assets, ns: opts.Namespace, lease: opts.Lease, log: opts.Logger, pub: pub,
+		Assets: assets, ns: opts.Namespace, lease: opts.Lease, retention: opts.Retention, log: opts.Logger, pub: pub,
 		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec(), kv.Options{Logger: opts.Logger}),
 	}
 }
@@ -126,6 +137,9 @@ func (s *Store) move(ctx context.Context, entry Entry, ev machine.Event) (Entry,
 	next, err := entry.Value.Apply(ev)
 	if err != nil {
 		return entry, err
+	}
+	if next.State.Final() && !entry.Value.State.Final() {
+		s.seal(&next)
 	}
 	revision, err := s.jobs.Update(ctx, entry.Key, next, entry.Revision, keep(next))
 	switch {
