@@ -51,10 +51,17 @@ func Start(t testing.TB, dir string) *server.Server {
 	return start(t, &server.Options{DontListen: true, StoreDir: dir})
 }
 
-// start runs a server until the test ends. It fills in what all servers share.
+// start runs a JetStream server until the test ends.
 func start(t testing.TB, opts *server.Options) *server.Server {
 	t.Helper()
-	opts.JetStream, opts.NoLog, opts.NoSigs = true, true, true
+	opts.JetStream = true
+	return startPlain(t, opts)
+}
+
+// startPlain runs a server until the test ends. It fills in what all share.
+func startPlain(t testing.TB, opts *server.Options) *server.Server {
+	t.Helper()
+	opts.NoLog, opts.NoSigs = true, true
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatalf("natstest: make server: %v", err)
