@@ -8,6 +8,14 @@
 //	job: order.fulfil
 //	id: event.data.id
 //
+// A [Queue] says how the jobs of a queue are run and kept:
+//
+//	kind: Queue
+//	name: email
+//	concurrency: 3
+//	retention:
+//	  failed: 30d
+//
 // [Parse] turns a file into values of [Document] and reports everything that is
 // wrong with it at once, each problem with its line and column. A [Trigger]
 // compiles to a [Mapping], which says what job an event starts; [Cover] says

@@ -15,22 +15,19 @@ type Document interface {
 	Key() string
 	// Validate returns [Problems], or nil.
 	Validate() error
+
+	entries() []entry
 }
 
 // readers holds every kind of document and how it is read.
 var readers = map[string]func(*reader) Document{
+	"Queue":   readQueue,
 	"Trigger": readTrigger,
 }
 
 // kindNames returns the kinds of documents there are, for people.
 func kindNames() string {
 	return strings.Join(slices.Sorted(maps.Keys(readers)), ", ")
-}
-
-// entry is a field of a definition: its name in files, and where its text goes.
-type entry struct {
-	name string
-	text *string
 }
 
 // reader reads the fields of one document. It collects what is wrong with them.
@@ -42,40 +39,78 @@ type reader struct {
 	// blamed holds the fields that have a problem already: what follows from it
 	// is not reported again.
 	blamed map[string]bool
+	within string // the mapping whose fields these are, with a dot; empty for the document
 }
 
-// read takes the text of every entry from the document, and reports fields that
-// no entry has and values that are no text. A field that is nearly an entry is
-// read as that, so that one slip is one problem.
+// read takes the value of every entry from the document, and reports fields that
+// no entry has and values that are of another type. A field that is nearly an
+// entry is read as that, so that one slip is one problem.
 func (r *reader) read(entries []entry) {
 	var names []string
 	for _, e := range entries {
 		names = append(names, e.name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.fields)) {
-		if name == "kind" || slices.Contains(names, name) {
-			continue
-		}
-		s := r.fields[name]
-		meant := nearest(name, names)
-		if meant == "" {
-			r.blame(name, s.key, "unknown field "+quote(name)+": the fields are kind, "+strings.Join(names, ", "))
-			continue
-		}
-		r.blame(name, s.key, "unknown field "+quote(name)+": did you mean "+meant+"?")
-		if _, taken := r.fields[meant]; !taken {
-			r.fields[meant], r.blamed[meant] = s, true
-		}
-	}
+	r.refuse(names)
 	for _, e := range entries {
 		s, ok := r.fields[e.name]
 		if !ok {
 			continue
 		}
-		if s.what != "" && !r.blamed[e.name] {
-			r.blame(e.name, s.at, e.name+" is "+s.what)
+		if in, ok := e.into.([]entry); ok {
+			r.readMapping(e.name, s, in)
+			continue
 		}
-		*e.text = s.text
+		if wrong := e.put(s); wrong != "" && !r.blamed[e.name] {
+			r.blame(e.name, s.at, r.within+e.name+" is "+wrong)
+		}
+	}
+}
+
+// refuse reports the fields that have none of these names.
+func (r *reader) refuse(names []string) {
+	for _, name := range slices.Sorted(maps.Keys(r.fields)) {
+		if name == "kind" && r.within == "" || slices.Contains(names, name) {
+			continue
+		}
+		s := r.fields[name]
+		meant := nearest(name, names)
+		if meant == "" {
+			all := strings.Join(names, ", ")
+			if r.within == "" {
+				all = "kind, " + all
+			}
+			r.blame(name, s.key, "unknown field "+quote(r.within+name)+": the fields are "+all)
+			continue
+		}
+		r.blame(name, s.key, "unknown field "+quote(r.within+name)+": did you mean "+meant+"?")
+		if _, taken := r.fields[meant]; !taken {
+			r.fields[meant], r.blamed[meant] = s, true
+		}
+	}
+}
+
+// readMapping reads the entries of a field that is a mapping.
+func (r *reader) readMapping(name string, s scalar, entries []entry) {
+	mapping := mappingOf(s.node)
+	if mapping == nil {
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.name)
+		}
+		if !r.blamed[name] {
+			r.blame(name, s.at, name+" is "+s.shown()+": give its fields, "+strings.Join(names, ", ")+", each on a line of its own")
+		}
+		return
+	}
+	in := &reader{file: r.file, fields: map[string]scalar{}, blamed: map[string]bool{}, within: name + "."}
+	in.addFields(s.src, mapping)
+	in.read(entries)
+	r.problems = append(r.problems, in.problems...)
+	for field, s := range in.fields {
+		r.fields[in.within+field] = s
+	}
+	for field := range in.blamed {
+		r.blamed[in.within+field] = true
 	}
 }
 

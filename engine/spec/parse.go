@@ -123,7 +123,7 @@ func (r *reader) addFields(src source, mapping *ast.MappingNode) {
 		}
 		name := pair.Key.GetToken().Value
 		if _, twice := r.fields[name]; twice {
-			r.blame(name, key, name+" is given twice: remove one")
+			r.blame(name, key, r.within+name+" is given twice: remove one")
 			continue
 		}
 		s := readScalar(src, lines, pair.Value)

@@ -17,6 +17,9 @@ type scalar struct {
 	// first is where the first character of the text stands, if every line of
 	// the text stands in the file as it is; otherwise its line is 0.
 	first position
+	// node and src are what it was read from.
+	node ast.Node
+	src  source
 }
 
 // place returns where a place in the text stands in the file: lines from 1,
@@ -30,7 +33,7 @@ func (s scalar) place(line, column int) position {
 
 func readScalar(src source, lines []string, node ast.Node) scalar {
 	line, column := nodePosition(node)
-	s := scalar{at: src.position(line, column)}
+	s := scalar{at: src.position(line, column), node: node, src: src}
 	switch n := node.(type) {
 	case *ast.StringNode:
 		s.text = n.Value
@@ -47,6 +50,28 @@ func readScalar(src source, lines []string, node ast.Node) scalar {
 		s.text, s.what = "?", whatIs(node)+advice(node)
 	}
 	return s
+}
+
+// shown returns the value for a message.
+func (s scalar) shown() string {
+	switch n := s.node.(type) {
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return oneLine(n.GetToken().Value)
+	case *ast.StringNode, *ast.LiteralNode:
+		return quote(s.text)
+	}
+	return whatIs(s.node)
+}
+
+// mappingOf returns a value that is a mapping, or nil.
+func mappingOf(node ast.Node) *ast.MappingNode {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		return n
+	case *ast.MappingValueNode:
+		return &ast.MappingNode{Values: []*ast.MappingValueNode{n}}
+	}
+	return nil
 }
 
 // literalColumn returns the column where text begins in a plain or quoted scalar

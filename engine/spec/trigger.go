@@ -61,35 +61,17 @@ func (t Trigger) Validate() error {
 	return unplaced("trigger "+quote(t.Name), faults)
 }
 
-// Change is a field that differs between two triggers.
-type Change struct {
-	Field string `json:"field"`
-	Old   string `json:"old"`
-	New   string `json:"new"`
-}
-
-// Diff returns what differs from old to new, in the order in which fields are
-// written. Triggers without a difference are also equal by ==.
-func Diff(old, new Trigger) []Change {
-	var changes []Change
-	after := new.entries()
-	for i, before := range old.entries() {
-		if *before.text != *after[i].text {
-			changes = append(changes, Change{before.name, *before.text, *after[i].text})
-		}
-	}
-	return changes
-}
-
 func readTrigger(r *reader) Document {
 	var t Trigger
-	r.read(t.entries())
+	r.read(t.fields())
 	_, faults := t.compile()
 	r.report(faults)
 	return t
 }
 
-func (t *Trigger) entries() []entry {
+func (t Trigger) entries() []entry { return t.fields() }
+
+func (t *Trigger) fields() []entry {
 	return []entry{
 		{"name", &t.Name},
 		{"subject", &t.Subject},
