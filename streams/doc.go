@@ -9,7 +9,7 @@
 //	Work       the work queue: offer, pull, keep alive, ack     work.go, pull.go
 //	Timers     what is due later: set, cancel, read, delete     timer.go, count.go
 //	Clock      the time of the server                           clock.go
-//	Limits     whether there is room for more jobs              limits.go
+//	Limits     whether there is room for more jobs              limits.go, retention.go
 //
 // Start reading at [Namespace], then at [Work]. The package does not know what
 // a job is: an item is the bytes of a record and the revision that it had.

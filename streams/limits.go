@@ -37,11 +37,25 @@ const (
 // all its accounts (max_file_store) and the size of its disk, which the server
 // tells to its system account only: give the account, or the streams, a limit
 // below.
+//
+// It also knows how many records there are of jobs that have ended, see
+// [Limits.Shrink].
 type Limits struct {
 	ns   Namespace
 	pub  *publish.Publisher
+	opts LimitsOptions
 	last atomic.Pointer[level] // nil until measured
 	turn sync.Mutex            // held by whoever measures for all
+
+	ended    atomic.Pointer[ended] // nil until counted
+	counting sync.Mutex            // held by whoever counts for all
+}
+
+// LimitsOptions configures [Limits]. The zero value of a field means its default.
+type LimitsOptions struct {
+	// MostEnded is how many records of jobs that have ended are kept for as long
+	// as they should be. Default [MostEnded].
+	MostEnded uint64
 }
 
 // level is how full the fullest of all limits was.
@@ -52,8 +66,15 @@ type level struct {
 }
 
 // NewLimits returns the limits of a namespace.
-func NewLimits(ns Namespace, pub *publish.Publisher) *Limits {
-	return &Limits{ns: ns, pub: pub}
+func NewLimits(ns Namespace, pub *publish.Publisher, opts ...LimitsOptions) *Limits {
+	l := &Limits{ns: ns, pub: pub}
+	if len(opts) > 0 {
+		l.opts = opts[0]
+	}
+	if l.opts.MostEnded == 0 {
+		l.opts.MostEnded = MostEnded
+	}
+	return l
 }
 
 // Check returns an error that wraps [ErrFull] if some limit is nearly reached. It
@@ -93,52 +114,89 @@ func (v *level) fresh() bool {
 	return time.Since(v.measured) < age
 }
 
+// Use is how much of a limit is used.
+type Use struct {
+	Holder  string // whose limit it is, such as "stream mr_default_work"
+	Used    uint64
+	Limit   int64
+	Unit    string // bytes or messages
+	Setting string // the name of the limit in the configuration of its holder
+}
+
+// Percent returns how many percent of the limit are used.
+func (u Use) Percent() float64 { return 100 * float64(u.Used) / float64(u.Limit) }
+
+// String says whose limit is used how much.
+func (u Use) String() string {
+	return fmt.Sprintf("%s holds %d of %d %s", u.Holder, u.Used, u.Limit, u.Unit)
+}
+
 // measure finds the limit that is nearest.
 func (l *Limits) measure(ctx context.Context) (level, error) {
+	uses, err := l.Uses(ctx)
+	var v level
+	for _, u := range uses {
+		if u.Percent() <= v.percent {
+			continue
+		}
+		v.percent = u.Percent()
+		if v.percent >= fullAt {
+			v.err = fmt.Errorf("%w: %v, and takes new jobs below %d%% only: raise its %s limit, or delete jobs", ErrFull, u, fullAt, u.Setting)
+		}
+	}
+	return v, err
+}
+
+// Uses asks how much is used of every limit that there is.
+func (l *Limits) Uses(ctx context.Context) ([]Use, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	var v level
+	var uses []Use
+	add := func(holder, unit, setting string, used uint64, limit int64) {
+		if limit > 0 { // otherwise it is none
+			uses = append(uses, Use{Holder: holder, Used: used, Limit: limit, Unit: unit, Setting: setting})
+		}
+	}
+	driven, err := l.driven(ctx)
+	if err != nil {
+		return nil, err
+	}
 	replicas := 1
-	for _, name := range []string{l.ns.bucketStream(Jobs), l.ns.WorkStream(), l.ns.TimerStream()} {
-		var stream struct {
-			refusal
-			jetstream.StreamInfo
-		}
-		if err := ask(ctx, l.pub, "STREAM.INFO."+name, nil, &stream); err != nil {
-			return level{}, err
-		}
+	for _, stream := range driven {
 		replicas = stream.Config.Replicas
-		v.add("stream "+name, "bytes", "max_bytes", stream.State.Bytes, stream.Config.MaxBytes)
-		v.add("stream "+name, "messages", "max_msgs", stream.State.Msgs, stream.Config.MaxMsgs)
+		add("stream "+stream.Config.Name, "bytes", "max_bytes", stream.State.Bytes, stream.Config.MaxBytes)
+		add("stream "+stream.Config.Name, "messages", "max_msgs", stream.State.Msgs, stream.Config.MaxMsgs)
 	}
 	var account struct {
 		refusal
 		jetstream.AccountInfo
 	}
 	if err := ask(ctx, l.pub, "INFO", nil, &account); err != nil {
-		return level{}, err
+		return nil, err
 	}
-	v.add("the account", "bytes", "storage", account.Store, account.Limits.MaxStore)
+	add("the account", "bytes", "storage", account.Store, account.Limits.MaxStore)
 	// Where an account has limits by replicas, they are for one replica, and
 	// what is used is that of all.
 	if tier, ok := account.Tiers["R"+strconv.Itoa(replicas)]; ok {
-		v.add(fmt.Sprintf("the account, with %d replicas,", replicas), "bytes", "storage", tier.Store, tier.Limits.MaxStore*int64(replicas))
+		add(fmt.Sprintf("the account, with %d replicas,", replicas), "bytes", "storage", tier.Store, tier.Limits.MaxStore*int64(replicas))
 	}
-	return v, nil
+	return uses, nil
 }
 
-// add notes how much of a limit is used. A limit that is not positive is none.
-func (v *level) add(holder, unit, setting string, used uint64, limit int64) {
-	if limit <= 0 {
-		return
+// driven asks for the streams that jobs need to go on: the records, the items and
+// the timers. It notes how many have ended.
+func (l *Limits) driven(ctx context.Context) ([]jetstream.StreamInfo, error) {
+	var list []jetstream.StreamInfo
+	for _, name := range []string{l.ns.bucketStream(Jobs), l.ns.WorkStream(), l.ns.TimerStream()} {
+		var stream struct {
+			refusal
+			jetstream.StreamInfo
+		}
+		if err := ask(ctx, l.pub, "STREAM.INFO."+name, nil, &stream); err != nil {
+			return nil, err
+		}
+		list = append(list, stream.StreamInfo)
 	}
-	percent := 100 * float64(used) / float64(limit)
-	if percent <= v.percent {
-		return
-	}
-	v.percent = percent
-	if percent >= fullAt {
-		v.err = fmt.Errorf("%w: %s holds %d of %d %s, and takes new jobs below %d%% only: raise its %s limit, or delete jobs",
-			ErrFull, holder, used, limit, unit, fullAt, setting)
-	}
+	l.count(list[0].State.Msgs, list[1].State.Msgs+list[2].State.Msgs)
+	return list, nil
 }
