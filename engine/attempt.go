@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/millrace/millrace/engine/fault"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/streams"
@@ -81,7 +83,7 @@ func (h *hand) finish(entry store.Entry, token string, ev machine.Event) {
 	defer func() { <-h.decided }()
 
 	if ev == nil {
-		ev = h.crashed(entry.Value, token, "the handler ended its goroutine (runtime.Goexit)", "")
+		ev = h.crashed(entry.Value, token, &PanicError{Value: "the handler ended its goroutine (runtime.Goexit)"})
 	}
 	stored, fate, err := h.eng.store.Finish(h.storing, entry, token, ev)
 	if err != nil {
@@ -130,13 +132,12 @@ func (h *hand) answered(ctx context.Context, d *streams.Delivery, err error) {
 
 // handle runs the handler of a job that this node holds, and says what that
 // leads to. It does not start it if the worker stops by now, or has lost its
-// lease. A panic is a failure, also one in the methods of the error that the
-// handler returned.
+// lease. A panic in the methods of the error that the handler returned is a
+// failure.
 func (h *hand) handle(taking, lease context.Context, entry store.Entry, token string) (ev machine.Event) {
 	defer func() {
 		if r := recover(); r != nil {
-			crash := &panicked{value: r, stack: string(debug.Stack())}
-			ev = h.crashed(entry.Value, token, crash.Error(), crash.stack)
+			ev = h.crashed(entry.Value, token, &PanicError{Value: r, Stack: string(debug.Stack())})
 		}
 	}()
 	hold := machine.Hold{Token: token, At: h.eng.clock.Now()}
@@ -179,65 +180,53 @@ func erring(hold machine.Hold, def *definition) machine.Erred {
 }
 
 // crashed is what an attempt leads to whose handler did not return.
-func (h *hand) crashed(j machine.Job, token, message, stack string) machine.Event {
+func (h *hand) crashed(j machine.Job, token string, crash *PanicError) machine.Event {
 	ev := erring(machine.Hold{Token: token, At: h.eng.clock.Now()}, h.handlers[j.Kind])
-	ev.Error = machine.Error{Code: "panic", Message: clip(message, maxMessage), Stack: clip(stack, maxStack)}
+	ev.Error = fault.Encode(crash)
 	return ev
 }
 
 // returned is what an attempt leads to that ended without a failure.
 func returned(hold machine.Hold, reason error, due time.Time) machine.Event {
-	return machine.Returned{Hold: hold, Reason: clip(reason.Error(), maxMessage), Due: due}
+	return machine.Returned{Hold: hold, Reason: fault.Clip(reason.Error(), maxReason), Due: due}
 }
 
 // conclude says what the end of a handler leads to, given what ended its
-// context first, if anything did, and the failure that it would be.
+// context first, if anything did, and the failure that it would be. A panic is a
+// failure whatever ended the context, and whatever it was called with.
 func conclude(cause error, result json.RawMessage, err error, ev machine.Erred) machine.Event {
 	var nap *snooze
 	var final *failure
 	var later *retryAfter
+	var crash *PanicError
+	var code, otherwise string // of the failure: whatever the error says, and if it says nothing
 	switch {
 	case err == nil:
 		return machine.Done{Hold: ev.Hold, Result: result}
+	case errors.As(err, &crash):
 	case errors.As(err, &nap):
 		return returned(ev.Hold, nap, ev.At.Add(max(nap.wait, 0)))
 	case errors.As(err, &final):
-		ev.Final, ev.Error.Code = true, "fail"
+		ev.Final, otherwise = true, "fail"
 	case errors.Is(cause, ErrLeaseLost), errors.Is(cause, ErrStopping):
 		return returned(ev.Hold, cause, time.Time{})
 	case errors.Is(cause, ErrTimeout):
 		if !errors.Is(err, ErrTimeout) {
 			err = fmt.Errorf("%w: %w", ErrTimeout, err)
 		}
-		ev.Error.Code = "timeout"
+		code = codeTimeout
 	}
 	if errors.As(err, &later) {
 		ev.After = max(later.wait, time.Millisecond)
 	}
-	ev.Error.Message = clip(err.Error(), maxMessage)
+	ev.Error = fault.Encode(err)
+	ev.Error.Code = cmp.Or(code, ev.Error.Code, otherwise)
 	return ev
 }
 
-// panicked is a panic of code that a user wrote.
-type panicked struct {
-	value any
-	stack string
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// How much of an error a record keeps, in bytes.
-const (
-	maxMessage = 2 << 10
-	maxStack   = 4 << 10
-)
-
-func clip(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	return s[:limit] + "…"
-}
+// maxReason is how much a record keeps of why an attempt was handed back, in
+// bytes.
+const maxReason = 2 << 10
 
 // Current is the job that a handler runs.
 type Current struct {

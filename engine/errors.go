@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/engine/fault"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
@@ -37,7 +38,31 @@ var (
 	ErrStopping = errors.New("engine: the worker stops")
 )
 
-// Fail returns an error that ends the job without another attempt.
+// codeTimeout is the code of an attempt that ended by [ErrTimeout], and the name
+// under which that travels.
+const codeTimeout = "timeout"
+
+func init() { RegisterSentinel(codeTimeout, ErrTimeout) }
+
+// RegisterError makes errors of type T keep their type on their way: wherever one
+// is in the chain of an error that a handler returns, [errors.As] finds it in
+// what [Handle.Wait] and [JobInfo.Err] return, in every process that has
+// registered the type under the same name. They travel as their JSON, up to
+// 4 KiB. The name is one token or several with dots, such as
+// "payment.declined", and the code of such an error, unless the chain has a
+// method Code() string before.
+//
+// It is to be called when the program starts, like gob.Register, and panics if
+// the name has another meaning already.
+func RegisterError[T error](name string) { fault.Register[T](name) }
+
+// RegisterSentinel makes an error that callers compare, such as one made by
+// errors.New in a variable, keep its identity on its way: [errors.Is] finds it
+// where [RegisterError] lets [errors.As] find a type.
+func RegisterSentinel(name string, err error) { fault.RegisterValue(name, err) }
+
+// Fail returns an error that ends the job without another attempt. Its code is
+// that of err, or "fail".
 func Fail(err error) error { return &failure{err} }
 
 type failure struct{ err error }
@@ -71,9 +96,15 @@ type JobError struct {
 	State   string // failed or cancelled
 	Message string // of the last error
 	Code    string // of the last error, or empty
+
+	err error
 }
 
 // Error names the job, how it ended and why.
 func (e *JobError) Error() string {
 	return fmt.Sprintf("job %s %s: %s", e.ID, e.State, e.Message)
 }
+
+// Unwrap returns the last error as it arrived, with what is registered in it: see
+// [RegisterError].
+func (e *JobError) Unwrap() error { return e.err }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/millrace/millrace/engine/fault"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
@@ -47,6 +48,33 @@ type ErrorInfo struct {
 	Message string `json:"message"`
 	Code    string `json:"code,omitempty"`
 	Stack   string `json:"stack,omitempty"` // of a handler that panicked
+	// Causes are the errors in the chain that have more to say, depth first, up
+	// to eight.
+	Causes []CauseInfo `json:"causes,omitempty"`
+}
+
+// CauseInfo is one error of a chain.
+type CauseInfo struct {
+	Message string `json:"message"` // empty for the error itself
+	// Depth is by how many errors this one is wrapped.
+	Depth int `json:"depth,omitempty"`
+	// Type is the name under which it is registered, see [RegisterError], and
+	// Data the error as JSON.
+	Type string          `json:"type,omitempty"`
+	Data json.RawMessage `json:"data,omitempty"`
+}
+
+// Err returns the error as it arrived, with what is registered in it, or nil for
+// none.
+func (e *ErrorInfo) Err() error {
+	if e == nil {
+		return nil
+	}
+	sent := machine.Error{Message: e.Message, Code: e.Code, Stack: e.Stack}
+	for _, c := range e.Causes {
+		sent.Causes = append(sent.Causes, machine.Cause(c))
+	}
+	return fault.Decode(sent)
 }
 
 // AttemptInfo is one try at running a job.
@@ -69,7 +97,7 @@ func (j JobInfo) Err() error {
 	if !j.Ended() || machine.State(j.State) == machine.Succeeded {
 		return nil
 	}
-	e := &JobError{ID: j.ID, State: j.State}
+	e := &JobError{ID: j.ID, State: j.State, err: j.Error.Err()}
 	if j.Error != nil {
 		e.Message, e.Code = j.Error.Message, j.Error.Code
 	}
@@ -120,7 +148,11 @@ func describeError(e *machine.Error) *ErrorInfo {
 	if e == nil {
 		return nil
 	}
-	return &ErrorInfo{Message: e.Message, Code: e.Code, Stack: e.Stack}
+	info := &ErrorInfo{Message: e.Message, Code: e.Code, Stack: e.Stack}
+	for _, c := range e.Causes {
+		info.Causes = append(info.Causes, CauseInfo(c))
+	}
+	return info
 }
 
 func moment(t time.Time) *time.Time {

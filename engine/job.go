@@ -23,6 +23,9 @@ type JobOptions struct {
 	// Retry says how long to wait between attempts. Default: 1s after the
 	// first failure, then twice as long each time, up to 1h.
 	Retry Retry
+	// Middleware is around the handler, the first outermost, within that of
+	// the worker.
+	Middleware []Middleware
 }
 
 // Retry says how long a job waits between a failure and its next attempt.
@@ -37,14 +40,11 @@ type Job[In, Out any] struct {
 // Definition is what a [Worker] can be given: a [Job] or a [Trigger].
 type Definition interface{ register(*Worker) error }
 
-// handler runs one attempt. What it returns is JSON.
-type handler func(ctx context.Context, input json.RawMessage) (json.RawMessage, error)
-
 // definition is a job's definition without its types.
 type definition struct {
 	kind   string
 	opts   JobOptions
-	handle handler
+	handle Handler
 	err    error
 }
 

@@ -29,6 +29,8 @@ type WorkerOptions struct {
 	// Queues are the queues to take jobs from. Default: those of the
 	// definitions.
 	Queues []string
+	// Middleware is around all handlers, the first outermost.
+	Middleware []Middleware
 	// Grace is how long Run waits at its end for handlers whose context has
 	// ended, and for their outcomes to be stored. Default 10s.
 	Grace time.Duration
@@ -105,7 +107,9 @@ func (w *Worker) add(d *definition) error {
 	if w.handlers[d.kind] != nil {
 		return fmt.Errorf("engine: worker: kind %s has two handlers", d.kind)
 	}
-	w.handlers[d.kind] = d
+	own := *d
+	own.handle = wrap(d.handle, w.around(d)...)
+	w.handlers[d.kind] = &own
 	return nil
 }
 
