@@ -51,9 +51,13 @@ func (e *Engine) stand(ctx context.Context, node string, deputy bool) error {
 // jobs that lost what drives them. Two owners at once do no harm.
 func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 	g, ctx := errgroup.WithContext(ctx)
+	reconciler := reconcile.New(e.pub, reconcile.Options{
+		Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Work: e.work, Timers: e.timers,
+		Lease: e.settings.Lease, Logger: e.log,
+	})
 	g.Go(func() error {
 		return nodes.NewJudge(e.pub, nodes.JudgeOptions{
-			Namespace: e.ns, Lease: e.settings.Lease, Owner: lease, Logger: e.log,
+			Namespace: e.ns, Lease: e.settings.Lease, Owner: lease, Verdict: reconciler.Wake, Logger: e.log,
 		}).Run(ctx)
 	})
 	g.Go(func() error {
@@ -61,12 +65,7 @@ func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 			Namespace: e.ns, Owner: lease, Clock: e.clock, Logger: e.log, Fire: e.store.Fire,
 		})
 	})
-	g.Go(func() error {
-		return reconcile.New(e.pub, reconcile.Options{
-			Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Work: e.work, Timers: e.timers,
-			Lease: e.settings.Lease, Logger: e.log,
-		}).Run(ctx)
-	})
+	g.Go(func() error { return reconciler.Run(ctx) })
 	return g.Wait()
 }
 

@@ -31,6 +31,10 @@ type JudgeOptions struct {
 	// it. It is required.
 	Owner *kv.Lease
 
+	// Verdict is called after a verdict was written. It must not block. Default:
+	// nobody is told.
+	Verdict func()
+
 	// Logger hears of every verdict. Default slog.Default.
 	Logger *slog.Logger
 }
@@ -63,6 +67,9 @@ type Judge struct {
 func NewJudge(pub *publish.Publisher, opts JudgeOptions) *Judge {
 	if opts.Namespace == "" {
 		opts.Namespace = streams.DefaultNamespace
+	}
+	if opts.Verdict == nil {
+		opts.Verdict = func() {}
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
@@ -205,6 +212,7 @@ func (j *Judge) judge(ctx context.Context, node string, need, last uint64) (sett
 		return false, err // maybe it is stored: the second look reads it
 	}
 	j.opts.Logger.InfoContext(ctx, "node is gone", "node", node, "verdict", last)
+	j.opts.Verdict()
 	return true, nil
 }
 

@@ -32,6 +32,31 @@ type Member struct {
 	Info
 }
 
+// Living returns the incarnation of every node that has a beat above its verdict. It
+// may be some milliseconds behind, and a node that is not among them may live: see
+// [Asker.Ask].
+func Living(ctx context.Context, pub *publish.Publisher, ns streams.Namespace) (map[string]uint64, error) {
+	beats, beatsErr := openBeats(pub, ns).ListStale(ctx, beatKey("*"))
+	verdicts, verdictsErr := openVerdicts(pub, ns).ListStale(ctx, deadKey("*"))
+	if err := errors.Join(beatsErr, verdictsErr); err != nil {
+		return nil, fmt.Errorf("nodes: list those that are alive: %w", err)
+	}
+	return above(beats, deadUpTo(verdicts)), nil
+}
+
+// above returns the incarnations of the beats that no verdict covers, by node. One
+// that is covered came back from the dead, see the package comment.
+func above(beats []kv.Entry[kv.Held], dead map[string]uint64) map[string]uint64 {
+	alive := make(map[string]uint64, len(beats))
+	for _, beat := range beats {
+		node, incarnation := strings.TrimPrefix(beat.Key, beatKey("")), kv.EpochOf(beat)
+		if incarnation > dead[node] {
+			alive[node] = incarnation
+		}
+	}
+	return alive
+}
+
 // List returns all nodes that are there or were within the last day, by ID. It
 // may be some milliseconds behind.
 func List(ctx context.Context, pub *publish.Publisher, ns streams.Namespace) ([]Member, error) {
@@ -50,12 +75,7 @@ func List(ctx context.Context, pub *publish.Publisher, ns streams.Namespace) ([]
 		id := strings.TrimPrefix(info.Key, infoKey(""))
 		members[id] = Member{ID: id, State: Offline, Info: info.Value}
 	}
-	dead := deadUpTo(verdicts)
-	for _, beat := range beats {
-		id, incarnation := strings.TrimPrefix(beat.Key, beatKey("")), kv.EpochOf(beat)
-		if incarnation <= dead[id] {
-			continue // it came back from the dead, see the package comment
-		}
+	for id, incarnation := range above(beats, deadUpTo(verdicts)) {
 		m := members[id]
 		m.ID, m.Incarnation, m.State = id, incarnation, Alive
 		if m.Info.Draining {

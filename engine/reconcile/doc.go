@@ -7,7 +7,7 @@
 //
 //	pending               an item                         or offers it again
 //	scheduled, retrying   its timer, or an item when due  or sets it again
-//	running               an item, or a node that runs it or offers it again
+//	running               a node that runs it             or makes it pending, or ends it
 //	running with cancel                                   tells its node again
 //	with a time limit     its timer                       or sets it again
 //	removing                                              removes it
@@ -19,7 +19,8 @@
 // it reads it checks in batches (look.go), and remembers in a compact index how
 // many items and timers there have to be (index.go). Every few seconds it compares
 // that with what there is and checks a random sample (patrol.go), and looks after
-// the consumers of the queues (consumer.go). The next round begins after ten
+// the consumers of the queues (consumer.go) and after the jobs of nodes that are
+// gone (orphan.go): workers take those over, too, if there are any. The next round begins after ten
 // minutes, when the patrol found something, or when somebody asks (ask.go).
 //
 //	records ──▶ read ──▶ look ──▶ Heal

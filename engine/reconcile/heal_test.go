@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -111,7 +112,37 @@ func TestRunning(t *testing.T) {
 		k.crash()
 		w.work("b", succeed(time.Second))
 		w.within(2*lease+4*time.Second, "the jobs have ended elsewhere", w.ended([]string{"q.j0", "q.j1", "q.j2"}, machine.Succeeded))
-		w.wantHealed(o, lacks{store.LackItem: 3})
+		w.wantHealed(o, lacks{store.LackNode: 3})
+	})
+}
+
+// A node dies, and there is no worker for its jobs: they do not stay running for
+// longer than twice the lease, also those that it claimed just before.
+func TestOrphans(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.fire()
+		k := w.work("a", succeed(time.Hour))
+		o := w.own("owner")
+		ids := w.submit(3, "old", nil)
+		time.Sleep(time.Minute)
+		ids = append(ids, w.submit(2, "new", nil)...)
+		w.change("q.old0", machine.Stopped{Cause: "no", At: time.Now()})
+		time.Sleep(time.Second)
+		k.crash()
+		get := func(id string) machine.Job { return must(w.Get(t.Context(), id))(t).Value }
+		w.within(2*lease, "nothing runs", func() bool {
+			return !slices.ContainsFunc(ids, func(id string) bool { return get(id).State == machine.Running })
+		})
+		for _, id := range ids {
+			want := machine.Pending
+			if id == "q.old0" {
+				want = machine.Cancelled
+			}
+			if j := get(id); j.State != want {
+				t.Errorf("%s is %s, want %s", id, j.State, want)
+			}
+		}
+		w.wantHealed(o, lacks{store.LackNode: len(ids)})
 	})
 }
 
@@ -203,6 +234,6 @@ func TestFrozenNode(t *testing.T) {
 		must(w.pub.Conn().SubscribeSync(ns.CtlSubject("a")))(t) // hears and does not answer
 		k.crash()
 		w.within(3*lease, "the jobs are offered", func() bool { return w.items(ids...) == len(ids) })
-		w.wantHealed(o, lacks{store.LackItem: len(ids)})
+		w.wantHealed(o, lacks{store.LackNode: len(ids)})
 	})
 }

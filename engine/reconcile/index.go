@@ -21,6 +21,7 @@ type index struct {
 	mu     sync.Mutex
 	queues map[string]*queue
 	timers tally // when the timers are due that have to be there
+	owners owners
 }
 
 // queue is the jobs of one queue, by the hash of their local ID. Should two have
@@ -35,6 +36,7 @@ type queue struct {
 type entry struct {
 	sequence               uint64
 	due, startBy, deadline uint32
+	owner                  uint32 // the number of who runs it, or 0: see owners
 }
 
 // ref finds an entry again, and the record that it was made of.
@@ -50,8 +52,13 @@ func newIndex(now time.Time) *index {
 }
 
 // entryOf returns what is remembered of a record.
-func entryOf(r record) entry {
-	return entry{sequence: r.sequence, due: seconds(r.Due), startBy: seconds(r.StartBy), deadline: seconds(r.Deadline)}
+func (x *index) entryOf(r record) entry {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return entry{
+		sequence: r.sequence, due: seconds(r.Due), startBy: seconds(r.StartBy), deadline: seconds(r.Deadline),
+		owner: x.owners.number(r.Node, r.Incarnation),
+	}
 }
 
 // put remembers a job that has not ended, in the place of what it was before.
@@ -101,6 +108,7 @@ func (x *index) delete(name string, hash uint64) {
 // count adds an entry to the tallies, or takes it away. The caller holds the lock.
 func (x *index) count(q *queue, e entry, n int32) {
 	q.due.add(e.due, n)
+	x.owners.count(e.owner, n)
 	for _, at := range [...]uint32{e.due, e.startBy, e.deadline} {
 		x.timers.add(at, n)
 	}
@@ -147,7 +155,7 @@ func (x *index) dues(now time.Time) int {
 	return x.timers.after(now)
 }
 
-// pick returns up to n jobs of a queue that fit, at random.
+// pick returns up to n jobs of a queue that fit, at random, or all if n is below 0.
 func (x *index) pick(name string, n int, fits func(entry) bool) []ref {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -157,7 +165,7 @@ func (x *index) pick(name string, n int, fits func(entry) bool) []ref {
 	}
 	var picked []ref
 	for hash, e := range q.jobs { // maps begin anywhere, and hashes have no order
-		if len(picked) == n {
+		if n >= 0 && len(picked) == n {
 			break
 		}
 		if fits(e) {

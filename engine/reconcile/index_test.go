@@ -30,8 +30,9 @@ func TestIndexCounts(t *testing.T) {
 			case "put":
 				rec := record{sequence: sequence + 1, Glance: store.Glance{
 					Due: at.Draw(t, "due"), StartBy: at.Draw(t, "start by"), Deadline: at.Draw(t, "deadline"),
+					Node: rapid.SampledFrom([]string{"", "n", "m"}).Draw(t, "node"), Incarnation: rapid.Uint64Range(1, 2).Draw(t, "incarnation"),
 				}}
-				x.put(id[:1], id[2:], entryOf(rec), now)
+				x.put(id[:1], id[2:], x.entryOf(rec), now)
 				m[id] = rec
 			case "drop":
 				x.drop(id[:1], id[2:])
@@ -80,6 +81,18 @@ func (m model) check(t *rapid.T, x *index, now time.Time) {
 	}
 	if picked != items["a"]+items["b"] {
 		t.Fatalf("%d jobs that need items were picked, want %v", picked, items)
+	}
+	alive := map[string]uint64{"n": 2}
+	for _, queue := range []string{"a", "b"} {
+		want := 0
+		for id, j := range m {
+			if id[:1] == queue && j.Node != "" && alive[j.Node] != j.Incarnation {
+				want++
+			}
+		}
+		if got := len(x.orphans(queue, alive)); got != want {
+			t.Fatalf("queue %s has %d jobs of nodes that are gone, want %d", queue, got, want)
+		}
 	}
 }
 

@@ -44,7 +44,7 @@ func (g *round) look(ctx context.Context, records []record) (healed int) {
 // notes whether that can be an item only.
 func (g *round) weigh(ctx context.Context, rec *record) (bool, error) {
 	rec.item = false
-	if !rec.goes() || rec.Cancel {
+	if !rec.goes() || rec.Cancel || g.orphaned(rec) {
 		return true, nil // there is something to do
 	}
 	fired := false
@@ -155,8 +155,12 @@ func (g *round) note(ctx context.Context, rec *record, lacks []store.Lack) {
 	g.count(lacks)
 }
 
-// say logs what was healed since it said so last.
+// say logs what was healed since it said so last. That nodes die is no surprise.
 func (g *round) say(ctx context.Context) {
+	if n := g.unsaid[store.LackNode]; n > 0 {
+		g.opts.Logger.InfoContext(ctx, "jobs of nodes that are gone go on", "jobs", n)
+		delete(g.unsaid, store.LackNode)
+	}
 	if len(g.unsaid) > 0 {
 		g.opts.Logger.WarnContext(ctx, "jobs had lost what drives them", "healed", g.unsaid)
 		g.unsaid = make(map[store.Lack]int)

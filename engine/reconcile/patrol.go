@@ -19,6 +19,7 @@ const (
 // patrol compares what there is with what there has to be, and checks a random
 // sample. If something was lost, the next round begins soon.
 func (g *round) patrol(ctx context.Context) {
+	g.adopt(ctx)
 	now := g.opts.Clock.Now()
 	names := g.index.names()
 	var found int

@@ -66,7 +66,7 @@ func (g *round) visit(ctx context.Context, msg follow.Message) {
 		rec.Glance = store.Glance{}
 	}
 	if rec.goes() {
-		g.index.put(queue, local, entryOf(rec), g.opts.Clock.Now())
+		g.index.put(queue, local, g.index.entryOf(rec), g.opts.Clock.Now())
 	} else {
 		g.index.drop(queue, local)
 	}

@@ -77,6 +77,7 @@ type Reconciler struct {
 	pub  *publish.Publisher
 	js   jetstream.JetStream
 	asks chan *nats.Msg // requests to look at everything now
+	wake chan struct{}  // has one element if a node was found dead
 
 	// What outlives a round. It belongs to the goroutine that checks.
 	waiting   []*nats.Msg         // those who asked since the round began
@@ -94,7 +95,7 @@ type Reconciler struct {
 // New returns a reconciler that does nothing before [Reconciler.Run].
 func New(pub *publish.Publisher, opts Options) *Reconciler {
 	r := &Reconciler{
-		opts: opts.withDefaults(), pub: pub, asks: make(chan *nats.Msg, maxAsks),
+		opts: opts.withDefaults(), pub: pub, asks: make(chan *nats.Msg, maxAsks), wake: make(chan struct{}, 1),
 		again: make(map[string]record), consumers: make(map[string]consumer),
 		unsaid: make(map[store.Lack]int),
 	}

@@ -30,9 +30,10 @@ const (
 type round struct {
 	*Reconciler
 	index  *index
-	seen   chan record   // from the reader
-	passed atomic.Uint64 // the last sequence that the reader is done with
-	timers *timerSet     // until the round is complete
+	seen   chan record       // from the reader
+	passed atomic.Uint64     // the last sequence that the reader is done with
+	timers *timerSet         // until the round is complete
+	alive  map[string]uint64 // the incarnations of the nodes that were there, or nil
 	report Report
 	asked  []*nats.Msg // to be answered when the round is complete
 
@@ -68,6 +69,7 @@ func (g *round) check(ctx context.Context) {
 		g.fail(ctx, err) // it goes on with what was measured before
 	}
 	g.timers = g.loadTimers(ctx)
+	g.adopt(ctx)
 	every := time.NewTicker(tick)
 	defer every.Stop()
 	var records []record
@@ -77,6 +79,8 @@ func (g *round) check(ctx context.Context) {
 			return
 		case ask := <-g.asks:
 			g.waiting = append(g.waiting, ask)
+		case <-g.wake:
+			g.adopt(ctx)
 		case rec := <-g.seen:
 			if records = append(records, rec); len(records) == batch {
 				g.look(ctx, records)

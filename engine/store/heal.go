@@ -24,6 +24,7 @@ const (
 	LackTimer   Lack = "timer"   // nothing would happen when it is due: set again
 	LackExpiry  Lack = "expiry"  // it would never go: its expiry timer is set
 	LackRemoval Lack = "removal" // whoever removed it died: removed
+	LackNode    Lack = "node"    // its node is gone, and nobody took it: pending again, or ended
 )
 
 // Heal looks for what the job needs that is not there, makes up for it, and
@@ -32,29 +33,69 @@ const (
 // moved meanwhile had what drove it. What happens to it afterwards makes a
 // harmless item or timer of what is done here.
 //
-// The node of a running job that shall end is told again, which heals nothing.
+// A running job whose node is gone is made pending, or ends if somebody wants
+// that, whether a worker will come for it or not. The node of a running job that
+// shall end is told again, which heals nothing.
+//
+// If the process dies after it made a job pending, the job has no item, or that of
+// its last attempt: the next look finds out.
 func (s *Store) Heal(ctx context.Context, id string) ([]Lack, error) {
 	entry, err := s.Get(ctx, id)
 	if err != nil {
 		return nil, passOver(err)
 	}
-	lacks, err := s.lacks(ctx, entry)
-	if err == nil && len(lacks) > 0 {
-		var now Entry
-		now, err = s.Get(ctx, id)
-		if now.Revision != entry.Revision {
-			return nil, passOver(err)
-		}
-	}
-	for _, lack := range lacks {
-		if err == nil {
-			err = s.carryOut(ctx, remedies[lack], entry)
-		}
-	}
+	lacks, err := s.heal(ctx, entry)
 	if err != nil {
 		return nil, fmt.Errorf("store: heal job %s: %w", id, err)
 	}
 	return lacks, nil
+}
+
+func (s *Store) heal(ctx context.Context, entry Entry) ([]Lack, error) {
+	now, orphaned, err := s.release(ctx, entry)
+	if err != nil {
+		return nil, err
+	}
+	lacks, err := s.lacks(ctx, now)
+	if err == nil && len(lacks) > 0 {
+		var again Entry
+		again, err = s.Get(ctx, entry.Key)
+		if again.Revision != now.Revision {
+			lacks, err = nil, passOver(err)
+		}
+	}
+	for _, lack := range lacks {
+		if err == nil {
+			err = s.carryOut(ctx, remedies[lack], now)
+		}
+	}
+	if orphaned {
+		lacks = []Lack{LackNode}
+	}
+	return lacks, err
+}
+
+// release takes a running job from a node that does not run it, and returns the
+// job as it is then. It reports whether it did. It asks the node, or reads the
+// verdict, so it is as right as a worker that takes over.
+func (s *Store) release(ctx context.Context, entry Entry) (now Entry, released bool, err error) {
+	if entry.Value.State != machine.Running {
+		return entry, false, nil
+	}
+	lease := entry.Value.Lease
+	answer, err := s.Asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
+	if err != nil || answer == nodes.Yes || answer == nodes.Silent {
+		return entry, false, err
+	}
+	now, err = s.move(ctx, entry, machine.Orphaned{At: s.Clock.Now(), LostClaim: answer == nodes.NoSame})
+	ended, lost := now.Value.Ended(lease.Token)
+	if err != nil || !lost || ended.Outcome != machine.AttemptLost {
+		return now, false, passOver(err) // somebody else was quicker, or it is not known
+	}
+	if now.Value.State.Final() {
+		err = s.Owe(ctx, now)
+	}
+	return now, true, err
 }
 
 // remedies make up for what a job lacks.
@@ -109,20 +150,13 @@ func (s *Store) lacksTimer(ctx context.Context, j machine.Job, queue, local stri
 	return false, nil
 }
 
-// lacksItem reports whether nobody would start a job that waits for a worker, or
-// take over one whose node does not run it: an item makes a worker look at the
-// delivery table.
+// lacksItem reports whether nobody would start a job that waits for a worker.
 func (s *Store) lacksItem(ctx context.Context, entry Entry, queue, local string) (bool, error) {
-	if entry.Value.State.Delayed() {
+	if entry.Value.State != machine.Pending {
 		return false, nil
 	}
 	has, err := s.Work.Offered(ctx, queue, local)
-	if err != nil || has || entry.Value.State == machine.Pending {
-		return err == nil && !has, err
-	}
-	lease := entry.Value.Lease
-	answer, err := s.Asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
-	return err == nil && answer != nodes.Yes && answer != nodes.Silent, err
+	return err == nil && !has, err
 }
 
 // passOver forgives that there is no record, or none of ours.

@@ -44,22 +44,22 @@ func TestHealHealthy(t *testing.T) {
 		p.submit(limited("cancelled"))
 		must(p.Cancel(t.Context(), "q.cancelled", "asked"))(t)
 		for local, outcome := range map[string]machine.Event{
-			"succeeded": done("t"), "retrying": erred("t"), "failed": machine.Erred{Hold: hold("t"), Final: true},
-			"pending": machine.Returned{Hold: hold("t")}, "scheduled": machine.Returned{Hold: hold("t"), Due: time.Now().Add(time.Hour)},
+			"succeeded": done("succeeded"), "retrying": erred("retrying"), "failed": machine.Erred{Hold: hold("failed"), Final: true},
+			"pending": machine.Returned{Hold: hold("pending")}, "scheduled": machine.Returned{Hold: hold("scheduled"), Due: time.Now().Add(time.Hour)},
 			"running": nil,
 		} {
 			p.submit(limited(local))
 			for {
 				d := p.take()
-				entry, ok := p.deliver(d, "t")
+				entry, ok := p.deliver(d, d.Local)
 				if ok && d.Local == local && outcome != nil {
-					p.finish(entry, "t", outcome, d)
+					p.finish(entry, d.Local, outcome, d)
 				}
 				if d.Local == local {
 					break
 				}
 				if ok {
-					p.finish(entry, "t", machine.Returned{Hold: hold("t")}, d)
+					p.finish(entry, d.Local, machine.Returned{Hold: hold(d.Local)}, d)
 				}
 			}
 		}
@@ -146,8 +146,8 @@ func TestHealOverdue(t *testing.T) {
 	})
 }
 
-// Running: its node runs it, or an item makes somebody look. Without an answer
-// and a verdict nothing is known.
+// Running: its node runs it, or the job is pending again, with an item. Without an
+// answer and a verdict nothing is known.
 func TestHealRunning(t *testing.T) {
 	for name, c := range map[string]struct {
 		node     func(w *world, a *process)
@@ -155,12 +155,12 @@ func TestHealRunning(t *testing.T) {
 		failures int
 	}{
 		"yes":     {func(*world, *process) {}, nil, 0},
-		"unaware": {func(_ *world, a *process) { a.forget("t1") }, []store.Lack{store.LackItem}, 0},
+		"unaware": {func(_ *world, a *process) { a.forget("t1") }, []store.Lack{store.LackNode}, 0},
 		"denies": {func(_ *world, a *process) {
 			a.leave()
 			a.forget("t1")
 			a.join("a")
-		}, []store.Lack{store.LackItem}, 1},
+		}, []store.Lack{store.LackNode}, 1},
 		"silent": {func(_ *world, a *process) {
 			a.crash()
 			time.Sleep(longGone)
@@ -169,7 +169,7 @@ func TestHealRunning(t *testing.T) {
 			w.serve()
 			a.crash()
 			time.Sleep(longGone)
-		}, []store.Lack{store.LackItem}, 1},
+		}, []store.Lack{store.LackNode}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -189,15 +189,17 @@ func TestHealRunning(t *testing.T) {
 	}
 }
 
-// Running with an item: it lacks nothing, whatever its node says.
+// Running nowhere, with an item: it is pending, and that item is enough.
 func TestHealRunningWithItem(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.process("a"), w.process("b")
 		a.submit(job("1"))
 		a.start("t1")
 		a.forget("t1")
-		b.heals("q.1")
+		b.heals("q.1", store.LackNode)
+		w.want("q.1", machine.Pending, 1, 0)
 		w.wantItems("q.1", 1)
+		b.heals("q.1")
 	})
 }
 
@@ -222,6 +224,37 @@ func TestHealCancel(t *testing.T) {
 		}
 		b.heals("q.asked")
 		b.heals("q.overdue")
+	})
+}
+
+// Nobody will ever take over: a job that is to end, or has no failures left, ends
+// all the same when its node is gone, and leaves nothing.
+func TestHealEnds(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.serve()
+		a, b := w.process("a"), w.process("b")
+		for _, local := range []string{"cancelled", "failed", "pending"} {
+			j := limited(local)
+			if local == "failed" {
+				j.MaxAttempts = 1
+			}
+			a.submit(j)
+			a.start(local)
+		}
+		must(b.Cancel(t.Context(), "q.cancelled", "asked"))(t)
+		a.crash()
+		time.Sleep(longGone)
+		for local, want := range map[string]machine.State{"cancelled": machine.Cancelled, "failed": machine.Failed, "pending": machine.Pending} {
+			b.heals("q."+local, store.LackNode)
+			if now := w.get("q." + local).Value.State; now != want {
+				t.Errorf("q.%s is %s", local, now)
+			}
+		}
+		w.wantItems("q.cancelled", 0)
+		w.wantItems("q.failed", 0)
+		w.wantItems("q.pending", 1)
+		w.wantTimers("q.cancelled")
+		w.wantTimers("q.failed")
 	})
 }
 
