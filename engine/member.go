@@ -29,10 +29,11 @@ type member struct {
 
 // role is what somebody wants the node to be known for.
 type role struct {
-	serve  bool
-	kinds  []string
-	queues []string
-	slots  int
+	serve    bool
+	kinds    []string
+	queues   []string
+	slots    int
+	draining bool // a worker that takes no more
 }
 
 // membership is one use of the node.
@@ -91,6 +92,15 @@ func (u *membership) leave(ctx context.Context) error {
 	return nil
 }
 
+// drain lets others see that the worker of this use takes no more.
+func (u *membership) drain(ctx context.Context) {
+	u.eng.member.change(func(roles []*role) []*role {
+		u.role.draining = true
+		return roles
+	})
+	u.eng.describeNode(ctx)
+}
+
 // change changes the roles and returns how many there are.
 func (m *member) change(f func([]*role) []*role) int {
 	m.mu.Lock()
@@ -102,8 +112,9 @@ func (m *member) change(f func([]*role) []*role) int {
 // ready reports whether the node is registered, if there is one.
 func (m *member) ready() bool {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.roles) == 0 || m.node != nil && m.node.Ready()
+	used, node := len(m.roles) > 0, m.node
+	m.mu.Unlock() // the node describes itself under its own lock, and asks for this one then
+	return !used || node != nil && node.Ready()
 }
 
 // register makes the process a node. The caller has the turn.
@@ -137,13 +148,26 @@ func (e *Engine) describeNode(ctx context.Context) {
 	}
 }
 
-// describe writes all roles into the node's info.
+// describe writes all roles into the node's info. It drains if all its workers
+// do; those that do are left out as long as others work.
 func (m *member) describe(info *nodes.Info) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	info.Role, info.Kinds, info.Queues, info.Slots = nodes.RoleWorker, nil, nil, 0
+	workers, draining := 0, 0
 	for _, r := range m.roles {
-		r.add(info)
+		if !r.serve {
+			workers++
+		}
+		if r.draining {
+			draining++
+		}
+	}
+	info.Draining = draining > 0 && draining == workers
+	for _, r := range m.roles {
+		if !r.draining || info.Draining {
+			r.add(info)
+		}
 	}
 }
 

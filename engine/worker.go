@@ -73,6 +73,7 @@ type Worker struct {
 	triggers []triggers.Rule
 	slots    chan struct{} // a token for each handler that runs or is awaited
 	decided  chan struct{} // a token for each outcome that is under way
+	ending   *ending       // how it was asked to end
 }
 
 // maxUndecided is how many outcomes may be under way at once, beyond which
@@ -88,7 +89,7 @@ func (e *Engine) Worker(opts WorkerOptions, defs ...Definition) (*Worker, error)
 	}
 	w := &Worker{
 		eng: e, opts: o, log: e.log, handlers: map[string]*definition{},
-		slots: make(chan struct{}, o.Slots), decided: make(chan struct{}, maxUndecided),
+		slots: make(chan struct{}, o.Slots), decided: make(chan struct{}, maxUndecided), ending: newEnding(),
 	}
 	var errs []error
 	for _, def := range defs {
@@ -124,31 +125,35 @@ func (w *Worker) queues() []string {
 // Run takes jobs and runs them until ctx ends. Then it takes no more, hands
 // back what has not started, ends the contexts of its handlers with
 // [ErrStopping], and waits for them and their outcomes for the grace period. It
-// returns nil then, or an error if handlers were left.
+// returns nil then, or an error if handlers were left. [Worker.Drain] ends it
+// without ending the handlers.
 //
 // While NATS is away it keeps what it has and resumes on its return. It ends by
 // itself only if the node's ID is taken by another process.
 func (w *Worker) Run(ctx context.Context) error {
-	member, err := w.eng.enter(ctx, role{
+	defer w.ending.begin()()
+	entering, entered := w.untilDrained(ctx)
+	defer entered()
+	member, err := w.eng.enter(entering, role{
 		kinds: slices.Collect(maps.Keys(w.handlers)), queues: w.opts.Queues, slots: w.opts.Slots,
 	})
 	if err != nil {
-		return err
+		return w.unlessDrained(entering, err)
 	}
-	if err := w.eng.triggers.Prepare(ctx, w.triggers); err != nil {
-		return both(err, member.leave(ctx))
+	if err := w.eng.triggers.Prepare(entering, w.triggers); err != nil {
+		return both(w.unlessDrained(entering, err), member.leave(ctx))
 	}
-	taking, stop := context.WithCancelCause(ctx)
+	working, stop := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		select {
 		case <-member.ended:
 			stop(errNodeGone)
-		case <-taking.Done():
+		case <-working.Done():
 		}
 	}()
-	err = w.run(taking, member.node)
+	err = w.run(working, member)
 	stop(nil)
 	<-watched
 	return both(err, member.leave(ctx))
@@ -162,10 +167,12 @@ func both(a, b error) error {
 	return fmt.Errorf("%w; %w", a, b)
 }
 
-// run has three lives, one inside the other: items are taken until ctx ends;
-// handlers run until then, and their outcomes are stored until the grace ends;
-// deliveries are kept alive until nobody has one.
-func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
+// run has four lives, one inside the other: items are taken until ctx ends or
+// the worker is drained; everything else that a worker does goes on until ctx
+// ends or the handlers of a drained one have returned; handlers run until then,
+// and their outcomes are stored until the grace ends; deliveries are kept alive
+// until nobody has one.
+func (w *Worker) run(ctx context.Context, member *membership) error {
 	alive, dead := context.WithCancel(context.WithoutCancel(ctx))
 	keeping := make(chan struct{})
 	go func() {
@@ -174,25 +181,43 @@ func (w *Worker) run(ctx context.Context, node *nodes.Node) error {
 	}()
 
 	handling, halt := context.WithCancelCause(alive)
-	h := &hand{Worker: w, node: node, handling: handling, storing: alive}
-	var taking errgroup.Group
+	h := &hand{Worker: w, node: member.node, handling: handling, storing: alive}
+	working, stop := context.WithCancelCause(ctx)
+	var others errgroup.Group
+	w.look(working, &others, member.node)
+
+	taking, stopTaking := w.untilDrained(ctx)
+	var queues errgroup.Group
 	for _, queue := range w.opts.Queues {
-		taking.Go(func() error { return w.take(ctx, queue, h) })
+		queues.Go(func() error { return w.take(taking, queue, h) })
 	}
-	for _, trigger := range w.triggers {
-		taking.Go(func() error { return w.eng.triggers.Run(ctx, trigger) })
+	err := queues.Wait()
+	<-taking.Done() // also if there are no queues
+	if w.ending.drained() && ctx.Err() == nil {
+		others.Go(func() error { member.drain(working); return nil })
+		w.awaitDrained(ctx, &h.attempts)
 	}
-	taking.Go(func() error { return w.eng.triggers.StandIn(ctx) })
-	taking.Go(func() error { return w.eng.clock.Run(ctx) })
-	if !w.opts.NoOwner {
-		taking.Go(func() error { return w.eng.stand(ctx, node.ID(), true) })
-	}
-	err := taking.Wait()
+	stopTaking()
+	stop(ErrStopping)
+	err = both(err, others.Wait())
 	halt(ErrStopping)
 	err = both(err, w.await(&h.attempts))
 	dead()
 	<-keeping
 	return err
+}
+
+// look starts what a worker looks after besides jobs, until ctx ends: events,
+// the server's clock, and what the owner does.
+func (w *Worker) look(ctx context.Context, g *errgroup.Group, node *nodes.Node) {
+	for _, trigger := range w.triggers {
+		g.Go(func() error { return w.eng.triggers.Run(ctx, trigger) })
+	}
+	g.Go(func() error { return w.eng.triggers.StandIn(ctx) })
+	g.Go(func() error { return w.eng.clock.Run(ctx) })
+	if !w.opts.NoOwner {
+		g.Go(func() error { return w.eng.stand(ctx, node.ID(), true) })
+	}
 }
 
 // await waits for the attempts under way, but no longer than the grace.

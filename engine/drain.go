@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// errDrained is why a worker takes no more.
+var errDrained = errors.New("engine: the worker is drained")
+
+// ending is how a worker was asked to end, in two steps that cannot be undone.
+type ending struct {
+	drain chan struct{} // closed when it is to take no more
+	hurry chan struct{} // closed when it is not to wait for its handlers either
+
+	mu   sync.Mutex
+	runs int           // how often it runs: once, as a rule
+	idle chan struct{} // closed when it does not run
+}
+
+func newEnding() *ending {
+	e := &ending{drain: make(chan struct{}), hurry: make(chan struct{}), idle: make(chan struct{})}
+	close(e.idle)
+	return e
+}
+
+// begin notes a run, until the function that it returns is called.
+func (e *ending) begin() (end func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.runs++; e.runs == 1 {
+		e.idle = make(chan struct{})
+	}
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.runs--; e.runs == 0 {
+			close(e.idle)
+		}
+	}
+}
+
+// ask closes one of the two channels that ask, if it is open, and returns the
+// one that says when the worker does not run any more.
+func (e *ending) ask(how chan struct{}) (idle <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-how:
+	default:
+		close(how)
+	}
+	return e.idle
+}
+
+func (e *ending) drained() bool {
+	select {
+	case <-e.drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// Drain ends [Worker.Run] without ending handlers: the worker takes no more,
+// hands back what has not started, so that other workers have it at once, and
+// waits for as long as its handlers run and their outcomes are not stored. Run
+// returns nil then, and so does Drain. Meanwhile the process stays a node, which
+// others see drain, and goes on being the owner if it is.
+//
+// If ctx ends before, Run goes on as when its own context ended: the handlers'
+// contexts end with [ErrStopping], and it waits for the grace period. Drain waits
+// for that, too, and returns why ctx ended.
+//
+// A worker that was drained never takes again. To stop the workers of a node for
+// some time, or from elsewhere, see [Engine.Drain].
+func (w *Worker) Drain(ctx context.Context) error {
+	ended := w.ending.ask(w.ending.drain)
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+	}
+	<-w.ending.ask(w.ending.hurry)
+	return context.Cause(ctx)
+}
+
+// untilDrained returns a context that ends with ctx, or when the worker is
+// drained. The caller calls stop when it does not need it any more.
+func (w *Worker) untilDrained(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-w.ending.drain:
+			cancel(errDrained)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil); <-ended }
+}
+
+// unlessDrained returns err, or nothing if it came of the end of a context that
+// untilDrained made: a worker that was drained has nothing to start.
+func (w *Worker) unlessDrained(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errDrained) {
+		return nil
+	}
+	return err
+}
+
+// awaitDrained waits until no attempt is left, ctx ends, or somebody is in a
+// hurry.
+func (w *Worker) awaitDrained(ctx context.Context, attempts *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		attempts.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-w.ending.hurry:
+	}
+}
