@@ -1,0 +1,235 @@
+package queues
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/millrace/millrace/engine/spec"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/kv"
+)
+
+// What Apply did, or would do.
+const (
+	Created   = "created"
+	Changed   = "changed"
+	Unchanged = "unchanged"
+)
+
+// Applied is what [Queues.Apply] did.
+type Applied struct {
+	// Key is the definition's, such as "queue.email".
+	Key string
+	// Action is Created, Changed or Unchanged.
+	Action string
+	// Changes are the fields that differ from before.
+	Changes []spec.Change
+}
+
+// Apply puts a definition in the place of the one of its name. Whether the queue
+// is paused stays as it is, unless the definition says.
+//
+// If the process dies before the write, nothing has happened; after it, the owner
+// gives the queue its consumer. A lost answer is settled by reading; where that
+// cannot be, because others wrote meanwhile, the error says so.
+func (q *Queues) Apply(ctx context.Context, doc spec.Queue, dryRun bool) (Applied, error) {
+	if err := doc.Validate(); err != nil {
+		return Applied{}, err
+	}
+	e := &edit{Queues: q, queue: doc.Name, dryRun: dryRun, replaces: true, change: func(was spec.Queue) spec.Queue {
+		next := doc
+		if next.Paused == nil {
+			next.Paused = was.Paused
+		}
+		return next
+	}}
+	err := e.make(ctx)
+	if err == nil && !dryRun {
+		err = e.follow(ctx)
+	}
+	if err != nil {
+		return Applied{}, fmt.Errorf("engine: apply queue %s: %w", doc.Name, err)
+	}
+	a := Applied{Key: doc.Key(), Action: Changed, Changes: spec.Diff(e.before, e.after)}
+	switch {
+	case !e.existed:
+		a.Action, a.Changes = Created, nil
+	case !e.changed:
+		a.Action = Unchanged
+	}
+	return a, nil
+}
+
+// Pause keeps jobs of a queue from starting, as soon as the workers hear of it.
+// Those that run go on.
+func (q *Queues) Pause(ctx context.Context, queue string) (spec.Queue, error) {
+	return q.edit(ctx, "pause", queue, func(was spec.Queue) spec.Queue {
+		was.Paused = new(true)
+		return was
+	})
+}
+
+// Resume lets the jobs of a queue start again.
+func (q *Queues) Resume(ctx context.Context, queue string) (spec.Queue, error) {
+	return q.edit(ctx, "resume", queue, func(was spec.Queue) spec.Queue {
+		was.Paused = new(false)
+		return was
+	})
+}
+
+// Limits says what to change of a queue. What is nil stays as it is; 0 is the
+// default.
+type Limits struct {
+	Concurrency                  *int
+	Succeeded, Failed, Cancelled *spec.Duration
+}
+
+// Limit changes how many jobs of a queue run at once, and how long records stay
+// of those that end from now on.
+func (q *Queues) Limit(ctx context.Context, queue string, l Limits) (spec.Queue, error) {
+	change := func(was spec.Queue) spec.Queue {
+		set(&was.Concurrency, l.Concurrency)
+		set(&was.Retention.Succeeded, l.Succeeded)
+		set(&was.Retention.Failed, l.Failed)
+		set(&was.Retention.Cancelled, l.Cancelled)
+		return was
+	}
+	if err := change(spec.Queue{Name: queue}).Validate(); err != nil {
+		return spec.Queue{}, fmt.Errorf("engine: limit %w", err)
+	}
+	return q.edit(ctx, "limit", queue, change)
+}
+
+func set[T any](field, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// edit changes a definition and does what follows.
+func (q *Queues) edit(ctx context.Context, verb, queue string, change func(spec.Queue) spec.Queue) (spec.Queue, error) {
+	if err := name.Check("queue", queue); err != nil {
+		return spec.Queue{}, fmt.Errorf("engine: %s: %w", verb, err)
+	}
+	e := &edit{Queues: q, queue: queue, change: change}
+	err := e.make(ctx)
+	if err == nil {
+		err = e.follow(ctx)
+	}
+	if err != nil {
+		return spec.Queue{}, fmt.Errorf("engine: %s queue %s: %w", verb, queue, err)
+	}
+	return e.after, nil
+}
+
+// Delete forgets what was said about a queue: nothing limits it, it is not
+// paused, and records stay as long as is usual. Its jobs stay. It returns
+// [ErrNotFound] for a queue that has no definition.
+func (q *Queues) Delete(ctx context.Context, queue string) error {
+	if err := name.Check("queue", queue); err != nil {
+		return fmt.Errorf("engine: delete: %w", err)
+	}
+	known := false
+	for {
+		entry, err := q.stored.Get(ctx, key(queue))
+		if errors.Is(err, kv.ErrNotFound) {
+			break
+		}
+		known = true
+		if err == nil {
+			err = q.stored.Delete(ctx, entry.Key, entry.Revision)
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		} else if kv.Unknown(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("engine: delete queue %s: %w", queue, err)
+		}
+	}
+	if !known {
+		return fmt.Errorf("engine: delete queue %s: %w", queue, ErrNotFound)
+	}
+	if err := q.serve(ctx, queue); err != nil {
+		return fmt.Errorf("engine: delete queue %s: %w", queue, later(err))
+	}
+	return nil
+}
+
+// edit is one change of a definition.
+type edit struct {
+	*Queues
+	queue    string
+	change   func(spec.Queue) spec.Queue // says the same however often it is asked
+	replaces bool                        // what was there, also if it cannot be read
+	dryRun   bool
+
+	before, after spec.Queue
+	existed       bool // something was there
+	changed       bool
+}
+
+// errDry ends a change that is not to be made.
+var errDry = errors.New("dry run")
+
+// make writes the definition. It is one write: a create where nothing is, and
+// otherwise a replacement of the revision that change was given. A create whose
+// answer is lost is repeated, which settles it, or finds what it has stored.
+func (e *edit) make(ctx context.Context) error {
+	for {
+		_, err := e.stored.Edit(ctx, key(e.queue), e.next)
+		if err == nil || errors.Is(err, errDry) {
+			return nil
+		}
+		if !errors.Is(err, kv.ErrNotFound) {
+			return err
+		}
+		e.before, e.existed, e.changed = spec.Queue{Name: e.queue}, false, true
+		e.after = e.change(e.before)
+		if e.dryRun {
+			return nil
+		}
+		_, err = e.stored.Create(ctx, key(e.queue), stored{Queue: e.after})
+		if err == nil || ctx.Err() != nil || !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) {
+			return err
+		}
+	}
+}
+
+// next is what the definition shall be, given what is stored.
+func (e *edit) next(was stored) (stored, error) {
+	now := defined(kv.Entry[stored]{Key: key(e.queue), Value: was})
+	if now.Problem != nil && !e.replaces {
+		return was, fmt.Errorf("its definition cannot be read, so apply another one, or delete it: %w", now.Problem)
+	}
+	e.before, e.existed = now.Queue, true
+	e.after = e.change(e.before)
+	e.changed = now.Problem != nil || len(spec.Diff(e.before, e.after)) > 0
+	switch {
+	case !e.changed:
+		return was, kv.ErrKeep
+	case e.dryRun:
+		return was, errDry
+	}
+	return stored{Queue: e.after}, nil
+}
+
+// follow does what follows from a definition that is stored: the consumer of the
+// queue. It is done also if nothing was changed, since whoever stored it before
+// may have died.
+func (e *edit) follow(ctx context.Context) error {
+	if e.before.Concurrency == e.after.Concurrency && e.after.Concurrency == 0 {
+		return nil
+	}
+	return later(e.serve(ctx, e.queue))
+}
+
+// later says what is done and what is not.
+func later(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the definition is stored, and the owner will bring the limit into force, which failed here: %w", err)
+}
