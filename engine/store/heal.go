@@ -204,6 +204,7 @@ func (s *Store) expires(j machine.Job) time.Time {
 // Glance is what a scan of the jobs bucket sees of a record: its headers.
 type Glance struct {
 	State       machine.State
+	Kind        string
 	Node        string // that runs it, or empty
 	Incarnation uint64
 	Cancel      bool
@@ -217,7 +218,7 @@ type Glance struct {
 // LookAt reads the headers of a record.
 func LookAt(h nats.Header) Glance {
 	return Glance{
-		State: machine.State(h.Get(headerState)), Node: h.Get(headerNode), Incarnation: uint64(number(h, headerIncarnation)),
+		State: machine.State(h.Get(headerState)), Kind: h.Get(headerKind), Node: h.Get(headerNode), Incarnation: uint64(number(h, headerIncarnation)),
 		Cancel: h.Get(headerCancel) != "", Due: number(h, headerDue), StartBy: number(h, headerStartBy), Deadline: number(h, headerDeadline),
 		Expires: h.Get(nats.MsgTTLHdr) != "",
 	}
