@@ -27,8 +27,9 @@ type index struct {
 // queue is the jobs of one queue, by the hash of their local ID. Should two have
 // the same, one of them is not counted.
 type queue struct {
-	jobs map[uint64]entry
-	due  tally // when the delayed ones are due
+	jobs    map[uint64]entry
+	due     tally // when the delayed ones are due
+	running int   // how many somebody runs
 }
 
 // entry is a job as it was read. The times are those of its timers, in seconds
@@ -109,6 +110,9 @@ func (x *index) delete(name string, hash uint64) {
 func (x *index) count(q *queue, e entry, n int32) {
 	q.due.add(e.due, n)
 	x.owners.count(e.owner, n)
+	if e.owner != 0 {
+		q.running += int(n)
+	}
 	for _, at := range [...]uint32{e.due, e.startBy, e.deadline} {
 		x.timers.add(at, n)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,6 +41,10 @@ type Options struct {
 	// Work and Timers are what jobs are driven by. They are required.
 	Work   *streams.Work
 	Timers *streams.Timers
+
+	// Healed is told of each thing that a job lacked and has again. It must not
+	// block. Default: nobody is told.
+	Healed func(store.Lack)
 
 	// Logger hears of what was healed. Default slog.Default.
 	Logger *slog.Logger
@@ -85,6 +90,8 @@ type Reconciler struct {
 	consumers map[string]consumer // how they were the last time, by queue
 	warned    time.Time           // when the log said that something failed
 	unsaid    map[store.Lack]int  // what was healed and is not in the log yet
+
+	whole atomic.Pointer[index] // of the last round that has read all jobs
 
 	totals struct {
 		sync.Mutex
@@ -151,5 +158,8 @@ func (r *Reconciler) count(lacks []store.Lack) {
 	defer r.totals.Unlock()
 	for _, lack := range lacks {
 		r.totals.healed[lack]++
+		if r.opts.Healed != nil {
+			r.opts.Healed(lack)
+		}
 	}
 }

@@ -127,6 +127,7 @@ func (g *round) tick(ctx context.Context) {
 func (g *round) finish(ctx context.Context) {
 	g.patrol(ctx)
 	g.complete, g.timers = true, nil
+	g.whole.Store(g.index)
 	g.report.Total = g.Reconciler.Healed()
 	g.report.Looked, g.report.Waiting = g.index.size(), len(g.again)
 	g.opts.Logger.DebugContext(ctx, "jobs were looked at", "looked", g.report.Looked, "healed", g.report.Healed, "waiting", g.report.Waiting)

@@ -59,6 +59,13 @@ type Options struct {
 	// job has ended in a state, ten minutes at least. It is asked at every end
 	// of a job. Default [DefaultRetention].
 	Retention func(queue string, s machine.State) time.Duration
+	// Moved is told of each transition that this store has stored: the job as
+	// it was, without a state if it is new, and as it is. It is not told if the
+	// answer was lost. It must not block. Default: nobody is told.
+	Moved func(before, after machine.Job)
+	// Conflicted is told of each transition that was not stored because the
+	// record had changed. It must not block. Default: nobody is told.
+	Conflicted func()
 	// Logger is told what happened to jobs that is not an error of the
 	// caller's. Default slog.Default.
 	Logger *slog.Logger
@@ -79,7 +86,9 @@ type Store struct {
 	ns    streams.Namespace
 	lease time.Duration
 
-	retention func(queue string, s machine.State) time.Duration
+	retention  func(queue string, s machine.State) time.Duration
+	moved      func(before, after machine.Job)
+	conflicted func()
 
 	log  *slog.Logger
 	pub  *publish.Publisher
@@ -94,8 +103,15 @@ func Open(pub *publish.Publisher, assets Assets, opts Options) *Store {
 	if opts.Retention == nil {
 		opts.Retention = DefaultRetention
 	}
+	if opts.Moved == nil {
+		opts.Moved = func(machine.Job, machine.Job) {}
+	}
+	if opts.Conflicted == nil {
+		opts.Conflicted = func() {}
+	}
 	return &Store{
 		Assets: assets, ns: opts.Namespace, lease: opts.Lease, retention: opts.Retention, log: opts.Logger, pub: pub,
+		moved: opts.Moved, conflicted: opts.Conflicted,
 		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec(), kv.Options{Logger: opts.Logger}),
 	}
 }
@@ -142,8 +158,12 @@ func (s *Store) move(ctx context.Context, entry Entry, ev machine.Event) (Entry,
 		s.seal(&next)
 	}
 	revision, err := s.jobs.Update(ctx, entry.Key, next, entry.Revision, keep(next))
+	if errors.Is(err, kv.ErrConflict) {
+		s.conflicted()
+	}
 	switch {
 	case err == nil:
+		s.moved(entry.Value, next)
 		return Entry{Key: entry.Key, Value: next, Revision: revision}, nil
 	case kv.Unknown(err) || errors.Is(err, publish.ErrUnsent):
 		return s.read(ctx, entry.Key)

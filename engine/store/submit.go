@@ -50,6 +50,7 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 			revision, err = s.jobs.Create(ctx, j.ID, j)
 		}
 		if err == nil {
+			s.moved(machine.Job{}, j)
 			return Entry{Key: j.ID, Value: j, Revision: revision}, true, nil
 		}
 		lost = lost || errors.Is(err, publish.ErrUnknown)
@@ -90,6 +91,7 @@ func (s *Store) SubmitAsync(j machine.Job, done func(Entry, error)) {
 			done(entry, err)
 			return
 		}
+		s.moved(machine.Job{}, j)
 		s.oweAsync(entry, func(err error) { done(entry, err) })
 	})
 }
