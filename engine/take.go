@@ -24,7 +24,7 @@ const (
 // none it takes nothing: an item that waits here is one that no idle worker can
 // have.
 func (w *Worker) take(ctx context.Context, queue string, h *hand) error {
-	puller, err := w.eng.work.Puller(queue)
+	puller, err := w.eng.work.Puller(queue, "")
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (w *Worker) take(ctx context.Context, queue string, h *hand) error {
 			continue
 		}
 		if !served {
-			err = w.eng.work.Serve(ctx, queue, w.eng.settings.Lease)
+			err = w.eng.work.Open(ctx, queue, "", streams.Shape{AckWait: w.eng.settings.Lease})
 			served = err == nil
 		}
 		if served {

@@ -109,7 +109,7 @@ func BenchmarkTake(b *testing.B) {
 
 // takeByPull waits for one item, then takes what else there is.
 func takeByPull(ctx context.Context, w *world, queue string, done func()) error {
-	p, err := w.work.Puller(queue)
+	p, err := w.work.Puller(queue, "")
 	if err != nil {
 		return err
 	}

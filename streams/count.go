@@ -21,23 +21,44 @@ type Load struct {
 	Asking int
 }
 
-// Load returns what a queue has to do. It returns [ErrNoConsumer] if the queue
-// has no consumer.
-func (w *Work) Load(ctx context.Context, queue string) (Load, error) {
+// Load returns what a queue has to do, over all classes. It returns
+// [ErrNoConsumer] if the queue has no consumer.
+func (w *Work) Load(ctx context.Context, queue string) (load Load, err error) {
+	for _, class := range []string{Class, High, Low} {
+		limited, err := w.load(ctx, durable(queue, class), &load)
+		switch {
+		case errors.Is(err, jetstream.ErrConsumerNotFound) && class != Class:
+			// Nobody has used it.
+		case errors.Is(err, jetstream.ErrConsumerNotFound):
+			return Load{}, ErrNoConsumer
+		case err != nil:
+			return Load{}, fmt.Errorf("streams: count items of queue %s: %w", queue, err)
+		case limited:
+			return load, nil // it has the items of all classes
+		}
+	}
+	return load, nil
+}
+
+// load adds what one consumer has to do, and reports whether it is that of a
+// queue with a limit.
+func (w *Work) load(ctx context.Context, name string, sum *Load) (limited bool, err error) {
 	var answer struct {
 		refusal
 		Waiting uint64 `json:"num_pending"`
 		Taken   uint64 `json:"num_ack_pending"`
 		Asking  int    `json:"num_waiting"`
+		Config  struct {
+			MaxAckPending int `json:"max_ack_pending"`
+		} `json:"config"`
 	}
-	err := ask(ctx, w.pub, "CONSUMER.INFO."+w.ns.WorkStream()+"."+queue, nil, &answer)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		return Load{}, ErrNoConsumer
-	case err != nil:
-		return Load{}, fmt.Errorf("streams: count items of queue %s: %w", queue, err)
+	if err := ask(ctx, w.pub, "CONSUMER.INFO."+w.ns.WorkStream()+"."+name, nil, &answer); err != nil {
+		return false, err
 	}
-	return Load{Waiting: answer.Waiting, Taken: answer.Taken, Asking: answer.Asking}, nil
+	sum.Waiting += answer.Waiting
+	sum.Taken += answer.Taken
+	sum.Asking += answer.Asking
+	return answer.Config.MaxAckPending > 0, nil
 }
 
 // hasTries is how often Has looks again because an item was done with while it
@@ -59,8 +80,8 @@ func (w *Work) Has(ctx context.Context, ids []string) (map[string]bool, error) {
 	}
 	for try := 1; ; try++ {
 		err := get.All(ctx, w.pub, w.ns.WorkStream(), func(m direct.Message) {
-			if queue, local, ok := w.parseSubject(m.Subject); ok {
-				has[queue+"."+local] = true
+			if item, ok := w.parseSubject(m.Subject); ok {
+				has[item.Queue+"."+item.Local] = true
 			}
 		})
 		if errors.Is(err, direct.ErrLost) && try < hasTries {

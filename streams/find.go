@@ -31,10 +31,10 @@ func (t *Timers) find(ctx context.Context, timer Timer) (uint64, error) {
 	return last.Sequence, err
 }
 
-// Offered reports whether a job has an item, in whatever hands it is. The leader
+// Offered reports whether a job has an item of any class, in whatever hands it is. The leader
 // answers.
 func (w *Work) Offered(ctx context.Context, queue, local string) (bool, error) {
-	last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, Class, local))
+	last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local))
 	if err != nil {
 		return false, fmt.Errorf("streams: look for the item of %s.%s: %w", queue, local, err)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // ErrNoConsumer is returned by [Puller.Pull], [Work.Load] and [Work.Held] if the
-// consumer of the queue is not there: see [Work.Serve].
+// consumer of the queue is not there: see [Work.Open].
 var ErrNoConsumer = errors.New("streams: the queue has no consumer")
 
 const (
@@ -24,14 +24,14 @@ const (
 	answerTime = 2 * time.Second
 )
 
-// Puller takes items of one queue from the server, exactly as many as it is
-// asked for. One goroutine uses it.
+// Puller takes items of one class of a queue from the server, exactly as many as
+// it is asked for. One goroutine uses it.
 //
 // It is not nats.go's Consume, which fetches ahead: an item in a client's
 // buffer is an item that no idle worker can have.
 type Puller struct {
 	work  *Work
-	queue string
+	queue string           // the name of the consumer
 	back  chan nats.Status // the connection is there again
 
 	inbox string
@@ -41,9 +41,10 @@ type Puller struct {
 	open  bool // the server may still answer the last pull
 }
 
-// Puller returns a new puller for a queue. It must be closed.
-func (w *Work) Puller(queue string) (*Puller, error) {
-	p := &Puller{work: w, queue: queue}
+// Puller returns a new puller for a class of a queue, "" for the normal one, which
+// has the items of all classes if the queue has a limit. It must be closed.
+func (w *Work) Puller(queue, class string) (*Puller, error) {
+	p := &Puller{work: w, queue: durable(queue, class)}
 	if err := p.listen(); err != nil {
 		return nil, err
 	}

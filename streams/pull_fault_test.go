@@ -85,7 +85,7 @@ func TestPullWhileAway(t *testing.T) {
 		if err := idle.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		_, err = w.work.Puller("mail")
+		_, err = w.work.Puller("mail", "")
 		oneLine(t, err, "streams: listen for items of queue mail")
 	})
 }
@@ -138,7 +138,7 @@ func TestPullGivenUp(t *testing.T) {
 func TestPullerClose(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world, _ *natstest.Link) {
 		before := w.nc.NumSubscriptions()
-		first, err := w.work.Puller("mail")
+		first, err := w.work.Puller("mail", "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -124,7 +124,7 @@ func newWorld(t testing.TB, nc *nats.Conn) *world {
 // serve makes the consumer of a queue.
 func (w *world) serve(queue string) {
 	w.Helper()
-	if err := w.work.Serve(w.Context(), queue, ackWait); err != nil {
+	if err := w.work.Serve(w.Context(), queue, streams.Shape{AckWait: ackWait}); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -143,7 +143,7 @@ func (w *world) offer(locals ...string) {
 // puller returns a puller of the queue mail, which the test closes.
 func (w *world) puller() *streams.Puller {
 	w.Helper()
-	p := must(w.work.Puller("mail"))(w)
+	p := must(w.work.Puller("mail", ""))(w)
 	w.Cleanup(func() { _ = p.Close(context.WithoutCancel(w.Context())) })
 	return p
 }

@@ -40,8 +40,8 @@ type Timer struct {
 	At time.Time
 	// Queue and Local name the job.
 	Queue, Local string
-	// Item is what is offered: for [PurposeDue] only. Its record and revision
-	// are stored, its names and due time are those of the timer.
+	// Item is what is offered: for [PurposeDue] only. Its record, revision and
+	// class are stored, its names and due time are those of the timer.
 	Item Item
 	// Sequence names the stored message. A timer that is replaced gets another.
 	Sequence uint64
@@ -176,6 +176,9 @@ func (t *Timers) message(timer Timer) (*nats.Msg, error) {
 	setDue(msg.Header, timer.At)
 	if timer.Purpose == PurposeDue {
 		msg.Header[revisionHeader] = []string{strconv.FormatUint(timer.Item.Revision, 10)}
+		if class(timer.Item.Class) != Class {
+			msg.Header[classHeader] = []string{timer.Item.Class}
+		}
 		msg.Data = timer.Item.Record
 	}
 	return msg, nil
@@ -232,7 +235,7 @@ func (t *Timers) parse(msg *nats.Msg) (Timer, error) {
 		return Timer{}, fmt.Errorf("due time %q is no number", msg.Header.Get(dueHeader))
 	}
 	if timer.Purpose == PurposeDue {
-		timer.Item = Item{Queue: timer.Queue, Local: timer.Local}
+		timer.Item = Item{Queue: timer.Queue, Local: timer.Local, Class: msg.Header.Get(classHeader)}
 		if err := timer.Item.fill(msg.Header, msg.Data); err != nil {
 			return Timer{}, err
 		}

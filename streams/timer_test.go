@@ -265,12 +265,12 @@ func TestForeignTimers(t *testing.T) {
 // What is stored of a timer is read again, whatever it is.
 func FuzzTimer(f *testing.F) {
 	timers := must(streams.NewTimers(ns, nil))(f)
-	f.Add("due", int64(1), "mail", "a=1", []byte("{}"), uint64(7))
-	f.Add("expiry", int64(1<<60), "m-1", "a", []byte(nil), uint64(0))
-	f.Fuzz(func(t *testing.T, purpose string, nanos int64, queue, local string, record []byte, revision uint64) {
+	f.Add("due", int64(1), "mail", "a=1", []byte("{}"), uint64(7), "high")
+	f.Add("expiry", int64(1<<60), "m-1", "a", []byte(nil), uint64(0), "")
+	f.Fuzz(func(t *testing.T, purpose string, nanos int64, queue, local string, record []byte, revision uint64, class string) {
 		want := streams.Timer{Purpose: streams.Purpose(purpose), At: time.Unix(0, nanos).UTC(), Queue: queue, Local: local}
 		if want.Purpose == streams.PurposeDue {
-			want.Item = streams.Item{Queue: queue, Local: local, Record: record, Revision: revision}
+			want.Item = streams.Item{Queue: queue, Local: local, Class: class, Record: record, Revision: revision}
 		}
 		msg, err := timers.Message(want)
 		if err != nil || strings.ContainsAny(queue+local, ".") {
@@ -289,6 +289,9 @@ func FuzzTimer(f *testing.F) {
 		want.At = got.At
 		if want.Purpose == streams.PurposeDue {
 			want.Item.Due = got.At
+			if class != streams.High && class != streams.Low {
+				want.Item.Class = ""
+			}
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("timer (-want +got):\n%s", d)

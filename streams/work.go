@@ -2,7 +2,6 @@ package streams
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -26,8 +25,11 @@ type Work struct {
 // Item is a job that is ready to run: its record as it was at a revision.
 type Item struct {
 	Queue, Local string
-	Record       []byte
-	Revision     uint64
+	// Class is [High] or [Low]. Anything else is the normal class, and is read
+	// as "".
+	Class    string
+	Record   []byte
+	Revision uint64
 	// Due is the time for which the record says that it is due, to the
 	// millisecond; zero for what was ready at once.
 	Due time.Time
@@ -37,9 +39,8 @@ const (
 	itemType       = "item"
 	itemVersion    = 1
 	revisionHeader = "Mr-Revision"
-	dueHeader      = "Mr-Due" // in milliseconds since 1970
-	// maxWaiting is how many workers can wait for one queue.
-	maxWaiting = 1 << 14
+	dueHeader      = "Mr-Due"   // in milliseconds since 1970
+	classHeader    = "Mr-Class" // in timers; items have it in their subject
 )
 
 // NewWork returns the work queue of a namespace.
@@ -76,15 +77,15 @@ func (w *Work) message(item Item) *nats.Msg {
 	if !item.Due.IsZero() {
 		setDue(h, item.Due)
 	}
-	return &nats.Msg{Subject: w.ns.WorkSubject(item.Queue, Class, item.Local), Header: h, Data: item.Record}
+	return &nats.Msg{Subject: w.ns.WorkSubject(item.Queue, class(item.Class), item.Local), Header: h, Data: item.Record}
 }
 
-// Withdraw deletes the items of a job that were offered at a revision, or
-// before, delivered ones included. Those of another job stay that has the ID
+// Withdraw deletes the items of a job, of whatever class, that were offered at a
+// revision, or before, delivered ones included. Those of another job stay that has the ID
 // since.
 func (w *Work) Withdraw(ctx context.Context, queue, local string, revision uint64) error {
 	for {
-		last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, Class, local))
+		last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local))
 		if err == nil && (last.Sequence == 0 || last.number(revisionHeader) > revision) {
 			return nil
 		}
@@ -95,32 +96,6 @@ func (w *Work) Withdraw(ctx context.Context, queue, local string, revision uint6
 			return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)
 		}
 	}
-}
-
-// Serve makes sure that the consumer of a queue is there. Workers that may not
-// create consumers can use one that is.
-func (w *Work) Serve(ctx context.Context, queue string, ackWait time.Duration) error {
-	consumer, err := w.js.Consumer(ctx, w.ns.WorkStream(), queue)
-	if err == nil && consumer.CachedInfo().Config.AckWait == ackWait {
-		return nil
-	}
-	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("streams: look for the consumer of queue %s: %w", queue, err)
-	}
-	_, err = w.js.CreateOrUpdateConsumer(ctx, w.ns.WorkStream(), jetstream.ConsumerConfig{
-		Durable:       queue,
-		Description:   "Millrace queue " + queue,
-		FilterSubject: w.ns.WorkSubject(queue, Class, ">"),
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       ackWait,
-		MaxDeliver:    -1,
-		MaxAckPending: -1,
-		MaxWaiting:    maxWaiting,
-	})
-	if err != nil {
-		return fmt.Errorf("streams: create the consumer of queue %s: %w", queue, err)
-	}
-	return nil
 }
 
 // Delivery is an item in the hands of a worker.
@@ -172,26 +147,31 @@ func (w *Work) parse(msg *nats.Msg) (*Delivery, error) {
 	if err := d.parseReply(msg.Reply); err != nil {
 		return d, err
 	}
-	queue, local, ok := w.parseSubject(msg.Subject)
+	item, ok := w.parseSubject(msg.Subject)
 	if !ok {
 		return d, fmt.Errorf("streams: read item: %q is no subject of the work queue", msg.Subject)
 	}
-	d.Queue, d.Local = queue, local
+	d.Item = item
 	if _, err := Decode(msg.Header, msg.Data, itemType, itemVersion); err != nil {
 		return d, err
 	}
 	if err := d.fill(msg.Header, msg.Data); err != nil {
-		return d, fmt.Errorf("streams: read item %s.%s: %w", queue, local, err)
+		return d, fmt.Errorf("streams: read item %s.%s: %w", d.Queue, d.Local, err)
 	}
 	return d, nil
 }
 
-// parseSubject reads the name of a job from the subject of its item.
-func (w *Work) parseSubject(subject string) (queue, local string, ok bool) {
+// parseSubject reads the name and the class of a job from the subject of its
+// item.
+func (w *Work) parseSubject(subject string) (Item, bool) {
 	tail, ok := strings.CutPrefix(subject, w.ns.subject("work."))
 	queue, rest, ok2 := strings.Cut(tail, ".")
-	_, local, ok3 := strings.Cut(rest, ".")
-	return queue, local, ok && ok2 && ok3 && !strings.Contains(local, ".")
+	of, local, ok3 := strings.Cut(rest, ".")
+	item := Item{Queue: queue, Local: local}
+	if class(of) != Class {
+		item.Class = of
+	}
+	return item, ok && ok2 && ok3 && !strings.Contains(local, ".")
 }
 
 // fill reads what a message says about an item whose name is known.

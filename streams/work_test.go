@@ -40,7 +40,7 @@ func TestOffer(t *testing.T) {
 		want = append(want, item)
 	}
 	for i, item := range want {
-		p := must(w.work.Puller(item.Queue))(t)
+		p := must(w.work.Puller(item.Queue, item.Class))(t)
 		got := w.pull(p, 1, time.Minute)[0]
 		if d := cmp.Diff(item, got.Item); d != "" {
 			t.Errorf("item (-want +got):\n%s", d)
@@ -90,7 +90,7 @@ func TestWorkWithoutAssets(t *testing.T) {
 	work.OfferAsync(item, func(err error) { outcome <- err })
 	oneLine(t, <-outcome, "streams: offer mail.a")
 	oneLine(t, work.Withdraw(t.Context(), "mail", "a", math.MaxUint64), "streams: withdraw mail.a")
-	oneLine(t, work.Serve(t.Context(), "mail", ackWait), "streams: ", "queue mail")
+	oneLine(t, work.Serve(t.Context(), "mail", streams.Shape{AckWait: ackWait}), "streams: ", "queue mail")
 }
 
 // Withdrawing takes every item of a job away, in whatever hands it is, and no
@@ -145,7 +145,7 @@ func TestServe(t *testing.T) {
 	w := newWorld(t, connect(t, srv, nats.UserInfo("admin", "x")))
 	before := w.info()
 	w.serve("mail")
-	if err := must(streams.NewWork(ns, publisher(t, connect(t, srv, nats.UserInfo("u", "x")))))(t).Serve(t.Context(), "mail", ackWait); err != nil {
+	if err := must(streams.NewWork(ns, publisher(t, connect(t, srv, nats.UserInfo("u", "x")))))(t).Serve(t.Context(), "mail", streams.Shape{AckWait: ackWait}); err != nil {
 		t.Errorf("a worker that may not create the consumer: %v", err)
 	}
 	if d := cmp.Diff(before, w.info(), cmpopts.IgnoreFields(jetstream.ConsumerInfo{}, "TimeStamp")); d != "" {
@@ -153,7 +153,7 @@ func TestServe(t *testing.T) {
 	}
 	w.offer("a")
 	held := w.pull(w.puller(), 1, time.Minute)
-	if err := w.work.Serve(t.Context(), "mail", 2*ackWait); err != nil {
+	if err := w.work.Serve(t.Context(), "mail", streams.Shape{AckWait: 2 * ackWait}); err != nil {
 		t.Fatal(err)
 	}
 	after := w.info()

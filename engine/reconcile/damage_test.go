@@ -60,7 +60,7 @@ func testDamage(w *world, damage func(*world)) {
 	const n = 250
 	w.fire()
 	w.own("owner")
-	if err := w.Work.Serve(w.Context(), "q", lease); err != nil {
+	if err := w.Work.Serve(w.Context(), "q", streams.Shape{AckWait: lease}); err != nil {
 		w.Fatal(err)
 	}
 	time.Sleep(time.Minute)
@@ -199,7 +199,7 @@ func TestSingleLoss(t *testing.T) {
 				o := w.own("owner")
 				w.submit(1000, "j", nil)
 				w.submit(1000, "s", func(j *machine.Job) { j.State, j.Due = machine.Scheduled, due })
-				if err := w.Work.Serve(t.Context(), "q", lease); err != nil {
+				if err := w.Work.Serve(t.Context(), "q", streams.Shape{AckWait: lease}); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Minute)

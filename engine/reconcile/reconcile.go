@@ -42,6 +42,10 @@ type Options struct {
 	Work   *streams.Work
 	Timers *streams.Timers
 
+	// Shape reads from the leader how a queue is to be served. Default: by the
+	// lease, without a limit.
+	Shape func(ctx context.Context, queue string) (streams.Shape, error)
+
 	// Healed is told of each thing that a job lacked and has again. It must not
 	// block. Default: nobody is told.
 	Healed func(store.Lack)
@@ -56,6 +60,10 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Shape == nil {
+		shape := streams.Shape{AckWait: o.Lease}
+		o.Shape = func(context.Context, string) (streams.Shape, error) { return shape, nil }
 	}
 	return o
 }
@@ -87,7 +95,7 @@ type Reconciler struct {
 	// What outlives a round. It belongs to the goroutine that checks.
 	waiting   []*nats.Msg         // those who asked since the round began
 	again     map[string]record   // what to look at again soon, by job
-	consumers map[string]consumer // how they were the last time, by queue
+	consumers map[string]consumer // how they were the last time, by name
 	warned    time.Time           // when the log said that something failed
 	unsaid    map[store.Lack]int  // what was healed and is not in the log yet
 

@@ -42,7 +42,7 @@ func (w *world) work(id string, handle func(context.Context, store.Entry) machin
 	w.Helper()
 	k := w.join(id)
 	k.handle = handle
-	if err := k.Work.Serve(w.Context(), "q", lease); err != nil {
+	if err := k.Work.Serve(w.Context(), "q", streams.Shape{AckWait: lease}); err != nil {
 		w.Fatal(err)
 	}
 	w.loops(k.pull, k.keepAlive)
@@ -67,7 +67,7 @@ func (k *worker) crash() {
 
 // pull takes items and runs their jobs until ctx ends.
 func (k *worker) pull(ctx context.Context) error {
-	puller, err := k.Work.Puller("q")
+	puller, err := k.Work.Puller("q", "")
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (k *worker) pull(ctx context.Context) error {
 			running.Go(func() { k.run(ctx, d); <-free })
 		})
 		if errors.Is(err, streams.ErrNoConsumer) {
-			err = k.Work.Serve(ctx, "q", lease)
+			err = k.Work.Serve(ctx, "q", streams.Shape{AckWait: lease})
 		}
 		if err != nil || len(free) == slots {
 			select {

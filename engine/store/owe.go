@@ -118,7 +118,7 @@ func (s *Store) oweAsync(entry Entry, done func(error)) {
 func item(entry Entry, queue, local string) streams.Item {
 	j := entry.Value
 	record := j.AppendJSON(make([]byte, 0, recordSize(j)))
-	item := streams.Item{Queue: queue, Local: local, Record: record, Revision: entry.Revision}
+	item := streams.Item{Queue: queue, Local: local, Class: string(j.Class), Record: record, Revision: entry.Revision}
 	if j.State.Delayed() {
 		item.Due = j.Due
 	}

@@ -65,10 +65,10 @@ func (w *world) process(id string) *process {
 	}
 	p.Store = store.Open(p.pub, assets, store.Options{Namespace: ns, Lease: lease, Logger: quiet})
 	p.join(id)
-	if err := p.work.Serve(w.Context(), "q", lease); err != nil {
+	if err := p.work.Serve(w.Context(), "q", streams.Shape{AckWait: lease}); err != nil {
 		w.Fatal(err)
 	}
-	p.puller = must(p.work.Puller("q"))(w)
+	p.puller = must(p.work.Puller("q", ""))(w)
 	w.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.Context()), time.Second)
 		defer cancel()
