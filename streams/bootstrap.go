@@ -23,7 +23,7 @@ const (
 // own. It waits for the lease as long as ctx allows. The context of f ends with
 // the lease; f should return then, and the error says that the lease was lost.
 func UnderBootstrap(ctx context.Context, ns Namespace, pub *publish.Publisher, holder string, f func(context.Context) error) error {
-	ctx, stop := untilDenied(ctx, ns, pub.Conn())
+	ctx, stop := untilDenied(ctx, ns, pub)
 	defer stop()
 	bucket := kv.Open(pub, ns.Bucket(Leases), kv.JSON[kv.Held]())
 	opts := kv.LeaseOptions{TTL: bootstrapTTL, Vigil: new(kv.Vigil)}

@@ -104,7 +104,7 @@ func Ensure(ctx context.Context, ns Namespace, pub *publish.Publisher, opts Opti
 	}
 	b := &bootstrap{ns: ns, pub: pub, js: js, opts: opts.withDefaults(pub.Conn())}
 	b.config = kv.Open(pub, ns.Bucket(Config), kv.JSON[Settings](), kv.Options{Logger: b.opts.Logger})
-	ctx, stop := untilDenied(ctx, ns, pub.Conn())
+	ctx, stop := untilDenied(ctx, ns, pub)
 	defer stop()
 	var failing time.Time // since when
 	for {
@@ -140,7 +140,7 @@ type bootstrap struct {
 
 // try looks whether something is to be done, and does it.
 func (b *bootstrap) try(ctx context.Context) (Settings, error) {
-	if err := checkServer(ctx, b.pub.Conn(), b.js); err != nil {
+	if err := checkServer(ctx, b.pub, b.js); err != nil {
 		return Settings{}, err
 	}
 	settings, err := b.settled(ctx)
@@ -231,6 +231,9 @@ func (b *bootstrap) leases(ctx context.Context) (*jetstream.StreamInfo, error) {
 }
 
 func (b *bootstrap) createLeases(ctx context.Context) (stream jetstream.Stream, err error) {
+	if err := checkTaken(ctx, b.ns, b.pub, b.js); err != nil {
+		return nil, err
+	}
 	tries := []int{3, 1}
 	if b.opts.Replicas != 0 {
 		tries = []int{b.opts.Replicas}

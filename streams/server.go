@@ -18,20 +18,47 @@ import (
 const minLevel = 2
 
 // checkServer says plainly what a server lacks.
-func checkServer(ctx context.Context, nc *nats.Conn, js jetstream.JetStream) error {
+func checkServer(ctx context.Context, pub *publish.Publisher, js jetstream.JetStream) error {
+	url, domain := pub.Conn().ConnectedUrlRedacted(), pub.Domain()
 	info, err := js.AccountInfo(ctx)
+	absent := errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
 	switch {
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return fmt.Errorf("streams: %s has no JetStream: start nats-server with -js, or use an account that has it", nc.ConnectedUrlRedacted())
+	case absent && domain != "":
+		return fmt.Errorf("streams: %s knows no JetStream domain %s: check --js-domain, the domain that the hub's configuration names, and the connection between them", url, domain)
+	case absent:
+		return fmt.Errorf("streams: %s has no JetStream: start nats-server with -js, use an account that has it, or, on a leaf node, name the domain of its hub with --js-domain", url)
 	case err != nil:
-		return fmt.Errorf("streams: ask %s for JetStream: %w", nc.ConnectedUrlRedacted(), explain(err))
+		return fmt.Errorf("streams: ask %s for JetStream: %w", url, explain(err))
 	}
-	return checkLevel(info.API.Level, nc.ConnectedUrlRedacted(), nc.ConnectedServerVersion())
+	if domain != "" { // that server is another one
+		return checkLevel(info.API.Level, "JetStream domain "+domain+" runs a nats-server")
+	}
+	return checkLevel(info.API.Level, url+" runs nats-server "+pub.Conn().ConnectedServerVersion()+",")
 }
 
-func checkLevel(level int, url, version string) error {
+// checkLevel says that who runs a server needs a newer one.
+func checkLevel(level int, who string) error {
 	if level < minLevel {
-		return fmt.Errorf("streams: %s runs nats-server %s, which is too old: 2.12 or later is needed", url, version)
+		return fmt.Errorf("streams: %s which is too old: 2.12 or later is needed", who)
+	}
+	return nil
+}
+
+// checkTaken refuses a namespace of which another JetStream has the subjects. On
+// servers that are connected as leaf nodes, messages would go to both. That
+// another has them is seen while it can be reached.
+func checkTaken(ctx context.Context, ns Namespace, pub *publish.Publisher, js jetstream.JetStream) error {
+	if _, err := js.Stream(ctx, ns.DeadStream()); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err // what is left of this namespace has them
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTime/2) // who listens without an answer is no stream
+	defer cancel()
+	_, err := pub.Publish(ctx, &nats.Msg{
+		Subject: ns.subject("dead.probe"),
+		Header:  nats.Header{jetstream.ExpectedStreamHeader: {"no stream has a name with spaces"}},
+	})
+	if refused := (*jetstream.APIError)(nil); errors.As(err, &refused) {
+		return fmt.Errorf("streams: create namespace %s: another JetStream that can be reached from here has it, in a domain of its own: use that one with --js-domain, or choose another --namespace", ns)
 	}
 	return nil
 }
@@ -59,15 +86,16 @@ func (e *deniedError) Unwrap() error { return e.err }
 // untilDenied returns a context for requests about the assets of a namespace,
 // and ends it when the server denies one of them. The server tells that to the
 // connection alone, and lets the request run into its time-out.
-func untilDenied(ctx context.Context, ns Namespace, nc *nats.Conn) (_ context.Context, stop func()) {
+func untilDenied(ctx context.Context, ns Namespace, pub *publish.Publisher) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	nc := pub.Conn()
 	before, done := nc.LastError(), make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
 			pause(ctx)
 			err := nc.LastError()
-			if err != before && ns.concerns(err) { //nolint:errorlint // the same denial again is another one
+			if err != before && ns.concerns(err, pub) { //nolint:errorlint // the same denial again is another one
 				cancel(&deniedError{ns, err})
 			}
 		}
@@ -76,9 +104,9 @@ func untilDenied(ctx context.Context, ns Namespace, nc *nats.Conn) (_ context.Co
 }
 
 // concerns reports whether err denies something that has to do with the assets.
-func (n Namespace) concerns(err error) bool {
+func (n Namespace) concerns(err error, pub *publish.Publisher) bool {
 	return errors.Is(err, nats.ErrPermissionViolation) &&
-		(strings.Contains(err.Error(), "mr_"+string(n)+"_") || strings.Contains(err.Error(), "$JS.API.INFO"))
+		(strings.Contains(err.Error(), "mr_"+string(n)+"_") || strings.Contains(err.Error(), pub.API("INFO")))
 }
 
 // denied returns what was denied, if that ended ctx, and err otherwise.

@@ -166,11 +166,11 @@ func TestEnsureSilence(t *testing.T) {
 func TestCheckLevel(t *testing.T) {
 	t.Parallel()
 	for level := range 2 {
-		oneLine(t, streams.CheckLevel(level, "nats://db:4222", "2.11.4"),
+		oneLine(t, streams.CheckLevel(level, "nats://db:4222 runs nats-server 2.11.4,"),
 			"streams: nats://db:4222 runs nats-server 2.11.4, which is too old: 2.12 or later is needed")
 	}
 	for _, level := range []int{2, 3, 5} {
-		if err := streams.CheckLevel(level, "nats://db:4222", "2.12.0"); err != nil {
+		if err := streams.CheckLevel(level, "nats://db:4222 runs nats-server 2.12.0,"); err != nil {
 			t.Errorf("level %d: %v", level, err)
 		}
 	}

@@ -42,8 +42,9 @@ func parse(data []byte, names names) (Ack, error) {
 	return parseSlow(data)
 }
 
-// parseFast reads what nearly every answer looks like: {"stream":"X", "seq":1}.
-// It reports false for everything else.
+// parseFast reads what nearly every answer looks like: {"stream":"X", "seq":1},
+// with the domain in between where the server has one. It reports false for
+// everything else.
 func parseFast(data []byte, names names) (Ack, bool) {
 	rest, ok := bytes.CutPrefix(data, []byte(`{"stream":"`))
 	end := bytes.IndexByte(rest, '"')
@@ -55,6 +56,9 @@ func parseFast(data []byte, names names) (Ack, bool) {
 	if !ok || !plain(name) {
 		return Ack{}, false
 	}
+	if rest, ok = cutDomain(rest); !ok {
+		return Ack{}, false
+	}
 	rest, ok = bytes.CutPrefix(bytes.TrimPrefix(rest, []byte(` `)), []byte(`"seq":`))
 	if !ok {
 		return Ack{}, false
@@ -64,6 +68,16 @@ func parseFast(data []byte, names names) (Ack, bool) {
 		return Ack{}, false
 	}
 	return Ack{Stream: names.get(name), Sequence: seq}, true
+}
+
+// cutDomain reads over the domain, if b starts with one.
+func cutDomain(b []byte) (rest []byte, ok bool) {
+	rest, found := bytes.CutPrefix(bytes.TrimPrefix(b, []byte(` `)), []byte(`"domain":"`))
+	if !found {
+		return b, true
+	}
+	domain, rest, ok := bytes.Cut(rest, []byte(`",`))
+	return rest, ok && plain(domain) && bytes.IndexByte(domain, '"') < 0
 }
 
 // plain reports whether JSON keeps name as it is.

@@ -18,7 +18,10 @@ func TestParse(t *testing.T) {
 		{`{"stream":"S","seq":18000000000000000000}`, Ack{Stream: "S", Sequence: 18000000000000000000}, true},
 		{`{"stream":"S","seq":18446744073709551615}`, Ack{Stream: "S", Sequence: 18446744073709551615}, false},
 		{`{"stream":"S","seq":7,"duplicate": true}`, Ack{Stream: "S", Sequence: 7, Duplicate: true}, false},
-		{`{"stream":"S","domain":"hub","seq":7}`, Ack{Stream: "S", Sequence: 7}, false},
+		{`{"stream":"S","domain":"hub","seq":7}`, Ack{Stream: "S", Sequence: 7}, true},
+		{`{"stream":"S", "domain":"hub", "seq":7}`, Ack{Stream: "S", Sequence: 7}, true},
+		{`{"stream":"S","domain":"a\"b","seq":7}`, Ack{Stream: "S", Sequence: 7}, false},
+		{`{"stream":"S","domain":"hub","seq":7,"duplicate": true}`, Ack{Stream: "S", Sequence: 7, Duplicate: true}, false},
 	} {
 		got, err := parse([]byte(tt.data), names{})
 		if err != nil || got != tt.want {
@@ -62,7 +65,7 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		`{"stream":"KV_jobs", "seq":22}`, `{"stream":"S","seq":0}`, `{"stream":"S","seq":01}`,
 		`{"stream":"a\"b","seq":1}`, `{"stream":"é","seq":1}`, `{"stream":"S","seq":18446744073709551616}`,
-		`{"stream":"S","seq":1,"duplicate":true}`, `{"stream":"S"  ,"seq":1}`, `{"stream":"S" "seq":1}`, `{"error":{"code":1}}`,
+		`{"stream":"S","domain":"hub","seq":1}`, `{"stream":"S","seq":1,"duplicate":true}`, `{"stream":"S"  ,"seq":1}`, `{"stream":"S" "seq":1}`, `{"error":{"code":1}}`,
 	} {
 		f.Add([]byte(seed))
 	}
