@@ -52,12 +52,17 @@ type Claim struct {
 type Asker struct {
 	nc       *nats.Conn
 	ns       streams.Namespace
+	beats    *kv.Bucket[kv.Held]
+	infos    *kv.Bucket[Info]
 	verdicts *kv.Bucket[uint64]
 }
 
 // NewAsker returns an asker for the nodes of a namespace.
 func NewAsker(pub *publish.Publisher, ns streams.Namespace) *Asker {
-	return &Asker{nc: pub.Conn(), ns: ns, verdicts: openVerdicts(pub, ns)}
+	return &Asker{
+		nc: pub.Conn(), ns: ns,
+		beats: openBeats(pub, ns), infos: openInfos(pub, ns), verdicts: openVerdicts(pub, ns),
+	}
 }
 
 // Ask asks the node of a claim whether it runs the job. If nobody answers, which
@@ -69,9 +74,9 @@ func (a *Asker) Ask(ctx context.Context, c Claim) (Answer, error) {
 		return Silent, fmt.Errorf("nodes: ask about %s: %w", c.Job, err)
 	}
 	req := request{Do: doRuns, Job: c.Job, Token: c.Token}
-	r, err := call(ctx, a.nc, a.ns.CtlSubject(c.Node), req)
+	r, err := call(ctx, a.nc, a.ns.CtlSubject(c.Node), req, patience)
 	if errors.Is(err, errLate) { // one request may be lost with a connection
-		r, err = call(ctx, a.nc, a.ns.CtlSubject(c.Node), req)
+		r, err = call(ctx, a.nc, a.ns.CtlSubject(c.Node), req, patience)
 	}
 	switch {
 	case errors.Is(err, errSilent):
@@ -95,7 +100,7 @@ func (a *Asker) End(ctx context.Context, c Claim, cause string) error {
 	if err := name.Check("node", c.Node); err != nil {
 		return fmt.Errorf("nodes: end %s: %w", c.Job, err)
 	}
-	_, err := call(ctx, a.nc, a.ns.CtlSubject(c.Node), request{Do: doEnd, Job: c.Job, Token: c.Token, Cause: cause})
+	_, err := call(ctx, a.nc, a.ns.CtlSubject(c.Node), request{Do: doEnd, Job: c.Job, Token: c.Token, Cause: cause}, patience)
 	if err != nil {
 		return fmt.Errorf("nodes: tell %s to end %s: %w", c.Node, c.Job, err)
 	}

@@ -22,9 +22,11 @@ const (
 
 // What a node can be asked to do.
 const (
-	doRuns  = "runs"  // say whether it runs a job under a token
-	doAlive = "alive" // say that it is there
-	doEnd   = "end"   // end the attempt that runs a job under a token
+	doRuns    = "runs"    // say whether it runs a job under a token
+	doAlive   = "alive"   // say that it is there, and what it does
+	doEnd     = "end"     // end the attempt that runs a job under a token
+	doDrain   = "drain"   // take nothing new
+	doUndrain = "undrain" // take again
 )
 
 // request asks a node for something.
@@ -39,7 +41,9 @@ type request struct {
 type reply struct {
 	Incarnation uint64 `json:"incarnation"` // 0 between two registrations
 	Runs        bool   `json:"runs,omitempty"`
-	Error       string `json:"error,omitempty"` // why there is no answer
+	Running     int    `json:"running,omitempty"` // how many jobs it runs, for doAlive
+	Drained     bool   `json:"drained,omitempty"` // it was asked to take nothing, for doAlive
+	Error       string `json:"error,omitempty"`   // why there is no answer
 }
 
 // The type of what is told to the owner.
@@ -89,17 +93,20 @@ var (
 	// errSilent says that nobody answers.
 	errSilent = errors.New("nobody answers")
 	// errLate says that somebody may listen, but does not answer.
-	errLate = fmt.Errorf("%w within %v", errSilent, patience)
+	errLate = fmt.Errorf("%w in time", errSilent)
+	// errRefused says that the node answers, but not what it was asked.
+	errRefused = errors.New("it answered")
 )
 
 // call makes a request to the node that answers on subject. It returns
-// errSilent if nobody does; any other error says nothing about the node.
-func call(ctx context.Context, nc *nats.Conn, subject string, req request) (reply, error) {
+// errSilent if nobody does, at once or within wait, and errRefused if the node
+// says why it cannot; any other error says nothing about the node.
+func call(ctx context.Context, nc *nats.Conn, subject string, req request, wait time.Duration) (reply, error) {
 	msg, err := message(subject, ctlType, ctlVersion, req)
 	if err != nil {
 		return reply{}, err
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, patience, errLate)
+	limited, cancel := context.WithTimeoutCause(ctx, wait, errLate)
 	defer cancel()
 	answer, err := nc.RequestMsgWithContext(limited, msg)
 	switch {
@@ -116,7 +123,7 @@ func call(ctx context.Context, nc *nats.Conn, subject string, req request) (repl
 func readReply(msg *nats.Msg) (reply, error) {
 	r, err := decode[reply](msg, ctlType, ctlVersion)
 	if err == nil && r.Error != "" {
-		err = fmt.Errorf("it answered: %s", r.Error)
+		err = fmt.Errorf("%w: %s", errRefused, r.Error)
 	}
 	return r, err
 }

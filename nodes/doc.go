@@ -8,6 +8,7 @@
 //	Asker           "do you run job X, token T?"                ask.go
 //	Judge           the owner's verdict: dead.<node>            judge.go, suspects.go
 //	List            everybody, for people                       list.go
+//	Asker.Drain     "take nothing new"                          drain.go
 //	Serves          whether somebody serves                     serves.go
 //
 // Start reading at [Join], then at [Asker.Ask] and [Judge.Run].

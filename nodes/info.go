@@ -20,15 +20,16 @@ const (
 // Info describes a node.
 type Info struct {
 	Labels   map[string]string `json:"labels,omitempty"`
-	Kinds    []string          `json:"kinds,omitempty"`  // that it has handlers for
-	Queues   []string          `json:"queues,omitempty"` // that it works on
-	Slots    int               `json:"slots"`            // how many jobs it runs at once
-	Role     string            `json:"role,omitempty"`   // RoleServe or RoleWorker
-	Build    string            `json:"build,omitempty"`  // the version of the program
-	Draining bool              `json:"draining,omitempty"`
-	Host     string            `json:"host,omitempty"` // default: the name of the machine
-	PID      int               `json:"pid,omitempty"`  // default: that of this process
-	Started  time.Time         `json:"started"`        // default: when it joined
+	Kinds    []string          `json:"kinds,omitempty"`    // that it has handlers for
+	Queues   []string          `json:"queues,omitempty"`   // that it works on
+	Slots    int               `json:"slots"`              // how many jobs it runs at once
+	Role     string            `json:"role,omitempty"`     // RoleServe or RoleWorker
+	Build    string            `json:"build,omitempty"`    // the version of the program
+	Draining bool              `json:"draining,omitempty"` // it takes nothing new
+	Drained  bool              `json:"drained,omitempty"`  // because somebody asked for that; the process does not set it
+	Host     string            `json:"host,omitempty"`     // default: the name of the machine
+	PID      int               `json:"pid,omitempty"`      // default: that of this process
+	Started  time.Time         `json:"started"`            // default: when it joined
 }
 
 // clone returns a copy that shares nothing with i.

@@ -192,7 +192,7 @@ func (j *Judge) judge(ctx context.Context, node string, need, last uint64) (sett
 	case !missing && kv.EpochOf(beat) > dead.Value && !j.stale(node, beat):
 		return true, nil
 	}
-	_, err = call(ctx, j.nc, j.opts.Namespace.CtlSubject(node), request{Do: doAlive})
+	_, err = call(ctx, j.nc, j.opts.Namespace.CtlSubject(node), request{Do: doAlive}, patience)
 	if !errors.Is(err, errSilent) {
 		return false, err
 	}

@@ -52,6 +52,15 @@ type Options struct {
 	// It must not block. Default: nobody is told.
 	Lost func()
 
+	// Settle waits, after [Node.Drained] has begun to say that this process is
+	// to take nothing, until all has started or was given back that it had
+	// taken. Default: it never takes anything.
+	Settle func(context.Context) error
+
+	// Load returns how many jobs this process runs. It must not block. Default:
+	// it runs nothing.
+	Load func() int
+
 	// Logger hears of registrations and losses. Default slog.Default.
 	Logger *slog.Logger
 }
@@ -68,6 +77,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Lost == nil {
 		o.Lost = func() {}
+	}
+	if o.Settle == nil {
+		o.Settle = func(context.Context) error { return nil }
+	}
+	if o.Load == nil {
+		o.Load = func() int { return 0 }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -114,13 +129,18 @@ type Node struct {
 	stale  chan struct{} // has one element if the description shall be written
 	vigil  kv.Vigil      // over what another process has under this ID
 
+	heeding sync.WaitGroup // requests whose answers take time
+	deafen  func()         // ends those answers
+
 	writing sync.Mutex // held while the description is written
 
 	mu struct {
 		sync.Mutex
-		lease *kv.Lease     // the last that was taken; it may be lost
-		next  chan struct{} // closed when another lease takes its place
-		info  Info
+		lease  *kv.Lease     // the last that was taken; it may be lost
+		next   chan struct{} // closed when another lease takes its place
+		info   Info          // Draining is what the process says, Drained what it was asked
+		turned chan struct{} // closed when Drained changes
+		wish   int           // counts the requests that may have changed it
 	}
 }
 
@@ -144,12 +164,12 @@ func Join(ctx context.Context, pub *publish.Publisher, opts Options) (*Node, err
 		stale: make(chan struct{}, 1),
 	}
 	n.holder = fmt.Sprintf("%s/%d/%s", opts.Info.Host, opts.Info.PID, rand.Text())
-	n.mu.next = make(chan struct{})
+	n.mu.next, n.mu.turned = make(chan struct{}), make(chan struct{})
 	n.mu.info = opts.Info
 	if err := n.enter(ctx); err != nil {
 		return nil, fmt.Errorf("nodes: join as %s: %w", n.id, err)
 	}
-	if err := n.listen(); err != nil {
+	if err := n.listen(ctx); err != nil {
 		n.release(ctx)
 		return nil, fmt.Errorf("nodes: join as %s: %w", n.id, err)
 	}
@@ -174,17 +194,26 @@ func (n *Node) Lease() (context.Context, uint64) {
 // Registered is [Node.Lease], but waits until the node is registered. It
 // returns an error only if ctx ends before.
 func (n *Node) Registered(ctx context.Context) (context.Context, uint64, error) {
+	lease, err := n.registered(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	return lease.Context(), lease.Epoch(), nil
+}
+
+// registered waits for a lease that is valid.
+func (n *Node) registered(ctx context.Context) (*kv.Lease, error) {
 	for {
 		n.mu.Lock()
 		lease, next := n.mu.lease, n.mu.next
 		n.mu.Unlock()
 		if lease.Valid() {
-			return lease.Context(), lease.Epoch(), nil
+			return lease, nil
 		}
 		select {
 		case <-next:
 		case <-ctx.Done():
-			return nil, 0, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }
@@ -196,7 +225,9 @@ func (n *Node) Ready() bool { return n.current().Valid() }
 func (n *Node) Info() Info {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.mu.info.clone()
+	info := n.mu.info.clone()
+	info.Draining = info.Draining || info.Drained
+	return info
 }
 
 // SetInfo changes the description of the node and stores it. If storing fails
@@ -208,13 +239,18 @@ func (n *Node) SetInfo(ctx context.Context, change func(*Info)) error {
 	n.mu.info = info.clone() // change may have kept a part of info
 	n.mu.Unlock()
 	if err := n.describe(ctx, n.current()); err != nil {
-		select {
-		case n.stale <- struct{}{}:
-		default:
-		}
+		n.redescribe()
 		return fmt.Errorf("nodes: store the description of %s: %w", n.id, err)
 	}
 	return nil
+}
+
+// redescribe has the description stored soon.
+func (n *Node) redescribe() {
+	select {
+	case n.stale <- struct{}{}:
+	default:
+	}
 }
 
 // Run keeps the node registered until ctx ends, and then leaves: it answers no
@@ -242,6 +278,8 @@ func (n *Node) leave(ctx context.Context) {
 	if err := n.ctl.Unsubscribe(); err == nil {
 		<-n.quiet
 	}
+	n.deafen()
+	n.heeding.Wait()
 	n.release(ctx)
 }
 
@@ -259,9 +297,11 @@ func (n *Node) current() *kv.Lease {
 }
 
 // listen begins to answer requests.
-func (n *Node) listen() error {
-	sub, err := n.nc.Subscribe(n.opts.Namespace.CtlSubject(n.id), n.answer)
+func (n *Node) listen(ctx context.Context) error {
+	ctx, n.deafen = context.WithCancel(context.WithoutCancel(ctx))
+	sub, err := n.nc.Subscribe(n.opts.Namespace.CtlSubject(n.id), func(msg *nats.Msg) { n.answer(ctx, msg) })
 	if err != nil {
+		n.deafen()
 		return err
 	}
 	sub.SetClosedHandler(func(string) { close(n.quiet) })
@@ -272,12 +312,9 @@ func (n *Node) listen() error {
 	return nil
 }
 
-// answer replies to one request.
-func (n *Node) answer(msg *nats.Msg) {
-	var r reply
-	if lease := n.current(); lease.Valid() {
-		r.Incarnation = lease.Epoch()
-	}
+// answer replies to one request. Until ctx ends, it may do so later.
+func (n *Node) answer(ctx context.Context, msg *nats.Msg) {
+	r := reply{Incarnation: n.held()}
 	req, err := decode[request](msg, ctlType, ctlVersion)
 	switch {
 	case err != nil:
@@ -286,9 +323,28 @@ func (n *Node) answer(msg *nats.Msg) {
 		r.Runs = n.opts.Runs(req.Job, req.Token)
 	case req.Do == doEnd:
 		n.opts.End(req.Job, req.Token, req.Cause)
-	case req.Do != doAlive:
+	case req.Do == doDrain, req.Do == doUndrain:
+		n.heed(ctx, msg, req.Do == doDrain)
+		return
+	case req.Do == doAlive:
+		r.Running = n.opts.Load()
+		r.Drained, _ = n.Drained()
+	default:
 		r.Error = fmt.Sprintf("this build cannot %q: upgrade it", req.Do)
 	}
+	n.reply(msg, r)
+}
+
+// held returns the present incarnation, or 0 between two registrations.
+func (n *Node) held() uint64 {
+	if lease := n.current(); lease.Valid() {
+		return lease.Epoch()
+	}
+	return 0
+}
+
+// reply answers a request.
+func (n *Node) reply(msg *nats.Msg, r reply) {
 	out, err := message(msg.Reply, ctlType, ctlVersion, r)
 	if err == nil && msg.Reply != "" {
 		err = n.nc.PublishMsg(out)
