@@ -167,8 +167,8 @@ func impurity(name string, list []string) string {
 	return ""
 }
 
-// calls returns the places where s uses one of names of a package of the
-// standard library.
+// calls returns the places where s uses one of names of a package whose name is
+// the end of its path.
 func calls(s source, pkg string, names []string) (places []string) {
 	local := ""
 	for _, spec := range s.file.Imports {
@@ -207,6 +207,27 @@ func sleeping(sources []source) (problems []string) {
 		for _, call := range calls(s, "time", []string{"Sleep"}) {
 			problems = append(problems, call+" outside a bubble: wait for what the test is about")
 		}
+	}
+	return problems
+}
+
+// addressing is the rule that one package knows where JetStream is asked, and in
+// which domain.
+func addressing(sources []source) (problems []string) {
+	for _, s := range sources {
+		if s.test || s.dir == "internal/publish" || under(s.dir, "examples") {
+			continue
+		}
+		const instead = ": use the API and JetStream of internal/publish, which know the domain"
+		for _, call := range calls(s, "github.com/nats-io/nats.go/jetstream", []string{"New", "NewWithAPIPrefix", "NewWithDomain"}) {
+			problems = append(problems, call+instead)
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if text, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(strings.Trim(text.Value, "\"`"), "$JS.") {
+				problems = append(problems, s.at(text)+" has the subject "+text.Value+instead)
+			}
+			return true
+		})
 	}
 	return problems
 }

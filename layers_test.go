@@ -242,6 +242,22 @@ func TestLayersSleep(t *testing.T) {
 	})
 }
 
+// JetStream is asked in the domain of the publisher, and nowhere else.
+func TestLayersAddressing(t *testing.T) {
+	const js = "github.com/nats-io/nats.go/jetstream"
+	open := func(call string) string { return "package p\nimport \"" + js + "\"\nvar _, _ = jetstream." + call }
+	check(t, addressing, []fault{
+		{"the one place", "internal/publish/p.go", open("New(nil)") + "\nconst api = \"$JS.API.\"\n", ""},
+		{"a test", "kv/p_test.go", open("New(nil)") + "\nconst api = \"$JS.API.\"\n", ""},
+		{"a user", "examples/x/p.go", open("New(nil)"), ""},
+		{"in words", "kv/p.go", "package p\nconst hint = \"may not use $JS.API.>\"\n", ""},
+		{"a subject", "kv/p.go", "package p\nconst s = \"$JS.API.STREAM.INFO.x\"\n", "kv/p.go:2 has the subject"},
+		{"a raw subject", "kv/p.go", "package p\nconst s = `$JS.API.STREAM.INFO.x`\n", "kv/p.go:2 has the subject"},
+		{"a client", "engine/p.go", open("New(nil)"), "engine/p.go:3 calls github.com/nats-io/nats.go/jetstream.New:"},
+		{"a client of a domain", "cmd/x/p.go", open(`NewWithDomain(nil, "hub")`), "cmd/x/p.go:3 calls github.com/nats-io/nats.go/jetstream.NewWithDomain"},
+	})
+}
+
 // What users import brings nothing along that they do not need.
 func TestLayersDependencies(t *testing.T) {
 	check(t, dependencies, []fault{
