@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/engine/fault"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/obs"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -106,6 +107,7 @@ func (h *hand) finish(entry store.Entry, token string, ev machine.Event) {
 func (h *hand) tell(ev machine.Event, fate store.Fate, j, now machine.Job) {
 	switch erred, failed := ev.(machine.Erred); {
 	case fate == store.Stale || fate == store.Ended:
+		h.eng.metrics.Stale(j.Kind)
 		h.log.Warn("outcome is stale", "job", j.ID, "kind", j.Kind, "attempt", j.Attempt, "job_state", now.State)
 	case failed && now.State == machine.Cancelled:
 		h.log.Info("attempt was cancelled", "job", j.ID, "kind", j.Kind, "attempt", j.Attempt)
@@ -161,7 +163,7 @@ func (h *hand) handle(taking, lease context.Context, entry store.Entry, token st
 		ctx, stop = context.WithTimeoutCause(ctx, def.opts.Timeout, ErrTimeout)
 		defer stop()
 	}
-	ctx = context.WithValue(ctx, currentKey{}, Current{
+	ctx = context.WithValue(obs.Extract(ctx, j.Trace), currentKey{}, Current{
 		ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Fence: j.Fence,
 		Node: j.Lease.Node, Namespace: string(h.eng.ns), log: h.log,
 	})

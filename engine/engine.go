@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/engine/reconcile"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/engine/triggers"
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/obs"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
@@ -44,6 +48,9 @@ type Options struct {
 	Lease time.Duration
 	// Logger receives what is no caller's error. Default slog.Default.
 	Logger *slog.Logger
+	// Registerer gets the metrics of this process, whose names begin with
+	// "millrace_", until [Engine.Close]. Default: there are none.
+	Registerer prometheus.Registerer
 }
 
 func (o Options) withDefaults() Options {
@@ -79,6 +86,8 @@ type Engine struct {
 	running  *running
 	triggers *triggers.Triggers
 	member   member
+	metrics  *obs.Metrics                         // nil if nobody wants them
+	owner    atomic.Pointer[reconcile.Reconciler] // while this process is the owner
 }
 
 // maxReconnectWait is the longest pause between two tries to reconnect, so
@@ -145,17 +154,22 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 	}
 	e := &Engine{
 		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work, timers: timers, clock: clock,
-		store:   store.Open(pub, assets, store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}),
 		running: newRunning(settings.Lease),
 		member:  member{turn: make(chan struct{}, 1)},
 	}
+	kept := store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}
+	e.meter(&kept)
+	e.store = store.Open(pub, assets, kept)
 	e.triggers = triggers.Open(pub, e.store, triggers.Options{Namespace: ns, Make: e.started, Holder: o.Node, Logger: o.Logger})
-	return e, nil
+	return e, e.showMetrics()
 }
 
 // Close frees what the engine holds, and ends with an error whatever waits for
 // an answer. Workers must have ended.
-func (e *Engine) Close() { e.pub.Close() }
+func (e *Engine) Close() {
+	e.hideMetrics()
+	e.pub.Close()
+}
 
 // Lease returns after how long a silent node is taken for dead in this
 // namespace.

@@ -117,6 +117,16 @@ func (m *member) ready() bool {
 	return !used || node != nil && node.Ready()
 }
 
+// slots returns how many handlers may run at once.
+func (m *member) slots() (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.roles {
+		n += r.slots
+	}
+	return n
+}
+
 // register makes the process a node. The caller has the turn.
 func (e *Engine) register(ctx context.Context) error {
 	m := &e.member
@@ -124,7 +134,7 @@ func (e *Engine) register(ctx context.Context) error {
 	m.describe(&info)
 	node, err := nodes.Join(ctx, e.pub, nodes.Options{
 		Namespace: e.ns, ID: e.opts.Node, Lease: e.settings.Lease, Info: info,
-		Runs: e.running.runs, End: e.running.cancel, Logger: e.log,
+		Runs: e.running.runs, End: e.running.cancel, Lost: e.metrics.LeaseLost, Logger: e.log,
 	})
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func wrap(handle Handler, around ...Middleware) Handler {
 // around returns all that is around the handler of a definition.
 func (w *Worker) around(d *definition) []Middleware {
 	return slices.Concat(
-		[]Middleware{recovered},
+		[]Middleware{traced, w.measured, recovered},
 		w.opts.Middleware,
 		d.opts.Middleware,
 		[]Middleware{recovered},

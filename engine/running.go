@@ -35,6 +35,14 @@ func newRunning(lease time.Duration) *running {
 	return &running{lease: lease, attempts: map[string]*attempt{}, held: map[*streams.Delivery]struct{}{}}
 }
 
+// count returns how many attempts there are, those included whose claim or
+// outcome is under way.
+func (r *running) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.attempts)
+}
+
 // hold keeps a delivery alive until it is released.
 func (r *running) hold(d *streams.Delivery) {
 	r.mu.Lock()

@@ -53,7 +53,7 @@ func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 	g, ctx := errgroup.WithContext(ctx)
 	reconciler := reconcile.New(e.pub, reconcile.Options{
 		Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Work: e.work, Timers: e.timers,
-		Lease: e.settings.Lease, Logger: e.log,
+		Lease: e.settings.Lease, Healed: e.healed, Logger: e.log,
 	})
 	g.Go(func() error {
 		return nodes.NewJudge(e.pub, nodes.JudgeOptions{
@@ -66,6 +66,8 @@ func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 		})
 	})
 	g.Go(func() error { return reconciler.Run(ctx) })
+	e.owner.Store(reconciler)
+	defer e.owner.CompareAndSwap(reconciler, nil)
 	return g.Wait()
 }
 

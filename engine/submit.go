@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/obs"
 	"github.com/millrace/millrace/internal/publish"
 )
 
@@ -43,7 +44,8 @@ type SubmitOptions struct {
 	// Retry says how long to wait between attempts. Default: as the definition
 	// says.
 	Retry *Retry
-	// Trace is the W3C trace context to hand on, by header name.
+	// Trace is the W3C trace context to hand on, by header name. Default: that
+	// of the OpenTelemetry span in the context of the submit, if there is one.
 	Trace map[string]string
 }
 
@@ -84,7 +86,7 @@ func (j *Job[In, Out]) SubmitMany(ctx context.Context, eng *Engine, jobs iter.Se
 		if err := eng.readClock(ctx, o); err != nil {
 			return nil, err
 		}
-		record, err := eng.record(j.def.kind, input, o)
+		record, err := eng.record(j.def.kind, input, o.traceOf(ctx))
 		if err != nil {
 			return nil, fmt.Errorf("job %d: %w", len(records), err)
 		}
@@ -127,7 +129,7 @@ func submit[Out any](ctx context.Context, e *Engine, kind string, input json.Raw
 	if err := e.readClock(ctx, o); err != nil {
 		return nil, err
 	}
-	record, err := e.record(kind, input, o)
+	record, err := e.record(kind, input, o.traceOf(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +141,14 @@ func submit[Out any](ctx context.Context, e *Engine, kind string, input json.Raw
 		return nil, err
 	}
 	return &Handle[Out]{eng: e, ID: record.ID, Created: created}, nil
+}
+
+// traceOf returns o with the trace of ctx, if o has none.
+func (o SubmitOptions) traceOf(ctx context.Context) SubmitOptions {
+	if o.Trace == nil {
+		o.Trace = obs.Inject(ctx)
+	}
+	return o
 }
 
 // submitMany submits records and tells which of them it created.

@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/reconcile"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/obs"
+)
+
+// sampleTime bounds what a scrape costs.
+const sampleTime = 2 * time.Second
+
+// meter makes the metrics of the engine, if somebody wants them, and hands the
+// store's part of them to its options.
+func (e *Engine) meter(opts *store.Options) {
+	if e.opts.Registerer == nil {
+		return
+	}
+	e.metrics = obs.New(obs.Options{Namespace: string(e.ns), Probe: e.sample})
+	opts.Moved, opts.Conflicted = e.moved, e.metrics.Conflict
+}
+
+// showMetrics registers the metrics.
+func (e *Engine) showMetrics() error {
+	if e.metrics == nil {
+		return nil
+	}
+	if err := e.opts.Registerer.Register(e.metrics); err != nil {
+		return fmt.Errorf("engine: connect: register metrics: %w: give each engine of a namespace a registry of its own, or one with labels (prometheus.WrapRegistererWith)", err)
+	}
+	return nil
+}
+
+func (e *Engine) hideMetrics() {
+	if e.metrics != nil {
+		e.opts.Registerer.Unregister(e.metrics)
+	}
+}
+
+// moved counts a transition that was stored.
+func (e *Engine) moved(before, after machine.Job) {
+	if before.State == "" {
+		e.metrics.Submitted(after.Kind)
+		return
+	}
+	if before.Lease != nil {
+		if attempt, ended := after.Ended(before.Lease.Token); ended {
+			e.metrics.Attempted(after.Kind, string(attempt.Outcome))
+		}
+	}
+	if before.Attempt == 0 && after.State == machine.Running {
+		ready := before.Created
+		if before.Wait == machine.WaitDelay {
+			ready = before.Due
+		}
+		e.metrics.Started(after.Kind, after.Started.Sub(ready))
+	}
+	if after.State.Final() && !before.State.Final() {
+		e.metrics.Ended(after.Kind, string(after.State))
+	}
+}
+
+// healed counts what the owner healed.
+func (e *Engine) healed(lack store.Lack) { e.metrics.Healed(string(lack)) }
+
+// sample says how the process is now. What concerns all jobs only the owner
+// knows, so that nobody is asked twice.
+func (e *Engine) sample() obs.Sample {
+	s := obs.Sample{Ready: e.Ready(), Slots: e.member.slots(), Used: e.running.count()}
+	if owner := e.owner.Load(); owner != nil {
+		s.Owner = true
+		e.survey(owner, &s)
+	}
+	return s
+}
+
+// survey adds what the owner knows, and what it asks the server: one request for
+// each queue that has jobs.
+func (e *Engine) survey(owner *reconcile.Reconciler, s *obs.Sample) {
+	ctx, cancel := context.WithTimeout(context.Background(), sampleTime) //nolint:forbidigo // a scrape has no context
+	defer cancel()
+	counts := owner.Count()
+	s.Jobs, s.Queues = make(map[string]obs.Jobs, len(counts)), make(map[string]obs.Items, len(counts))
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for queue, n := range counts {
+		s.Jobs[queue] = obs.Jobs(n)
+		wg.Go(func() {
+			load, err := e.work.Load(ctx, queue)
+			if err != nil {
+				return // a gap shows that nobody knows
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			s.Queues[queue] = obs.Items{Waiting: load.Waiting, Taken: load.Taken}
+		})
+	}
+	wg.Wait()
+}
+
+// traced begins a span for each attempt, in the trace of the job's submitter.
+func traced(next Handler) Handler {
+	return func(ctx context.Context, input json.RawMessage) (result json.RawMessage, err error) {
+		job := JobFrom(ctx)
+		queue, _, _ := strings.Cut(job.ID, ".")
+		ctx, end := obs.Start(ctx, obs.Attempt{
+			Namespace: job.Namespace, Node: job.Node, Queue: queue, Job: job.ID, Kind: job.Kind, Number: job.Attempt,
+		})
+		defer func() {
+			if nap := (*snooze)(nil); errors.As(err, &nap) {
+				end(nil)
+				return
+			}
+			end(err)
+		}()
+		return next(ctx, input)
+	}
+}
+
+// measured counts and times attempts.
+func (w *Worker) measured(next Handler) Handler {
+	metrics := w.eng.metrics
+	if metrics == nil {
+		return next
+	}
+	return func(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
+		job := JobFrom(ctx)
+		queue, _, _ := strings.Cut(job.ID, ".")
+		defer metrics.Run(queue, job.Kind)()
+		return next(ctx, input)
+	}
+}
