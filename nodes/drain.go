@@ -47,13 +47,12 @@ func (n *Node) Drained() (bool, <-chan struct{}) {
 }
 
 // turn makes the node take nothing new, or take again, from now on, and returns
-// the number of that wish.
-func (n *Node) turn(drained bool) (wish int) {
+// how often that has changed.
+func (n *Node) turn(drained bool) (turns int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.setDrained(drained)
-	n.mu.wish++
-	return n.mu.wish
+	return n.mu.turns
 }
 
 // adopt begins with the wish that a former process under the same ID has left in
@@ -70,6 +69,7 @@ func (n *Node) adopt(left Info) {
 func (n *Node) setDrained(drained bool) {
 	if n.mu.info.Drained != drained {
 		n.mu.info.Drained = drained
+		n.mu.turns++
 		close(n.mu.turned)
 		n.mu.turned = make(chan struct{})
 	}
@@ -78,7 +78,7 @@ func (n *Node) setDrained(drained bool) {
 // heed acts on a request to drain or to take again. The request itself is heeded
 // at once; its answer, which takes longer, holds up no other one.
 func (n *Node) heed(ctx context.Context, msg *nats.Msg, drained bool) {
-	wish := n.turn(drained)
+	turns := n.turn(drained)
 	n.opts.Logger.InfoContext(ctx, "node was asked to drain or to take again", "node", n.id, "drained", drained)
 	n.heeding.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, drainPatience)
@@ -90,7 +90,7 @@ func (n *Node) heed(ctx context.Context, msg *nats.Msg, drained bool) {
 			return // whoever asked asks again
 		case err != nil:
 			r.Error = err.Error()
-		case !n.wants(wish, drained):
+		case n.turned() != turns: // it may have taken something between
 			r.Error = "somebody asked for the opposite meanwhile"
 		}
 		n.reply(msg, r)
@@ -122,11 +122,11 @@ func (n *Node) settle(ctx context.Context, drained bool) error {
 	return nil
 }
 
-// wants reports whether a wish still holds.
-func (n *Node) wants(wish int, drained bool) bool {
+// turned returns how often the wish has changed.
+func (n *Node) turned() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.mu.wish == wish || n.mu.info.Drained == drained
+	return n.mu.turns
 }
 
 // Drain asks a node to take nothing new, and returns when it has stored that and

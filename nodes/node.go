@@ -140,7 +140,7 @@ type Node struct {
 		next   chan struct{} // closed when another lease takes its place
 		info   Info          // Draining is what the process says, Drained what it was asked
 		turned chan struct{} // closed when Drained changes
-		wish   int           // counts the requests that may have changed it
+		turns  int           // how often it has changed
 	}
 }
 

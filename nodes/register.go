@@ -174,8 +174,10 @@ func (n *Node) describe(ctx context.Context, lease *kv.Lease) error {
 	cur, err := n.infos.Get(ctx, infoKey(n.id))
 	switch {
 	case errors.Is(err, kv.ErrNotFound):
+		n.adopt(Info{})
 		_, err = n.infos.Create(ctx, infoKey(n.id), n.Info(), kv.WriteOptions{TTL: keepFor})
 	case err == nil:
+		n.adopt(cur.Value) // its writer does not hold the beat any more: what it still has under way meets another revision
 		_, err = n.infos.Update(ctx, infoKey(n.id), n.Info(), cur.Revision, kv.WriteOptions{TTL: keepFor})
 	}
 	return err
