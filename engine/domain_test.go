@@ -129,3 +129,42 @@ func triggered(t *testing.T, eng *engine.Engine, got <-chan order, servers ...*s
 		t.Error(err)
 	}
 }
+
+// The hub goes away for a while, of which connections to the leaf hear nothing.
+// A job that ends meanwhile has ended once, and afterwards all goes on.
+func TestDomainOutage(t *testing.T) {
+	t.Parallel()
+	for name, domains := range leaves {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tree := natstest.StartTree(t, domains)
+			started, release := make(chan string, 10), make(chan struct{})
+			slow := engine.NewJob("slow", func(ctx context.Context, _ any) (any, error) {
+				started <- engine.JobFrom(ctx).ID
+				<-release
+				return nil, nil
+			})
+			defer serve(t, inHub(t, tree.Leaf, "server"))()
+			defer work(t, inHub(t, tree.Leaf, "worker"), engine.WorkerOptions{}, greeting(), slow)()
+			eng := inHub(t, tree.Leaf, "")
+			job, err := slow.Submit(t.Context(), eng, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			receive(t, started)
+			natstest.Stop(tree.Hub)
+			close(release)
+			if info, err := eng.Get(t.Context(), job.ID); err == nil {
+				t.Errorf("got %+v although the hub is away", info)
+			}
+			tree.StartHub()
+			tree.Connected()
+			ended(t, eng, job.ID, "succeeded", 1, 0)
+			greeted(t, eng, engine.SubmitOptions{})
+			greeted(t, eng, engine.SubmitOptions{Delay: time.Second})
+			if len(started) != 0 {
+				t.Errorf("%s started again", <-started)
+			}
+		})
+	}
+}
