@@ -69,6 +69,9 @@ func (s *Store) heal(ctx context.Context, entry Entry) ([]Lack, error) {
 			err = s.carryOut(ctx, remedies[lack], now)
 		}
 	}
+	if err == nil && len(lacks) > 0 {
+		err = s.undo(ctx, now)
+	}
 	if orphaned {
 		lacks = []Lack{LackNode}
 	}

@@ -32,6 +32,9 @@ func (s *Store) pay(ctx context.Context, entry Entry, passes func(error) bool) e
 	level := slog.LevelWarn // once
 	for try := 0; ; try++ {
 		err := s.Owe(ctx, entry)
+		if err == nil && try > 0 {
+			err = s.undo(ctx, entry)
+		}
 		if err == nil || !passes(err) || closed(err) || ctx.Err() != nil {
 			return err
 		}
@@ -41,6 +44,26 @@ func (s *Store) pay(ctx context.Context, entry Entry, passes func(error) bool) e
 			return err
 		}
 	}
+}
+
+// undo takes back what was carried out late for a job that had ended meanwhile: an
+// item that no worker comes for would stay.
+func (s *Store) undo(ctx context.Context, entry Entry) error {
+	if entry.Value.State.Final() {
+		return nil
+	}
+	now, err := s.Get(ctx, entry.Key)
+	if err != nil {
+		return passOver(err)
+	}
+	if !now.Value.State.Final() || now.Value.State == machine.Removing {
+		return nil
+	}
+	queue, local, err := name.SplitJobID(entry.Key)
+	if err != nil {
+		return err
+	}
+	return s.Work.Withdraw(ctx, queue, local, now.Revision)
 }
 
 // passing reports whether err says only that NATS is away.
