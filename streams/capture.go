@@ -124,6 +124,13 @@ func (n Namespace) IsTriggerConsumer(trigger string, config jetstream.ConsumerCo
 	return config.Metadata[triggerKey] == string(n)+"."+trigger
 }
 
+// IsGuest reports whether a consumer is that of a trigger of another namespace,
+// which reads what this one captures: no two streams can have a subject.
+func (n Namespace) IsGuest(config jetstream.ConsumerConfig) bool {
+	trigger := config.Metadata[triggerKey]
+	return trigger != "" && !strings.HasPrefix(trigger, string(n)+".")
+}
+
 const (
 	// triggerKey names the trigger in a consumer's metadata.
 	triggerKey = "millrace.trigger"

@@ -130,13 +130,19 @@ func overlapsAny(subject string, subjects []string) bool {
 }
 
 // cover returns the subjects of the capture stream: the smallest cover of what
-// all triggers need that have a cursor, other than the named one, and of more.
-// The caller holds the bootstrap lease if it acts on them.
+// all triggers need that have a cursor, other than the named one, of what those
+// of other namespaces read there, and of more. The caller holds the bootstrap
+// lease if it acts on them.
 func (t *Triggers) cover(ctx context.Context, js jetstream.JetStream, except string, more ...string) ([]string, error) {
 	cursors, err := t.allCursors(ctx, js)
 	if err != nil {
 		return nil, err
 	}
+	guests, err := t.guests(ctx, js)
+	if err != nil {
+		return nil, err
+	}
+	more = append(more, guests...)
 	for trigger, c := range cursors {
 		if trigger == except || c.Home != t.ns.CaptureStream() {
 			continue
@@ -155,6 +161,30 @@ func (t *Triggers) cover(ctx context.Context, js jetstream.JetStream, except str
 	subjects, err := spec.Cover(more)
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "spec: cover subjects: "))
+	}
+	return subjects, nil
+}
+
+// guests returns the subjects that triggers of other namespaces read from the
+// capture stream of this one, since no other stream can have them. One that
+// comes while subjects are taken away finds out that they are gone, and captures
+// them in its own namespace.
+func (t *Triggers) guests(ctx context.Context, js jetstream.JetStream) (subjects []string, _ error) {
+	stream, err := js.Stream(ctx, t.ns.CaptureStream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for stream %s: %w", t.ns.CaptureStream(), err)
+	}
+	list := stream.ListConsumers(ctx)
+	for info := range list.Info() {
+		if t.ns.IsGuest(info.Config) && info.Config.FilterSubject != "" {
+			subjects = append(subjects, info.Config.FilterSubject)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("look who reads stream %s: %w", t.ns.CaptureStream(), err)
 	}
 	return subjects, nil
 }
