@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/engine/queues"
 	"github.com/millrace/millrace/engine/reconcile"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/engine/triggers"
@@ -85,6 +86,8 @@ type Engine struct {
 	store    *store.Store
 	running  *running
 	triggers *triggers.Triggers
+	queues   *queues.Queues
+	book     *queues.Book
 	member   member
 	metrics  *obs.Metrics                         // nil if nobody wants them
 	owner    atomic.Pointer[reconcile.Reconciler] // while this process is the owner
@@ -157,7 +160,10 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 		running: newRunning(settings.Lease),
 		member:  member{turn: make(chan struct{}, 1)},
 	}
-	kept := store.Options{Namespace: ns, Lease: settings.Lease, Logger: o.Logger}
+	if err := e.openQueues(ctx); err != nil {
+		return nil, err
+	}
+	kept := store.Options{Namespace: ns, Lease: settings.Lease, Retention: e.book.Retention, Logger: o.Logger}
 	e.meter(&kept)
 	e.store = store.Open(pub, assets, kept)
 	e.triggers = triggers.Open(pub, e.store, triggers.Options{Namespace: ns, Make: e.started, Holder: o.Node, Logger: o.Logger})

@@ -253,6 +253,7 @@ func (e *Engine) Cancel(ctx context.Context, id string) (JobInfo, error) {
 	if err := checkID(id); err != nil {
 		return JobInfo{}, err
 	}
+	e.knowRetention(ctx)
 	entry, err := e.store.Cancel(ctx, id, "cancelled by request")
 	if err != nil {
 		return JobInfo{}, fmt.Errorf("engine: cancel job: %w", err)

@@ -32,6 +32,7 @@ func (e *Engine) Serve(ctx context.Context) error {
 	})
 	g.Go(func() error { return e.stand(serving, member.node.ID(), false) })
 	g.Go(func() error { return e.clock.Run(serving) })
+	g.Go(func() error { return e.book.Run(serving) })
 	g.Go(func() error { return e.triggers.Serve(serving) })
 	err = g.Wait()
 	if gone := member.leave(ctx); gone != nil {
@@ -53,7 +54,7 @@ func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 	g, ctx := errgroup.WithContext(ctx)
 	reconciler := reconcile.New(e.pub, reconcile.Options{
 		Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Work: e.work, Timers: e.timers,
-		Lease: e.settings.Lease, Healed: e.healed, Logger: e.log,
+		Lease: e.settings.Lease, Shape: e.shape, Healed: e.healed, Logger: e.log,
 	})
 	g.Go(func() error {
 		return nodes.NewJudge(e.pub, nodes.JudgeOptions{

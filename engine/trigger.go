@@ -109,14 +109,18 @@ type ApplyOptions = triggers.ApplyOptions
 // Applied is what [Engine.Apply] did.
 type Applied = triggers.Applied
 
-// Apply stores a definition, such as a [spec.Trigger], in the place of the one
-// of its name. One that is equal to what is stored is left alone. When Apply has
-// returned, no event is missed that is published from then on, even if nobody
-// runs the trigger yet. A trigger whose source has changed begins anew, with what
-// is published from then on.
+// Apply stores a definition, a [spec.Trigger] or a [spec.Queue], in the place of
+// the one of its name. One that is equal to what is stored is left alone. What is
+// refused leaves nothing behind.
 //
-// What is refused leaves nothing behind.
+// When Apply has returned for a trigger, no event is missed that is published from
+// then on, even if nobody runs the trigger yet. A trigger whose source has changed
+// begins anew, with what is published from then on. A queue stays paused or not,
+// unless its definition says.
 func (e *Engine) Apply(ctx context.Context, doc spec.Document, opts ...ApplyOptions) (Applied, error) {
+	if queue, ok := doc.(spec.Queue); ok {
+		return e.applyQueue(ctx, queue, first(opts))
+	}
 	return e.triggers.Apply(ctx, doc, first(opts))
 }
 

@@ -208,13 +208,14 @@ func (w *Worker) run(ctx context.Context, member *membership) error {
 }
 
 // look starts what a worker looks after besides jobs, until ctx ends: events,
-// the server's clock, and what the owner does.
+// the server's clock, the definitions of queues, and what the owner does.
 func (w *Worker) look(ctx context.Context, g *errgroup.Group, node *nodes.Node) {
 	for _, trigger := range w.triggers {
 		g.Go(func() error { return w.eng.triggers.Run(ctx, trigger) })
 	}
 	g.Go(func() error { return w.eng.triggers.StandIn(ctx) })
 	g.Go(func() error { return w.eng.clock.Run(ctx) })
+	g.Go(func() error { return w.eng.book.Run(ctx) })
 	if !w.opts.NoOwner {
 		g.Go(func() error { return w.eng.stand(ctx, node.ID(), true) })
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -59,6 +60,34 @@ func (w *Work) load(ctx context.Context, name string, sum *Load) (limited bool, 
 	sum.Taken += answer.Taken
 	sum.Asking += answer.Asking
 	return answer.Config.MaxAckPending > 0, nil
+}
+
+// Queues returns the queues that have consumers, in order.
+func (w *Work) Queues(ctx context.Context) ([]string, error) {
+	var queues []string
+	for seen, total := 0, 1; seen < total; {
+		request := struct {
+			Offset int `json:"offset"`
+		}{seen}
+		var answer struct {
+			refusal
+			Total     int      `json:"total"`
+			Consumers []string `json:"consumers"`
+		}
+		if err := ask(ctx, w.pub, "CONSUMER.NAMES."+w.ns.WorkStream(), request, &answer); err != nil {
+			return nil, fmt.Errorf("streams: list the consumers of the work queue: %w", err)
+		}
+		if len(answer.Consumers) == 0 {
+			break
+		}
+		for _, name := range answer.Consumers {
+			queue, _, _ := strings.Cut(name, "=") // of a class
+			queues = append(queues, queue)
+		}
+		seen, total = seen+len(answer.Consumers), answer.Total
+	}
+	slices.Sort(queues)
+	return slices.Compact(queues), nil
 }
 
 // hasTries is how often Has looks again because an item was done with while it

@@ -277,4 +277,3 @@ func TestBookStorm(t *testing.T) {
 		p.await(t, "the last limit", func() bool { return p.Book.Get("a").Concurrency == last })
 	}
 }
-

@@ -202,7 +202,7 @@ func (e *edit) make(ctx context.Context) error {
 func (e *edit) next(was stored) (stored, error) {
 	now := defined(kv.Entry[stored]{Key: key(e.queue), Value: was})
 	if now.Problem != nil && !e.replaces {
-		return was, fmt.Errorf("its definition cannot be read, so apply another one, or delete it: %w", now.Problem)
+		return was, fmt.Errorf("%w: %w", ErrUnreadable, now.Problem)
 	}
 	e.before, e.existed = now.Queue, true
 	e.after = e.change(e.before)

@@ -30,14 +30,25 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/engine/spec"
+	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
 )
 
-// ErrNotFound is returned for a queue that has no definition.
-var ErrNotFound = errors.New("the queue has no definition")
+// ErrNotFound is returned for a queue that has no definition. It is a
+// [store.ErrNotFound].
+var ErrNotFound error = notFound{}
+
+type notFound struct{}
+
+func (notFound) Error() string        { return "the queue has no definition" }
+func (notFound) Is(target error) bool { return target == store.ErrNotFound }
+
+// ErrUnreadable is returned where a definition is needed and cannot be read: it
+// was not written by this package, or by a newer build.
+var ErrUnreadable = errors.New("its definition cannot be read, so apply another one, or delete it")
 
 // Options configures [Queues].
 type Options struct {

@@ -49,7 +49,7 @@ func (q *Queues) Concurrency(ctx context.Context, queue string) (int, error) {
 	case errors.Is(err, ErrNotFound):
 		return 0, nil
 	case err == nil && d.Problem != nil:
-		err = fmt.Errorf("its definition cannot be read, so apply another one, or delete it: %w", d.Problem)
+		err = fmt.Errorf("%w: %w", ErrUnreadable, d.Problem)
 	}
 	return d.Concurrency, err
 }
