@@ -65,24 +65,25 @@ func (v view) runner() (nodes.Member, bool) {
 	return nodes.Member{ID: lease.Node, State: nodes.Offline}, false
 }
 
-// offline explains a job whose node is gone.
+// offline explains a job whose node is gone. The owner frees it, or a worker that
+// its item reaches takes it over.
 func (v view) offline(m nodes.Member) string {
 	text := fmt.Sprintf("node %s, which ran it, is offline", m.ID)
 	if m.State != nodes.Offline {
 		text = fmt.Sprintf("node %s, which ran it, has started anew since", m.ID)
 	}
-	next := "it is taken over"
+	next := "it is free for others"
 	if v.job.Cancel != nil {
 		text, next = text+", and it was told to end", "it does so"
 	}
-	if _, why := v.nobody(); why != "" {
-		return text + ", but " + why
+	if _, there := v.owner(); !there {
+		return text + ", but there is no owner to see to it: start millrace serve, or a worker without --no-owner"
 	}
 	within := 2 * v.lease
 	if m.Owner {
 		within += v.lease
 	}
-	return fmt.Sprintf("%s: %s within %v of that, if %s has a free slot", text, next, within, some(v.able(), nodeID))
+	return fmt.Sprintf("%s: %s within %v of that", text, next, within)
 }
 
 // delayed explains a job that is scheduled or retrying.

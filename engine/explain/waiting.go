@@ -47,12 +47,19 @@ func (v view) unoffered() (code, text string) {
 	if v.job.State.Delayed() {
 		what = "it was due at " + instant(v.job.Due)
 	}
-	for _, m := range v.nodes {
-		if m.Owner && m.State != nodes.Offline {
-			return Owner, fmt.Sprintf("%s: node %s, the owner, is about to offer it to workers", what, m.ID)
-		}
+	if m, there := v.owner(); there {
+		return Owner, fmt.Sprintf("%s: node %s, the owner, is about to offer it to workers", what, m.ID)
 	}
 	return NoOwner, what + ", and there is no owner to offer it to workers: start millrace serve, or a worker without --no-owner"
+}
+
+// owner returns the node that is the owner, if one is.
+func (v view) owner() (nodes.Member, bool) {
+	list := v.those(func(m nodes.Member) bool { return m.Owner && m.State != nodes.Offline })
+	if len(list) == 0 {
+		return nodes.Member{}, false
+	}
+	return list[0], true
 }
 
 // nobody says why no node can take the job, or nothing if one can.
