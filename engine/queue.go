@@ -155,7 +155,7 @@ func (e *Engine) Queue(ctx context.Context, queue string) (QueueInfo, error) {
 // describeQueue returns what is known of a queue without looking at its jobs.
 func (e *Engine) describeQueue(ctx context.Context, d queues.Definition, members []nodes.Member) (QueueInfo, error) {
 	info := QueueInfo{
-		Name: d.Name, Paused: d.IsPaused(), Concurrency: d.Concurrency, Retention: retentionOf(d.Queue), Nodes: []string{},
+		Name: d.Name, Paused: d.IsPaused(), Concurrency: d.Concurrency, Retention: RetentionOf(d.Queue), Nodes: []string{},
 	}
 	if d.Problem != nil {
 		info.Problem = d.Problem.Error()
@@ -175,8 +175,8 @@ func (e *Engine) describeQueue(ctx context.Context, d queues.Definition, members
 	return info, err
 }
 
-// retentionOf returns for how long records of a queue stay, defaults included.
-func retentionOf(q spec.Queue) spec.Retention {
+// RetentionOf returns for how long records stay by the definition of a queue, defaults included.
+func RetentionOf(q spec.Queue) spec.Retention {
 	r := q.Retention
 	for state, d := range map[machine.State]*spec.Duration{
 		machine.Succeeded: &r.Succeeded, machine.Failed: &r.Failed, machine.Cancelled: &r.Cancelled,

@@ -29,6 +29,7 @@ type cli struct {
 	Dead      deadCmd      `cmd:"" help:"Look at jobs that have failed for good, and run them once more."`
 	Event     eventCmd     `cmd:"" help:"Send events, and see those that no trigger could map."`
 	Apply     applyCmd     `cmd:"" help:"Store definitions from YAML files."`
+	Queue     queueCmd     `cmd:"" help:"Look at queues, pause and limit them."`
 	Trigger   triggerCmd   `cmd:"" help:"Look at triggers, delete them."`
 	Node      nodeCmd      `cmd:"" help:"Look at nodes."`
 	Reconcile reconcileCmd `cmd:"" help:"Let the owner look for jobs that lost what drives them, now."`
