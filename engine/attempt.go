@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/engine/fault"
+	"github.com/millrace/millrace/engine/intake"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/obs"
@@ -29,58 +30,60 @@ const (
 	warnEvery = 60
 )
 
-// receive takes a delivery that has a slot, and gives it a goroutine.
-func (h *hand) receive(ctx context.Context, d *streams.Delivery, err error) {
+// receive takes an item that has a slot, and gives it a goroutine.
+func (h *hand) receive(ctx context.Context, t *intake.Taken, err error) {
+	h.eng.running.hold(t.Delivery)
 	if err != nil {
 		h.log.ErrorContext(ctx, "message in the work queue is no item", "err", err)
-		h.refuse(d)
+		h.handBack(t, h.eng.settings.Lease) // to whoever knows it
 		return
 	}
-	h.attempts.Go(func() { h.attempt(ctx, d) })
+	h.attempts.Go(func() { h.attempt(ctx, t) })
 }
 
-// refuse leaves a message that is no item of ours to whoever knows it.
-func (h *hand) refuse(d *streams.Delivery) {
-	<-h.slots
-	h.eng.running.release(d)
-	if err := d.Nak(h.eng.settings.Lease); err != nil {
-		h.log.Debug("message comes back early", "err", err)
+// handBack gives an item that has not started to others, after a delay.
+func (h *hand) handBack(t *intake.Taken, delay time.Duration) {
+	h.eng.running.release(t.Delivery)
+	if err := t.Nak(delay); err != nil {
+		h.log.Debug("item comes back at another time", "queue", t.Queue, "err", err)
 	}
+	t.Free()
 }
 
 // attempt claims the job of a delivery, runs it, finishes it and acknowledges
 // the delivery, in this order. It gives its slot back when the handler has
 // returned.
-func (h *hand) attempt(taking context.Context, d *streams.Delivery) {
+func (h *hand) attempt(taking context.Context, t *intake.Taken) {
 	lease, _ := h.node.Lease()
-	if taking.Err() != nil || lease.Err() != nil {
-		<-h.slots
-		h.handBack(d)
+	if taking.Err() != nil || lease.Err() != nil || !h.in.Open(t.Queue) {
+		h.handBack(t, 0)
 		return
 	}
 	token := uuid.NewString()
 	// A claim that is under way when the worker stops is seen through: a job
 	// that was claimed unknowingly would look like one whose node died.
-	entry, ok, err := h.eng.store.Deliver(h.storing, d, token, h)
+	entry, ok, err := h.eng.store.Deliver(h.storing, t.Delivery, token, h)
 	if !ok {
-		h.answered(taking, d, err)
+		h.answered(taking, t.Delivery, err)
+		t.Decided()
 		if refusal := new(jetstream.APIError); errors.As(err, &refusal) {
 			pause(taking, leftPause)
 		}
-		<-h.slots
+		t.Free()
 		return
 	}
 	var ev machine.Event
-	defer func() { h.finish(entry, token, ev) }() // also if the handler ends its goroutine
-	ev = h.handle(taking, lease, entry, token)
+	defer func() { h.finish(entry, t, ev) }() // also if the handler ends its goroutine
+	ev = h.handle(taking, lease, entry, t)
 }
 
 // finish stores what an attempt leads to and acknowledges its delivery. It gives
 // its slot back before, unless too many outcomes are under way.
-func (h *hand) finish(entry store.Entry, token string, ev machine.Event) {
+func (h *hand) finish(entry store.Entry, t *intake.Taken, ev machine.Event) {
+	token := entry.Value.Lease.Token
 	h.eng.running.returned(token)
 	h.decided <- struct{}{}
-	<-h.slots
+	t.Free()
 	defer func() { <-h.decided }()
 
 	if ev == nil {
@@ -136,7 +139,8 @@ func (h *hand) answered(ctx context.Context, d *streams.Delivery, err error) {
 // leads to. It does not start it if the worker stops by now, or has lost its
 // lease. A panic in the methods of the error that the handler returned is a
 // failure.
-func (h *hand) handle(taking, lease context.Context, entry store.Entry, token string) (ev machine.Event) {
+func (h *hand) handle(taking, lease context.Context, entry store.Entry, t *intake.Taken) (ev machine.Event) {
+	token := entry.Value.Lease.Token
 	defer func() {
 		if r := recover(); r != nil {
 			ev = h.crashed(entry.Value, token, &PanicError{Value: r, Stack: string(debug.Stack())})
@@ -167,6 +171,7 @@ func (h *hand) handle(taking, lease context.Context, entry store.Entry, token st
 		ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Fence: j.Fence,
 		Node: j.Lease.Node, Namespace: string(h.eng.ns), log: h.log,
 	})
+	t.Decided()
 	result, err := def.handle(ctx, j.Input)
 	if limit := h.eng.maxResult(); err == nil && len(result) > limit {
 		err = Fail(fmt.Errorf("the result has %d bytes, and up to %d are stored: put it elsewhere and return a reference", len(result), limit))

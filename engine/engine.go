@@ -89,6 +89,7 @@ type Engine struct {
 	queues   *queues.Queues
 	book     *queues.Book
 	member   member
+	takers   takers
 	metrics  *obs.Metrics                         // nil if nobody wants them
 	owner    atomic.Pointer[reconcile.Reconciler] // while this process is the owner
 }

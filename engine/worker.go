@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/engine/intake"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/engine/triggers"
 	"github.com/millrace/millrace/internal/name"
@@ -71,7 +72,6 @@ type Worker struct {
 	log      *slog.Logger
 	handlers map[string]*definition
 	triggers []triggers.Rule
-	slots    chan struct{} // a token for each handler that runs or is awaited
 	decided  chan struct{} // a token for each outcome that is under way
 	ending   *ending       // how it was asked to end
 }
@@ -89,7 +89,7 @@ func (e *Engine) Worker(opts WorkerOptions, defs ...Definition) (*Worker, error)
 	}
 	w := &Worker{
 		eng: e, opts: o, log: e.log, handlers: map[string]*definition{},
-		slots: make(chan struct{}, o.Slots), decided: make(chan struct{}, maxUndecided), ending: newEnding(),
+		decided: make(chan struct{}, maxUndecided), ending: newEnding(),
 	}
 	var errs []error
 	for _, def := range defs {
@@ -181,17 +181,14 @@ func (w *Worker) run(ctx context.Context, member *membership) error {
 	}()
 
 	handling, halt := context.WithCancelCause(alive)
-	h := &hand{Worker: w, node: member.node, handling: handling, storing: alive}
+	h := w.hand(member.node, handling, alive)
+	defer w.eng.takes(h.in)()
 	working, stop := context.WithCancelCause(ctx)
 	var others errgroup.Group
 	w.look(working, &others, member.node)
 
 	taking, stopTaking := w.untilDrained(ctx)
-	var queues errgroup.Group
-	for _, queue := range w.opts.Queues {
-		queues.Go(func() error { return w.take(taking, queue, h) })
-	}
-	err := queues.Wait()
+	err := h.in.Run(taking)
 	<-taking.Done() // also if there are no queues
 	if w.ending.drained() && ctx.Err() == nil {
 		others.Go(func() error { member.drain(working); return nil })
@@ -240,6 +237,7 @@ func (w *Worker) await(attempts *sync.WaitGroup) error {
 type hand struct {
 	*Worker
 	node     *nodes.Node
+	in       *intake.Intake
 	handling context.Context // ends handlers
 	storing  context.Context // ends the storing of outcomes
 	attempts sync.WaitGroup

@@ -228,3 +228,11 @@ func (w *Work) Hear(queue, class string, first func()) (stop func(), err error) 
 	}
 	return func() { _ = sub.Unsubscribe() }, nil // which fails if it heard one
 }
+
+// Reconnected returns a channel that is written to when the connection is there
+// again. The caller must call stop.
+func (w *Work) Reconnected() (back <-chan nats.Status, stop func()) {
+	nc := w.pub.Conn()
+	c := nc.StatusChanged(nats.CONNECTED)
+	return c, func() { nc.RemoveStatusListener(c) }
+}

@@ -1,0 +1,174 @@
+// Package intake is what a process takes off its queues: exactly what it can
+// start. An item that lies in a process without being run is one that no idle
+// process can have.
+//
+//	Intake.Run
+//	 └─ line, one a queue: makes its consumer, learns of its classes   line.go, classes.go
+//	     └─ lane, one a class: pulls items while the gate is open      lane.go
+//	         └─ slots: who may start next                              slots.go
+//	             └─ arbiter: the rule by which they are granted        arbiter.go
+//
+// Start reading at [Intake.Run], then at lane.takeOnce.
+//
+// It decides nothing about a job: whoever gets an item claims it, or answers it
+// otherwise. Classes order what waits for the slots of one process. Between
+// processes there is no order, and none between the classes of a queue with a
+// limit, whose items come one after the other.
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/millrace/millrace/streams"
+)
+
+// A Gate reports whether items of a queue may start, and returns a channel that is
+// closed when that may have changed.
+type Gate func(queue string) (open bool, changed <-chan struct{})
+
+// Options configures an [Intake].
+type Options struct {
+	// Queues are taken from. They may be none.
+	Queues []string
+	// Slots is how many items are in hand at once, over all queues: at least 1.
+	Slots int
+	// Ready reports whether the process may start anything now. It is required.
+	Ready func() bool
+	// Gates are what may keep items of a queue from starting. Default: nothing
+	// does.
+	Gates []Gate
+	// Shape reads from the leader how a queue is to be served. It is required.
+	Shape func(ctx context.Context, queue string) (streams.Shape, error)
+	// Take is given each item, or the error that makes it none of ours, from a
+	// goroutine that it must not block. ctx ends when nothing more is taken.
+	// Somebody must call [Taken.Free]. It is required.
+	Take func(ctx context.Context, t *Taken, err error)
+	// Logger hears of what is tried again. Default slog.Default.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	if o.Slots < 1 {
+		return fmt.Errorf("intake: slots is %d: use 1 or more", o.Slots)
+	}
+	if o.Ready == nil || o.Shape == nil || o.Take == nil {
+		return errors.New("intake: ready, shape and take are required")
+	}
+	return nil
+}
+
+// Intake takes items. Make one with [New].
+type Intake struct {
+	opts  Options
+	work  *streams.Work
+	slots *slots
+	busy  tally // what is being taken, and what lies between delivery and claim
+}
+
+// New returns an intake that does nothing before [Intake.Run].
+func New(work *streams.Work, opts Options) *Intake {
+	o := opts.withDefaults()
+	return &Intake{opts: o, work: work, slots: newSlots(o.Slots, len(o.Queues))}
+}
+
+// Run takes items until ctx ends. Then it asks for no more, and what the server
+// has sent meanwhile goes back, so that others have it at once. While NATS is
+// away it waits for its return.
+func (in *Intake) Run(ctx context.Context) error {
+	if err := in.opts.validate(); err != nil {
+		return err
+	}
+	var lines sync.WaitGroup
+	for _, queue := range in.opts.Queues {
+		lines.Go(func() { (&line{Intake: in, queue: queue, taking: ctx}).run(ctx) })
+	}
+	lines.Wait()
+	return nil
+}
+
+// Idle waits until nothing is being taken and no item lies between its delivery
+// and [Taken.Decided], or until ctx ends. While all gates are closed, or Run has
+// ended, it stays like that: what was not decided before will never start here.
+func (in *Intake) Idle(ctx context.Context) error { return in.busy.wait(ctx) }
+
+// Open reports whether items of a queue may start now.
+func (in *Intake) Open(queue string) bool { return in.shut(queue) == nil }
+
+// shut returns nil if all gates of a queue are open, and otherwise when to look
+// again.
+func (in *Intake) shut(queue string) <-chan struct{} {
+	for _, gate := range in.opts.Gates {
+		if open, changed := gate(queue); !open {
+			return changed
+		}
+	}
+	return nil
+}
+
+// Free returns how many slots are free.
+func (in *Intake) Free() int { return in.slots.left() }
+
+// Taken is an item in the hands of this process, and the slot that it has.
+type Taken struct {
+	*streams.Delivery
+
+	in            *Intake
+	once, decided sync.Once
+}
+
+// Decided says what becomes of the item: its handler has started, or will not. It
+// may be called more than once.
+func (t *Taken) Decided() { t.decided.Do(func() { t.in.busy.add(-1) }) }
+
+// Free gives the slot back. It may be called more than once. An item of which
+// nothing else was said is decided then.
+func (t *Taken) Free() {
+	t.Decided()
+	t.once.Do(func() { t.in.slots.free(1) })
+}
+
+// tally counts, and tells when there is nothing.
+type tally struct {
+	mu   sync.Mutex
+	n    int
+	zero chan struct{} // closed when n gets 0; nil if nobody waits
+}
+
+func (c *tally) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n += n; c.n == 0 && c.zero != nil {
+		close(c.zero)
+		c.zero = nil
+	}
+}
+
+func (c *tally) wait(ctx context.Context) error {
+	c.mu.Lock()
+	if c.n == 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	if c.zero == nil {
+		c.zero = make(chan struct{})
+	}
+	zero := c.zero
+	c.mu.Unlock()
+	select {
+	case <-zero:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("intake: wait until nothing is taken: %w", context.Cause(ctx))
+	}
+}

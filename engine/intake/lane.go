@@ -1,0 +1,191 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/streams"
+)
+
+const (
+	// pullWait is how long a pull waits at an empty queue. It also bounds for
+	// how long a pull goes unnoticed that a server has forgotten.
+	pullWait = 5 * time.Second
+	// pullPause is the pause after a pull that failed.
+	pullPause = 100 * time.Millisecond
+	// spare is how long an item waits here for a slot. It came for one that
+	// another queue was quicker to use, and other processes may have free ones.
+	spare = 250 * time.Millisecond
+	// idlePause is the pause before somebody who found nothing to put into a
+	// slot asks for the next one, while all are taken: meanwhile it goes to those
+	// who have something.
+	idlePause = 5 * time.Millisecond
+	// closeTime bounds how long a puller says good-bye.
+	closeTime = time.Second
+)
+
+// errClosed is why nothing is taken from a queue.
+var errClosed = errors.New("intake: the gate is closed")
+
+// lane takes items of one class of a queue. It has its own consumer, unless the
+// queue has a limit: then one lane has all classes.
+type lane struct {
+	*line
+	class string
+}
+
+// run takes items until ctx ends, or the consumer is not there any more.
+func (l *lane) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if !l.opts.Ready() {
+			pause(ctx, pullPause/5)
+			continue
+		}
+		if changed := l.shut(l.queue); changed != nil {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if err := l.shift(ctx); errors.Is(err, streams.ErrNoConsumer) {
+			return err
+		}
+	}
+	return nil
+}
+
+// shift takes items while the gate is open. When it ends, nothing is being taken
+// any more.
+func (l *lane) shift(ctx context.Context) error {
+	l.busy.add(1)
+	defer l.busy.add(-1)
+	ctx, over := l.whileOpen(ctx) // it looks at the gate only now, see [Intake.Idle]
+	defer over()
+	if ctx.Err() != nil {
+		return nil
+	}
+	puller, err := l.work.Puller(l.queue, l.class)
+	if err != nil {
+		return l.failed(ctx, err)
+	}
+	defer l.close(ctx, puller)
+	for ctx.Err() == nil && l.opts.Ready() {
+		if err := l.takeOnce(ctx, puller); err != nil {
+			return l.failed(ctx, err)
+		}
+	}
+	return nil
+}
+
+// failed says that nothing could be taken, pauses, and returns err.
+func (l *lane) failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	l.opts.Logger.DebugContext(ctx, "no items could be taken", "queue", l.queue, "class", l.class, "err", err)
+	pause(ctx, pullPause)
+	return err
+}
+
+func (l *lane) close(ctx context.Context, puller *streams.Puller) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	if err := puller.Close(ctx); err != nil {
+		l.opts.Logger.DebugContext(ctx, "items may come back late", "queue", l.queue, "err", err)
+	}
+}
+
+// whileOpen returns a context that ends with ctx, or when a gate of the queue is
+// closed, which it has looked at. The caller must call over.
+func (l *lane) whileOpen(ctx context.Context) (_ context.Context, over func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	for _, gate := range l.opts.Gates {
+		open, changed := gate(l.queue)
+		if !open {
+			cancel(errClosed)
+		}
+		watching.Go(func() {
+			for ctx.Err() == nil {
+				select {
+				case <-changed:
+				case <-ctx.Done():
+					return
+				}
+				if open, changed = gate(l.queue); !open {
+					cancel(errClosed)
+				}
+			}
+		})
+	}
+	return ctx, func() { cancel(nil); watching.Wait() }
+}
+
+// takeOnce waits for one item and then takes what else there is, as much as there
+// are free slots. While there is none it takes nothing.
+func (l *lane) takeOnce(ctx context.Context, puller *streams.Puller) (err error) {
+	var waiting uint64
+	if l.slots.left() == 0 {
+		waiting = 1 // maybe: who finds out waits for a slot first
+	} else {
+		_, err = puller.Pull(ctx, 1, pullWait, func(d *streams.Delivery, err error) {
+			if waiting = d.Waiting; !l.start(ctx, d, err) {
+				waiting++
+			}
+		})
+	}
+	for err == nil && waiting > 0 && ctx.Err() == nil && l.opts.Ready() {
+		reserved := l.slots.reserve(ctx, rankOf(l.class), int(min(waiting, streams.MaxPull)))
+		if reserved == 0 {
+			break
+		}
+		var taken int
+		taken, err = puller.Pull(ctx, reserved, 0, func(d *streams.Delivery, err error) {
+			waiting = d.Waiting
+			l.give(d, err)
+		})
+		l.slots.free(reserved - taken)
+		if taken == 0 {
+			if l.slots.left() == 0 {
+				pause(ctx, idlePause)
+			}
+			break
+		}
+	}
+	if errors.Is(err, errClosed) {
+		err = nil
+	}
+	return err
+}
+
+// start gives an item away if there is a slot for it soon enough, and otherwise
+// hands it back.
+func (l *lane) start(ctx context.Context, d *streams.Delivery, err error) bool {
+	soon, cancel := context.WithTimeout(ctx, spare)
+	defer cancel()
+	if l.slots.take(soon, rankOf(d.Class)) {
+		l.give(d, err)
+		return true
+	}
+	if err := d.Nak(0); err != nil {
+		l.opts.Logger.Debug("item comes back late", "queue", l.queue, "err", err)
+	}
+	return false
+}
+
+// give gives an item away that has a slot.
+func (l *lane) give(d *streams.Delivery, err error) {
+	l.busy.add(1)
+	l.opts.Take(l.taking, &Taken{Delivery: d, in: l.Intake}, err)
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
