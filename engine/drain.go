@@ -3,7 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"time"
+
+	"github.com/millrace/millrace/nodes"
 )
 
 // errDrained is why a worker takes no more.
@@ -123,5 +127,49 @@ func (w *Worker) awaitDrained(ctx context.Context, attempts *sync.WaitGroup) {
 	case <-done:
 	case <-ctx.Done():
 	case <-w.ending.hurry:
+	}
+}
+
+// Drain asks a node to take no more jobs, and returns when it has stored that and
+// takes none any more: it has handed back what had not started, and nothing
+// starts there from then on. What runs there goes on, see [Engine.AwaitIdle]; the
+// node keeps its lease, and goes on serving and being the owner if it does. It
+// stays drained until [Engine.Undrain], also when it starts again under an ID
+// that it was given, within a day.
+//
+// Drain asks until it is answered, or ctx ends: whether the node is drained is
+// not known then, and asking again settles it. It returns [ErrOffline] for a node
+// that is not there.
+func (e *Engine) Drain(ctx context.Context, node string) error {
+	return nodes.NewAsker(e.pub, e.ns).Drain(ctx, node)
+}
+
+// Undrain asks a node that was drained by [Engine.Drain] to take jobs again, and
+// returns when it has stored that. It does nothing to one that was not.
+func (e *Engine) Undrain(ctx context.Context, node string) error {
+	return nodes.NewAsker(e.pub, e.ns).Undrain(ctx, node)
+}
+
+// idleLook is how often a drained node is asked whether it still runs something.
+const idleLook = 250 * time.Millisecond
+
+// AwaitIdle waits until a drained node runs nothing any more and the outcomes of
+// what ran are stored, or until it is gone. It returns an error if ctx ends
+// before, or if the node takes again.
+func (e *Engine) AwaitIdle(ctx context.Context, node string) error {
+	asker := nodes.NewAsker(e.pub, e.ns)
+	for {
+		load, err := asker.Load(ctx, node)
+		switch {
+		case errors.Is(err, nodes.ErrOffline):
+			return nil
+		case err != nil:
+			return fmt.Errorf("engine: wait until node %s is idle: %w", node, err)
+		case !load.Draining:
+			return fmt.Errorf("engine: wait until node %s is idle: it takes jobs: drain it first", node)
+		case load.Running == 0:
+			return nil
+		}
+		pause(ctx, idleLook)
 	}
 }

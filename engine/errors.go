@@ -8,15 +8,20 @@ import (
 	"github.com/millrace/millrace/engine/fault"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/kv"
+	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
 )
 
-// ErrNotFound is returned for a job or a trigger that is not there.
+// ErrNotFound is returned for a job, a trigger or a node that is not there.
 var ErrNotFound = store.ErrNotFound
 
 // ErrNotEnded is returned by [Engine.Delete] and [Engine.Retry] for a job that
 // has not ended.
 var ErrNotEnded = store.ErrNotEnded
+
+// ErrOffline is returned for a node that cannot be asked because it is not
+// there.
+var ErrOffline = nodes.ErrOffline
 
 // ErrFull is returned by submits when 90 % of a storage limit is used: the rest
 // is for the jobs that are there.

@@ -278,6 +278,21 @@ func (e *Engine) Nodes(ctx context.Context) ([]nodes.Member, error) {
 	return nodes.List(ctx, e.pub, e.ns)
 }
 
+// Node returns a node that is there or was within the last day. It returns
+// [ErrNotFound] otherwise.
+func (e *Engine) Node(ctx context.Context, id string) (nodes.Member, error) {
+	list, err := nodes.List(ctx, e.pub, e.ns)
+	if err != nil {
+		return nodes.Member{}, fmt.Errorf("engine: get node: %w", err)
+	}
+	for _, m := range list {
+		if m.ID == id {
+			return m, nil
+		}
+	}
+	return nodes.Member{}, fmt.Errorf("engine: get node %s: %w", id, ErrNotFound)
+}
+
 func checkID(id string) error {
 	if _, _, err := name.SplitJobID(id); err != nil {
 		return fmt.Errorf("engine: %w", err)

@@ -41,9 +41,9 @@ type request struct {
 type reply struct {
 	Incarnation uint64 `json:"incarnation"` // 0 between two registrations
 	Runs        bool   `json:"runs,omitempty"`
-	Running     int    `json:"running,omitempty"` // how many jobs it runs, for doAlive
-	Drained     bool   `json:"drained,omitempty"` // it was asked to take nothing, for doAlive
-	Error       string `json:"error,omitempty"`   // why there is no answer
+	Running     int    `json:"running,omitempty"`  // how many jobs it runs, for doAlive
+	Draining    bool   `json:"draining,omitempty"` // it takes nothing new, for doAlive
+	Error       string `json:"error,omitempty"`    // why there is no answer
 }
 
 // The type of what is told to the owner.

@@ -26,7 +26,7 @@ import (
 // how often it is uttered.
 
 // ErrOffline is returned when a node cannot be asked because it is not there.
-var ErrOffline = errors.New("the node is offline")
+var ErrOffline = errors.New("it is offline")
 
 // drainPatience is how long a node may take to answer such a request. It tries
 // no longer, since whoever asked asks again.
@@ -35,7 +35,7 @@ const drainPatience = 5 * time.Second
 // Load is what a node says of itself.
 type Load struct {
 	Running  int  // how many jobs it runs
-	Draining bool // it was asked to take nothing new
+	Draining bool // it takes nothing new
 }
 
 // Drained reports whether the node was asked to take nothing new, and returns a
@@ -159,7 +159,7 @@ func (a *Asker) Load(ctx context.Context, node string) (Load, error) {
 	if err != nil {
 		return Load{}, fmt.Errorf("nodes: ask node %s for its load: %w", node, err)
 	}
-	return Load{Running: r.Running, Draining: r.Drained}, nil
+	return Load{Running: r.Running, Draining: r.Draining}, nil
 }
 
 // insist makes a request until a registered process answers it. A node that was

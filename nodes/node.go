@@ -327,8 +327,7 @@ func (n *Node) answer(ctx context.Context, msg *nats.Msg) {
 		n.heed(ctx, msg, req.Do == doDrain)
 		return
 	case req.Do == doAlive:
-		r.Running = n.opts.Load()
-		r.Drained, _ = n.Drained()
+		r.Running, r.Draining = n.opts.Load(), n.Info().Draining
 	default:
 		r.Error = fmt.Sprintf("this build cannot %q: upgrade it", req.Do)
 	}

@@ -31,7 +31,7 @@ type cli struct {
 	Apply     applyCmd     `cmd:"" help:"Store definitions from YAML files."`
 	Queue     queueCmd     `cmd:"" help:"Look at queues, pause and limit them."`
 	Trigger   triggerCmd   `cmd:"" help:"Look at triggers, delete them."`
-	Node      nodeCmd      `cmd:"" help:"Look at nodes."`
+	Node      nodeCmd      `cmd:"" help:"Look at nodes, drain them."`
 	Reconcile reconcileCmd `cmd:"" help:"Let the owner look for jobs that lost what drives them, now."`
 	Bench     benchCmd     `cmd:"" help:"Measure what a server and this machine can do."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
@@ -63,7 +63,8 @@ type env struct {
 	given          bool // the server was: --server or NATS_URL
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	programs       *programs // that run as handlers
+	programs       *programs   // that run as handlers
+	interrupts     *interrupts // requests to stop
 }
 
 // The exit statuses.
@@ -76,8 +77,9 @@ const (
 // execute runs one command line and returns the exit status.
 func execute(args []string) int {
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, programs: &programs{}}
-	ctx, stop := interruptible(e.programs.kill)
+	ctx, interrupts, stop := interruptible(e.programs.kill)
 	defer stop()
+	e.interrupts = interrupts
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}

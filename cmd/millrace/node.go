@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,11 +11,15 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
 )
 
 type nodeCmd struct {
-	List nodeListCmd `cmd:"" help:"List the nodes that are there or were within the last day."`
+	List    nodeListCmd    `cmd:"" help:"List the nodes that are there or were within the last day."`
+	Get     nodeGetCmd     `cmd:"" help:"Print a node."`
+	Drain   nodeDrainCmd   `cmd:"" help:"Let a node take no more jobs. What runs there goes on. Returns when nothing new starts there."`
+	Undrain nodeUndrainCmd `cmd:"" help:"Let a node that was drained take jobs again."`
 }
 
 type nodeListCmd struct{}
@@ -31,7 +36,8 @@ type node struct {
 	Slots       int               `json:"slots"`
 	Labels      map[string]string `json:"labels"`
 	Build       string            `json:"build"`
-	Draining    bool              `json:"draining"`
+	Draining    bool              `json:"draining"` // it takes nothing new
+	Drained     bool              `json:"drained"`  // because somebody asked for that
 	Host        string            `json:"host"`
 	PID         int               `json:"pid"`
 	Started     time.Time         `json:"started_at"`
@@ -71,7 +77,7 @@ func printed(m nodes.Member) node {
 	n := node{
 		ID: m.ID, Incarnation: m.Incarnation, State: m.State, Owner: m.Owner, Role: m.Role,
 		Kinds: append([]string{}, m.Kinds...), Queues: append([]string{}, m.Queues...),
-		Slots: m.Slots, Labels: map[string]string{}, Build: m.Build, Draining: m.Draining,
+		Slots: m.Slots, Labels: map[string]string{}, Build: m.Build, Draining: m.Draining, Drained: m.Drained,
 		Host: m.Host, PID: m.PID, Started: m.Started.UTC(),
 	}
 	maps.Copy(n.Labels, m.Labels)
@@ -99,4 +105,87 @@ func labels(set map[string]string) string {
 	}
 	slices.Sort(all)
 	return strings.Join(all, " ")
+}
+
+type nodeGetCmd struct {
+	ID string `arg:"" help:"ID of the node."`
+}
+
+// Run prints a node.
+func (c nodeGetCmd) Run(ctx context.Context, e *env) error {
+	return c.on(ctx, e, func(*engine.Engine) error { return nil })
+}
+
+// on does something to a node and prints it then.
+func (c nodeGetCmd) on(ctx context.Context, e *env, do func(*engine.Engine) error) error {
+	if err := usage(name.Check("node", c.ID)); err != nil {
+		return err
+	}
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	if err := do(eng); err != nil {
+		return err
+	}
+	m, err := eng.Node(ctx, c.ID)
+	if errors.Is(err, engine.ErrNotFound) {
+		return fmt.Errorf("node %s is not in namespace %s, and was not within the last day: see millrace node list", c.ID, e.Namespace)
+	}
+	if err != nil {
+		return err
+	}
+	n := printed(m)
+	return describe(e, n, []field{
+		{"node", n.ID},
+		{"state", standing(n)},
+		{"role", role(n)},
+		{"slots", strconv.Itoa(n.Slots)},
+		{"kinds", strings.Join(n.Kinds, " ")},
+		{"queues", strings.Join(n.Queues, " ")},
+		{"labels", labels(n.Labels)},
+		{"incarnation", incarnation(n)},
+		{"build", n.Build},
+		{"host", n.Host},
+		{"process", strconv.Itoa(n.PID)},
+		{"started", clock(&n.Started)},
+	})
+}
+
+// standing says how a node stands, and whether that is somebody's wish.
+func standing(n node) string {
+	if n.Drained {
+		return string(n.State) + ", drained until millrace node undrain " + n.ID
+	}
+	return string(n.State)
+}
+
+type nodeDrainCmd struct {
+	ID   string `arg:"" help:"ID of the node."`
+	Wait bool   `help:"Wait until nothing runs there any more."`
+}
+
+// Run lets a node take no more jobs and prints it.
+func (c nodeDrainCmd) Run(ctx context.Context, e *env) error {
+	return nodeGetCmd{c.ID}.on(ctx, e, func(eng *engine.Engine) error {
+		if err := eng.Drain(ctx, c.ID); err != nil {
+			return err
+		}
+		if !c.Wait {
+			return nil
+		}
+		err := eng.AwaitIdle(ctx, c.ID)
+		if errors.Is(err, errInterrupted) {
+			err = fmt.Errorf("%w; node %s is drained, and its jobs run on", errInterrupted, c.ID)
+		}
+		return err
+	})
+}
+
+type nodeUndrainCmd nodeGetCmd
+
+// Run lets a node take jobs again and prints it.
+func (c nodeUndrainCmd) Run(ctx context.Context, e *env) error {
+	return nodeGetCmd(c).on(ctx, e, func(eng *engine.Engine) error { return eng.Undrain(ctx, c.ID) })
 }

@@ -15,14 +15,15 @@ import (
 )
 
 type workerCmd struct {
-	Exec    []string          `required:"" sep:"none" help:"Run jobs of a kind with a command line of the shell: input on standard input, result on standard output. May be repeated." placeholder:"KIND=COMMAND"`
-	Slots   int               `help:"How many jobs at once." default:"10"`
-	Node    string            `help:"Stable ID of this process. Default: the host's name and four random characters." placeholder:"ID"`
-	Label   map[string]string `mapsep:"none" help:"What describes this node. May be repeated." placeholder:"KEY=VALUE"`
-	Queue   []string          `sep:"none" help:"Queue to take jobs from. May be repeated. Default: those of the kinds." placeholder:"QUEUE"`
-	Timeout time.Duration     `help:"How long one attempt may take. Default: for ever." placeholder:"DURATION"`
-	Grace   time.Duration     `help:"How long a command may take to end after SIGTERM." default:"5s"`
-	NoOwner bool              `help:"Never be the owner, which fires timers, judges dead nodes and looks after jobs: a worker is, while nobody serves."`
+	Exec         []string          `required:"" sep:"none" help:"Run jobs of a kind with a command line of the shell: input on standard input, result on standard output. May be repeated." placeholder:"KIND=COMMAND"`
+	Slots        int               `help:"How many jobs at once." default:"10"`
+	Node         string            `help:"Stable ID of this process. Default: the host's name and four random characters." placeholder:"ID"`
+	Label        map[string]string `mapsep:"none" help:"What describes this node. May be repeated." placeholder:"KEY=VALUE"`
+	Queue        []string          `sep:"none" help:"Queue to take jobs from. May be repeated. Default: those of the kinds." placeholder:"QUEUE"`
+	Timeout      time.Duration     `help:"How long one attempt may take. Default: for ever." placeholder:"DURATION"`
+	DrainTimeout time.Duration     `help:"How long commands may run on after the worker was asked to stop, before they get SIGTERM. Default: for ever." placeholder:"DURATION"`
+	Grace        time.Duration     `help:"How long a command may take to end after SIGTERM." default:"5s"`
+	NoOwner      bool              `help:"Never be the owner, which fires timers, judges dead nodes and looks after jobs: a worker is, while nobody serves."`
 	retryFlags
 }
 
@@ -30,7 +31,9 @@ type workerCmd struct {
 // store what came of them.
 const storeGrace = 5 * time.Second
 
-// Run runs jobs until the process is asked to stop.
+// Run runs jobs until the process is asked to stop. Then it drains: it takes no
+// more, and commands run on. Asked again, or after the drain timeout, it ends
+// them, and asked for the third time it exits at once.
 func (c workerCmd) Run(ctx context.Context, e *env) error {
 	defs, err := c.definitions(e.programs)
 	if err := errors.Join(err, c.check()); err != nil {
@@ -51,9 +54,28 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 	}
 	defer e.programs.kill()
 	defer context.AfterFunc(ctx, func() { log.Info("stopping: once more to stop at once", "grace", c.Grace) })()
+	asked := e.interrupts.first()
 	c.warn(log)
 	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots)
-	return together(ctx, worker.Run)
+	return together(ctx, worker.Run, func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+		case <-asked:
+			c.drain(ctx, e, worker, log)
+		}
+		return nil
+	})
+}
+
+// drain drains the worker until it has ended. The end of the drain timeout is
+// like being asked to stop once more, which ends ctx.
+func (c workerCmd) drain(ctx context.Context, e *env, worker *engine.Worker, log *slog.Logger) {
+	log.Info("draining: once more to end the commands that run", "timeout", c.DrainTimeout)
+	if c.DrainTimeout > 0 {
+		late := time.AfterFunc(c.DrainTimeout, e.interrupts.ask)
+		defer late.Stop()
+	}
+	_ = worker.Drain(ctx) // it can only say why ctx has ended
 }
 
 func (c workerCmd) check() error {
@@ -69,6 +91,9 @@ func (c workerCmd) check() error {
 	}
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("--timeout is %v: use a positive one, or leave it out", c.Timeout))
+	}
+	if c.DrainTimeout < 0 {
+		errs = append(errs, fmt.Errorf("--drain-timeout is %v: use a positive one, or leave it out", c.DrainTimeout))
 	}
 	if c.Grace <= 0 {
 		errs = append(errs, fmt.Errorf("--grace is %v: use a positive one", c.Grace))
