@@ -65,6 +65,16 @@ func (e *Engine) shape(ctx context.Context, queue string) (streams.Shape, error)
 	return streams.Shape{AckWait: e.settings.Lease, Concurrency: n}, err
 }
 
+// definition returns what people say about a queue, from the leader; only its name
+// if that is nothing that holds.
+func (e *Engine) definition(ctx context.Context, queue string) (spec.Queue, error) {
+	d, err := e.queues.Get(ctx, queue)
+	if errors.Is(err, queues.ErrNotFound) {
+		return spec.Queue{Name: queue}, nil
+	}
+	return d.Queue, err
+}
+
 // knowRetention makes sure that a process in which nobody follows the definitions
 // of queues knows for how long a record is kept that it is about to end. Without
 // an answer it goes by what it knew before.
@@ -175,7 +185,8 @@ func (e *Engine) describeQueue(ctx context.Context, d queues.Definition, members
 	return info, err
 }
 
-// RetentionOf returns for how long records stay by the definition of a queue, defaults included.
+// RetentionOf returns for how long records stay by the definition of a queue,
+// defaults included.
 func RetentionOf(q spec.Queue) spec.Retention {
 	r := q.Retention
 	for state, d := range map[machine.State]*spec.Duration{

@@ -22,6 +22,8 @@ const (
 	WhyDelay    = explain.Delay    // it was submitted for later
 	WhyRetry    = explain.Retry    // it failed, and is tried again later
 	WhySnooze   = explain.Snooze   // its handler asked to be tried later
+	WhyPaused   = explain.Paused   // somebody paused its queue
+	WhyLimit    = explain.Limit    // as many jobs of its queue run as may at once
 	WhyNoKind   = explain.NoKind   // the workers of its queue have no handler for it
 	WhyNoWorker = explain.NoWorker // no worker takes from its queue
 	WhyNoOwner  = explain.NoOwner  // it needs the owner, and there is none
@@ -56,5 +58,7 @@ func (e *Engine) waits(ctx context.Context, entry store.Entry) string {
 }
 
 func (e *Engine) explainer() *explain.Explainer {
-	return explain.New(e.pub, explain.Options{Namespace: e.ns, Store: e.store, Work: e.work, Clock: e.clock, Lease: e.settings.Lease})
+	return explain.New(e.pub, explain.Options{
+		Namespace: e.ns, Store: e.store, Work: e.work, Clock: e.clock, Queue: e.definition, Lease: e.settings.Lease,
+	})
 }

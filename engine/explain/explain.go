@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/streams"
@@ -42,6 +43,8 @@ const (
 	Delay    = "delay"     // it was submitted for later
 	Retry    = "retry"     // it failed, and is tried again later
 	Snooze   = "snooze"    // its handler asked to be tried later
+	Paused   = "paused"    // somebody paused its queue
+	Limit    = "limit"     // as many jobs of its queue run as may at once
 	NoKind   = "no_kind"   // the workers of its queue have no handler for it
 	NoWorker = "no_worker" // no worker takes from its queue
 	NoOwner  = "no_owner"  // it needs the owner, and there is none
@@ -63,6 +66,9 @@ type Options struct {
 	Store     *store.Store
 	Work      *streams.Work
 	Clock     *streams.Clock
+	// Queue returns the definition of a queue from the leader; only the name of
+	// one that has none.
+	Queue func(ctx context.Context, queue string) (spec.Queue, error)
 	// Lease is the lease of nodes in this namespace.
 	Lease time.Duration
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
@@ -23,6 +24,7 @@ type view struct {
 	nodes   []nodes.Member // nil if the job has ended
 	offered bool           // there is an item; known for ready jobs only
 	load    streams.Load   // of the queue; known for ready jobs only
+	defined spec.Queue     // what people say about the queue; known for ready jobs only
 }
 
 // look looks at what a job depends on, as far as its state asks for that.
@@ -38,6 +40,9 @@ func (e *Explainer) look(ctx context.Context, entry store.Entry) (view, error) {
 	v.now = e.opts.Clock.Now()
 	var err error
 	if v.nodes, err = nodes.List(ctx, e.pub, e.opts.Namespace); err != nil || !v.ready() {
+		return v, err
+	}
+	if v.defined, err = e.opts.Queue(ctx, queue); err != nil {
 		return v, err
 	}
 	if v.offered, err = e.opts.Work.Offered(ctx, queue, local); err != nil {

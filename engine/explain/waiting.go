@@ -12,16 +12,32 @@ import (
 
 // waiting explains a job that a worker could have now.
 func (v view) waiting() (code, text string) {
+	if v.defined.IsPaused() {
+		return Paused, fmt.Sprintf("queue %s is paused: see millrace queue resume", v.queue)
+	}
 	if !v.offered && v.now.Sub(pendingSince(v.job)) >= moment {
 		return v.unoffered()
 	}
 	if code, text = v.nobody(); code != "" {
 		return code, text
 	}
+	if limit := v.limit(); limit != "" {
+		return Limit, limit
+	}
 	if busy := v.busy(); busy != "" {
 		return Busy, busy
 	}
 	return Soon, "it is about to be taken by " + some(v.able(), nodeID)
+}
+
+// limit says that the queue has as many jobs in the hands of workers as may run at
+// once, or nothing if it has not.
+func (v view) limit() string {
+	n := v.defined.Concurrency
+	if n == 0 || v.load.Taken < uint64(n) || v.load.Waiting == 0 {
+		return ""
+	}
+	return fmt.Sprintf("queue %s runs %d at once, and has %d taken and %d waiting, this one among them", v.queue, n, v.load.Taken, v.load.Waiting)
 }
 
 // busy says that all slots are taken, or nothing if one is free or may be.
