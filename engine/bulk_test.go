@@ -97,6 +97,7 @@ func TestRedriveMany(t *testing.T) {
 			"[b.x no route 5 b.x-9][a.y disk full 5 a.y-9][a.x disk full 5 a.x-9]": {},
 			"[a.y disk full 5 a.y-9][a.x disk full 5 a.x-9]":                       {Queue: "a"},
 			"[b.x no route 5 b.x-9]":                                               {Kind: "b.x", Code: "fail"},
+			"[a.y disk full 5 a.y-9]":                                              {Queue: "a", Kind: "a.y", Text: "full"},
 			"":                                                                     {Code: "panic"},
 		} {
 			groups, err := p.Dead(t.Context(), filter)
@@ -142,5 +143,120 @@ func TestRedriveStops(t *testing.T) {
 		if n, err := p.Redrive(ctx, engine.DeadFilter{}); !errors.Is(err, context.Canceled) || n != 0 {
 			t.Errorf("got %d, %v", n, err)
 		}
+	})
+}
+
+// Errors that differ in numbers, names and what they quote are of one sort.
+func TestDeadLikeness(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p := start(t, srv, "a", nil)
+		job := engine.NewJob("job", func(_ context.Context, n int) (any, error) {
+			return nil, engine.Fail(fmt.Errorf("order-%d: no row %d in table \"t%d\"", n, n*n, n))
+		})
+		p.run(engine.WorkerOptions{}, job)
+		for n := range 5 {
+			h, err := job.Submit(t.Context(), p.Engine, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.Wait(t.Context(), h.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		groups, err := p.Dead(t.Context(), engine.DeadFilter{})
+		if err != nil || len(groups) != 1 || groups[0].Count != 5 || groups[0].Error.Message != `order-4: no row 16 in table "t4"` {
+			t.Errorf("got %+v, %v", groups, err)
+		}
+	})
+}
+
+// 1,000 jobs in all states, of which half run on a node that dies, are cancelled
+// at once: those of the dead node within twice the lease, all others within five
+// seconds. No handler starts afterwards.
+func TestCancelAll(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p, a, b := start(t, srv, "p", nil), start(t, srv, "a", nil), start(t, srv, "b", nil)
+		serve(t, start(t, srv, "owner", nil).Engine)
+		a.run(alone(100), endless("run.x"))
+		b.run(alone(100), endless("run.x"), engine.NewJob("fail.x", returns(nil, errors.New("boom")), engine.JobOptions{Retry: engine.Retry{Delay: time.Hour}}))
+		submit(t, p.Engine, "run.x", 300) // 200 run, 100 are pending
+		submit(t, p.Engine, "fail.x", 200)
+		submit(t, p.Engine, "none.x", 200)
+		for n := range 300 {
+			if _, err := p.Submit(t.Context(), "later.x", nil, engine.SubmitOptions{ID: fmt.Sprint(n), Delay: time.Hour}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		a.link.Down()
+		time.Sleep(time.Second)
+		begun := time.Now()
+		got, err := p.CancelAll(t.Context(), engine.CancelFilter{})
+		if err != nil || got != (engine.Cancellation{Cancelled: 800, Ending: 200}) {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		open := func() map[string]int {
+			n := map[string]int{}
+			all, err := p.List(t.Context(), engine.ListOptions{Limit: 2000})
+			if err != nil || len(all) != 1000 {
+				t.Fatalf("%d jobs are listed, %v", len(all), err)
+			}
+			for _, j := range all {
+				if j.State != "cancelled" {
+					n[fmt.Sprint(j.Node != nil && *j.Node == "a", " ", j.State)]++ // on the dead node?
+				}
+			}
+			return n
+		}
+		time.Sleep(time.Until(begun.Add(5 * time.Second)))
+		if left := open(); len(left) > 0 && left["true running"] == 0 || len(left) > 1 {
+			t.Errorf("after 5s there are left %v", left)
+		}
+		time.Sleep(time.Until(begun.Add(12 * time.Second)))
+		if left := open(); len(left) != 0 {
+			t.Errorf("after twice the lease there are left %v", left)
+		}
+		if got, err := p.CancelAll(t.Context(), engine.CancelFilter{}); err != nil || got != (engine.Cancellation{}) {
+			t.Errorf("again: got %+v, %v", got, err)
+		}
+		if n := items(t, p.nc); n != 0 {
+			t.Errorf("%d items are left", n)
+		}
+	})
+}
+
+// What does not match stays.
+func TestCancelSome(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p := start(t, srv, "p", nil)
+		p.run(engine.WorkerOptions{Slots: 3}, endless("a.x"))
+		submit(t, p.Engine, "a.x", 5)
+		for _, kind := range []string{"b.x", "b.y"} {
+			for n := range 2 {
+				if _, err := p.Submit(t.Context(), kind, nil, engine.SubmitOptions{ID: kind[2:] + fmt.Sprint(n)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		time.Sleep(time.Second)
+		for _, c := range []struct {
+			filter engine.CancelFilter
+			want   engine.Cancellation
+		}{
+			{engine.CancelFilter{Queue: "c"}, engine.Cancellation{}},
+			{engine.CancelFilter{Queue: "a", States: []string{"pending", "scheduled", "retrying"}}, engine.Cancellation{Cancelled: 2}},
+			{engine.CancelFilter{Kind: "b.x"}, engine.Cancellation{Cancelled: 2}},
+			{engine.CancelFilter{States: []string{"running"}}, engine.Cancellation{Ending: 3}},
+			{engine.CancelFilter{}, engine.Cancellation{Cancelled: 2}},
+		} {
+			if got, err := p.CancelAll(t.Context(), c.filter); err != nil || got != c.want {
+				t.Errorf("%+v: got %+v, %v, want %+v", c.filter, got, err, c.want)
+			}
+			time.Sleep(time.Second)
+		}
+		_, err := p.CancelAll(t.Context(), engine.CancelFilter{States: []string{"failed"}})
+		refused(t, err, "nothing to cancel in state")
+		_, err = p.CancelAll(t.Context(), engine.CancelFilter{Queue: "a.b"})
+		refused(t, err, "queue")
 	})
 }
