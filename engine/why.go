@@ -26,6 +26,7 @@ const (
 	WhyLimit    = explain.Limit    // as many jobs of its queue run as may at once
 	WhyNoKind   = explain.NoKind   // the workers of its queue have no handler for it
 	WhyNoWorker = explain.NoWorker // no worker takes from its queue
+	WhyDraining = explain.Draining // those who could take it are draining
 	WhyNoOwner  = explain.NoOwner  // it needs the owner, and there is none
 	WhyOwner    = explain.Owner    // it needs the owner, which will see to it
 	WhyBusy     = explain.Busy     // no worker of its queue has a free slot

@@ -47,6 +47,7 @@ const (
 	Limit    = "limit"     // as many jobs of its queue run as may at once
 	NoKind   = "no_kind"   // the workers of its queue have no handler for it
 	NoWorker = "no_worker" // no worker takes from its queue
+	Draining = "draining"  // those who could take it are draining
 	NoOwner  = "no_owner"  // it needs the owner, and there is none
 	Owner    = "owner"     // it needs the owner, which will see to it
 	Busy     = "busy"      // no worker of its queue has a free slot

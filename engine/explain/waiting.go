@@ -88,6 +88,9 @@ func (v view) nobody() (code, text string) {
 		return NoKind, fmt.Sprintf("%s from queue %s without a handler for kind %s: start a worker that has one",
 			verb(taking, kindsOf, "takes", "take"), v.queue, v.job.Kind)
 	}
+	if code, text = v.drained(); code != "" {
+		return code, text
+	}
 	text = "no node takes from queue " + v.queue
 	if gone := v.those(v.takes); len(gone) > 0 {
 		text += ", " + verb(gone, stateOf, "did", "did")
@@ -96,6 +99,23 @@ func (v view) nobody() (code, text string) {
 		return NoWorker, fmt.Sprintf("%s, and %s kind %s for other queues", text, verb(elsewhere, nodeID, "has", "have"), v.job.Kind)
 	}
 	return NoWorker, fmt.Sprintf("%s: start a worker with kind %s", text, v.job.Kind)
+}
+
+// drained says that those who could take the job drain, or nothing if there are
+// none.
+func (v view) drained() (code, text string) {
+	could := v.those(func(m nodes.Member) bool { return m.State == nodes.Draining && v.takes(m) && v.handles(m) })
+	if len(could) == 0 {
+		return "", ""
+	}
+	next := "start a worker with kind " + v.job.Kind
+	for _, m := range could {
+		if m.Drained {
+			next = "see millrace node undrain, or " + next
+			break
+		}
+	}
+	return Draining, fmt.Sprintf("%s draining, and no other takes from queue %s: %s", verb(could, nodeID, "is", "are"), v.queue, next)
 }
 
 // able returns the nodes that can take the job.
