@@ -28,7 +28,13 @@ const (
 	leftPause = time.Second
 	// warnEvery bounds how often the log warns of that, in seconds.
 	warnEvery = 60
+	// flushPatience is how long an outcome waits for what the handler said to be
+	// stored, not counting the time in which NATS is away.
+	flushPatience = 2 * time.Second
 )
+
+// errShut is why a job is handed back that was claimed as its gate was closed.
+var errShut = errors.New("engine: its node drains, or its queue is paused")
 
 // receive takes an item that has a slot, and gives it a goroutine.
 func (h *hand) receive(ctx context.Context, t *intake.Taken, err error) {
@@ -72,24 +78,30 @@ func (h *hand) attempt(taking context.Context, t *intake.Taken) {
 		t.Free()
 		return
 	}
+	r := h.reporter(entry, token)
 	var ev machine.Event
-	defer func() { h.finish(entry, t, ev) }() // also if the handler ends its goroutine
-	ev = h.handle(taking, lease, entry, t)
+	defer func() { h.finish(r, t, ev) }() // also if the handler ends its goroutine
+	ev = h.handle(taking, lease, r, t)
 }
 
 // finish stores what an attempt leads to and acknowledges its delivery. It gives
-// its slot back before, unless too many outcomes are under way.
-func (h *hand) finish(entry store.Entry, t *intake.Taken, ev machine.Event) {
-	token := entry.Value.Lease.Token
+// its slot back before, unless too many outcomes are under way. What the handler
+// said goes into the log first, so that whoever reads along has everything when
+// the job ends; its last report goes along with the outcome.
+func (h *hand) finish(r *reporter, t *intake.Taken, ev machine.Event) {
+	token := r.token
 	h.eng.running.returned(token)
 	h.decided <- struct{}{}
 	t.Free()
 	defer func() { <-h.decided }()
 
+	entry, last := r.close()
 	if ev == nil {
 		ev = h.crashed(entry.Value, token, &PanicError{Value: "the handler ended its goroutine (runtime.Goexit)"})
 	}
-	stored, fate, err := h.eng.store.Finish(h.storing, entry, token, ev)
+	r.lines.Flush(h.storing, flushPatience)
+	defer r.lines.Close()
+	stored, fate, err := h.eng.store.Finish(h.storing, entry, token, lastWords(ev, last))
 	if err != nil {
 		h.log.Warn("outcome is left to others", "job", entry.Key, "err", err)
 		h.eng.running.end(token)
@@ -139,21 +151,23 @@ func (h *hand) answered(ctx context.Context, d *streams.Delivery, err error) {
 // leads to. It does not start it if the worker stops by now, or has lost its
 // lease. A panic in the methods of the error that the handler returned is a
 // failure.
-func (h *hand) handle(taking, lease context.Context, entry store.Entry, t *intake.Taken) (ev machine.Event) {
-	token := entry.Value.Lease.Token
+func (h *hand) handle(taking, lease context.Context, r *reporter, t *intake.Taken) (ev machine.Event) {
+	j, token := r.claimed, r.token
 	defer func() {
-		if r := recover(); r != nil {
-			ev = h.crashed(entry.Value, token, &PanicError{Value: r, Stack: string(debug.Stack())})
+		if p := recover(); p != nil {
+			ev = h.crashed(j, token, &PanicError{Value: p, Stack: string(debug.Stack())})
 		}
 	}()
 	hold := machine.Hold{Token: token, At: h.eng.clock.Now()}
-	if taking.Err() != nil {
+	switch {
+	case taking.Err() != nil:
 		return returned(hold, ErrStopping, time.Time{})
+	case !h.in.Open(t.Queue): // since the claim was sent
+		return returned(hold, errShut, time.Time{})
 	}
 	if lease.Err() != nil || !h.node.Ready() { // which a process that was frozen knows first
 		return returned(hold, ErrLeaseLost, time.Time{})
 	}
-	j := entry.Value
 	def := h.handlers[j.Kind]
 	ctx, cancel := context.WithCancelCause(h.handling)
 	defer cancel(nil)
@@ -167,9 +181,12 @@ func (h *hand) handle(taking, lease context.Context, entry store.Entry, t *intak
 		ctx, stop = context.WithTimeoutCause(ctx, def.opts.Timeout, ErrTimeout)
 		defer stop()
 	}
+	if def.opts.Heartbeat > 0 {
+		defer r.watch(def.opts.Heartbeat, func() { cancel(ErrHeartbeat) })()
+	}
 	ctx = context.WithValue(obs.Extract(ctx, j.Trace), currentKey{}, Current{
 		ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Fence: j.Fence,
-		Node: j.Lease.Node, Namespace: string(h.eng.ns), log: h.log,
+		Node: j.Lease.Node, Namespace: string(h.eng.ns), reporter: r,
 	})
 	t.Decided()
 	result, err := def.handle(ctx, j.Input)
@@ -222,6 +239,11 @@ func conclude(cause error, result json.RawMessage, err error, ev machine.Erred) 
 			err = fmt.Errorf("%w: %w", ErrTimeout, err)
 		}
 		code = codeTimeout
+	case errors.Is(cause, ErrHeartbeat):
+		if !errors.Is(err, ErrHeartbeat) {
+			err = fmt.Errorf("%w: %w", ErrHeartbeat, err)
+		}
+		code = codeHeartbeat
 	}
 	if errors.As(err, &later) {
 		ev.After = max(later.wait, time.Millisecond)
@@ -234,39 +256,3 @@ func conclude(cause error, result json.RawMessage, err error, ev machine.Erred) 
 // maxReason is how much a record keeps of why an attempt was handed back, in
 // bytes.
 const maxReason = 2 << 10
-
-// Current is the job that a handler runs.
-type Current struct {
-	// ID is the job's ID, <queue>.<local>.
-	ID string
-	// Kind names the handler.
-	Kind string
-	// Attempt counts the claims of the job, from 1.
-	Attempt int
-	// Fence grows from attempt to attempt. A store that remembers the largest
-	// one that it has seen can refuse an attempt that was overtaken.
-	Fence uint64
-	// Node is the ID of this process among the nodes.
-	Node string
-	// Namespace is the installation that the job belongs to.
-	Namespace string
-
-	log *slog.Logger
-}
-
-// Logger returns a logger for what the handler has to say about the job.
-func (c Current) Logger() *slog.Logger {
-	if c.log == nil {
-		return slog.Default()
-	}
-	return c.log.With("job", c.ID, "kind", c.Kind, "attempt", c.Attempt)
-}
-
-type currentKey struct{}
-
-// JobFrom returns the job that the handler with this context runs. It returns
-// the zero value elsewhere.
-func JobFrom(ctx context.Context) Current {
-	current, _ := ctx.Value(currentKey{}).(Current)
-	return current
-}

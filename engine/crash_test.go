@@ -43,6 +43,7 @@ var crashes = map[string]crash{
 	"fails at first":     {submit: &engine.SubmitOptions{}, input: "fail once", want: "succeeded"},
 	"fails":              {submit: &engine.SubmitOptions{MaxAttempts: 1}, input: "fail", want: "failed"},
 	"snoozes":            {submit: &engine.SubmitOptions{}, input: "snooze", want: "succeeded"},
+	"reports":            {submit: &engine.SubmitOptions{}, input: "report", want: "succeeded"},
 	"is delayed":         {submit: &engine.SubmitOptions{Delay: 3 * time.Second}, want: "succeeded"},
 	"is not started":     {submit: &engine.SubmitOptions{Queue: "nobodys", QueueTimeout: 3 * time.Second}, want: "failed"},
 	"misses a deadline":  {submit: &engine.SubmitOptions{Deadline: 3 * time.Second}, input: "wait", want: "failed"},
@@ -240,7 +241,7 @@ type victim struct {
 // live runs the process under a node ID. It ends with the test, or by stop.
 func (v *victim) live(node string, l *ledger) (stop func()) {
 	v.t.Helper()
-	link := natstest.NewLink(v.t, v.srv, v.decide, jobWrites, workWrites, "mr.default.timer.>", "mr.default.ended.>",
+	link := natstest.NewLink(v.t, v.srv, v.decide, jobWrites, workWrites, "mr.default.timer.>", "mr.default.ended.>", "mr.default.log.>",
 		"$JS.ACK.mr_default_work.>", "$JS.API.STREAM.MSG.DELETE.>")
 	nc := link.Connect(v.t, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	eng, err := engine.Connect(v.t.Context(), nc, engine.Options{Node: node, Logger: slog.New(slog.DiscardHandler)})
@@ -337,6 +338,8 @@ func pointOf(w natstest.Write) string {
 		return "item"
 	case strings.HasPrefix(s, "mr.default.timer."):
 		return "timer " + strings.Split(s, ".")[4]
+	case strings.HasPrefix(s, "mr.default.log."):
+		return "line"
 	case strings.HasPrefix(s, "mr.default.ended."):
 		return "announcement"
 	case strings.HasPrefix(s, "$JS.ACK.") && string(w.Data) == "+ACK":
@@ -361,6 +364,12 @@ func crashJob(l *ledger) *engine.Job[string, string] {
 			return "", errors.New("boom")
 		case what == "snooze" && first:
 			return "", engine.Snooze(3 * time.Second)
+		case what == "report":
+			j := engine.JobFrom(ctx)
+			j.Say("half")
+			j.Progress(1, 2, "half")
+			time.Sleep(3 * time.Second)
+			return "done", j.Heartbeat("all")
 		case what == "wait":
 			select {
 			case <-ctx.Done():

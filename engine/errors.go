@@ -34,6 +34,9 @@ var (
 	ErrLeaseLost = kv.ErrLeaseLost
 	// ErrTimeout means that the attempt took longer than JobOptions.Timeout.
 	ErrTimeout = errors.New("engine: the attempt took too long")
+	// ErrHeartbeat means that the handler did not call [Current.Heartbeat] or
+	// [Current.Progress] for as long as JobOptions.Heartbeat says.
+	ErrHeartbeat = errors.New("engine: the attempt gave no sign of life")
 	// ErrCancelled means that somebody cancelled the job, or that its deadline
 	// has passed. A handler that returns an error then ends it so; one that
 	// succeeds all the same has won.
@@ -43,11 +46,17 @@ var (
 	ErrStopping = errors.New("engine: the worker stops")
 )
 
-// codeTimeout is the code of an attempt that ended by [ErrTimeout], and the name
-// under which that travels.
-const codeTimeout = "timeout"
+// The codes of attempts that ended by [ErrTimeout] and [ErrHeartbeat], and the
+// names under which those travel.
+const (
+	codeTimeout   = "timeout"
+	codeHeartbeat = "heartbeat"
+)
 
-func init() { RegisterSentinel(codeTimeout, ErrTimeout) }
+func init() {
+	RegisterSentinel(codeTimeout, ErrTimeout)
+	RegisterSentinel(codeHeartbeat, ErrHeartbeat)
+}
 
 // RegisterError makes errors of type T keep their type on their way: wherever one
 // is in the chain of an error that a handler returns, [errors.As] finds it in

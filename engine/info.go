@@ -31,8 +31,10 @@ type JobInfo struct {
 	Input       json.RawMessage `json:"input"`
 	Result      json.RawMessage `json:"result"`
 	Error       *ErrorInfo      `json:"error"`
-	Wait        *string         `json:"wait"`   // what it waits for: retry, delay, snooze, kind (no handler), or a sentence
-	Parent      *string         `json:"parent"` // the job that waits for it
+	Progress    *ProgressInfo   `json:"progress"` // of the last attempt
+	Details     json.RawMessage `json:"details"`  // what an attempt left for the next one
+	Wait        *string         `json:"wait"`     // what it waits for: retry, delay, snooze, kind (no handler), or a sentence
+	Parent      *string         `json:"parent"`   // the job that waits for it
 	Created     *time.Time      `json:"created_at"`
 	Started     *time.Time      `json:"started_at"` // of the last attempt
 	Finished    *time.Time      `json:"finished_at"`
@@ -77,6 +79,14 @@ func (e *ErrorInfo) Err() error {
 	return fault.Decode(sent)
 }
 
+// ProgressInfo is how far a handler says that it is.
+type ProgressInfo struct {
+	Done  int64      `json:"done"`
+	Total int64      `json:"total"` // 0 if nobody knows it
+	Note  string     `json:"note,omitempty"`
+	At    *time.Time `json:"at"`
+}
+
 // AttemptInfo is one try at running a job.
 type AttemptInfo struct {
 	Number  int        `json:"number"`
@@ -114,6 +124,10 @@ func describe(entry store.Entry) JobInfo {
 		Created: moment(j.Created), Started: moment(j.Started), Finished: moment(j.Finished),
 		StartBy: moment(j.StartBy), Deadline: moment(j.Deadline),
 		Revision: entry.Revision, Attempts: make([]AttemptInfo, len(j.Attempts)),
+	}
+	info.Details = j.Details
+	if p := j.Progress; p != nil {
+		info.Progress = &ProgressInfo{Done: p.Done, Total: p.Total, Note: p.Note, At: moment(p.At)}
 	}
 	if j.State.Delayed() {
 		info.Due = moment(j.Due) // others keep the one that they had

@@ -20,6 +20,10 @@ type JobOptions struct {
 	MaxAttempts int
 	// Timeout bounds one attempt. Default: none.
 	Timeout time.Duration
+	// Heartbeat ends an attempt, which is a failure then, when its handler has
+	// called neither [Current.Heartbeat] nor [Current.Progress] for that long.
+	// Default: none.
+	Heartbeat time.Duration
 	// Retry says how long to wait between attempts. Default: 1s after the
 	// first failure, then twice as long each time, up to 1h.
 	Retry Retry
@@ -111,6 +115,9 @@ func (d *definition) validate() error {
 	}
 	if d.opts.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("engine: job %s: timeout is %v: use a positive one, or 0 for none", d.kind, d.opts.Timeout))
+	}
+	if d.opts.Heartbeat < 0 {
+		errs = append(errs, fmt.Errorf("engine: job %s: heartbeat is %v: use a positive one, or 0 for none", d.kind, d.opts.Heartbeat))
 	}
 	if err := d.opts.Retry.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("engine: job %s: %w", d.kind, err))

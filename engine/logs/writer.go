@@ -43,14 +43,14 @@ type Writer struct {
 	log     *Log
 	source  Source
 	subject string
-	more    chan struct{}   // something waits
-	life    context.Context // of the goroutine
-	stop    context.CancelFunc
+	more    chan struct{} // something waits
+	life    context.Context
 	running sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
-		number  uint64 // of the last line
+		stop    context.CancelFunc // ends the goroutine; nil if there is none
+		number  uint64             // of the last line
 		lines   []waiting
 		bytes   int           // of the lines
 		dropped waiting       // the last line that was dropped, if count is not 0
@@ -71,14 +71,15 @@ type waiting struct {
 // Writer returns a writer for an attempt. The end of ctx is the end of its
 // goroutine, too, but [Writer.Close] has to be called all the same.
 func (l *Log) Writer(ctx context.Context, source Source) *Writer {
-	w := &Writer{log: l, source: source, subject: l.ns.LogSubject(source.Job), more: make(chan struct{}, 1)}
-	w.life, w.stop = context.WithCancel(ctx)
-	return w
+	return &Writer{log: l, source: source, subject: l.ns.LogSubject(source.Job), more: make(chan struct{}, 1), life: ctx}
 }
 
 // Handler returns a handler whose records become lines, from [Level] on. After
 // [Writer.Close] they are dropped.
 func (w *Writer) Handler() slog.Handler { return handler{w: w} }
+
+// Say adds a line without attributes, at [Level].
+func (w *Writer) Say(text string) { w.say(Line{Time: time.Now(), Level: Level, Text: text}) }
 
 // say adds a line. If too many wait, the oldest go.
 func (w *Writer) say(line Line) {
@@ -88,8 +89,10 @@ func (w *Writer) say(line Line) {
 	if w.mu.closed {
 		return
 	}
-	if w.mu.number == 0 {
-		w.running.Go(func() { w.run(w.life) })
+	if w.mu.stop == nil {
+		ctx, stop := context.WithCancel(w.life)
+		w.mu.stop = stop
+		w.running.Go(func() { w.run(ctx) })
 	}
 	w.mu.number++
 	next, err := w.encode(w.mu.number, line)
@@ -274,9 +277,12 @@ func (w *Writer) Flush(ctx context.Context, patience time.Duration) bool {
 func (w *Writer) Close() {
 	w.mu.Lock()
 	w.mu.closed = true
+	stop := w.mu.stop
 	w.mu.Unlock()
-	w.stop()
-	w.running.Wait()
+	if stop != nil {
+		stop()
+		w.running.Wait()
+	}
 }
 
 // giveUp says how many lines are lost, of which some were in flight.

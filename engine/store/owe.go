@@ -189,6 +189,9 @@ func (s *Store) erase(ctx context.Context, entry Entry, queue, local string) err
 	if err := s.clearTimers(ctx, entry, queue, local); err != nil {
 		return err
 	}
+	if err := streams.EraseLog(ctx, s.pub, s.ns, entry.Key); err != nil {
+		return err
+	}
 	return s.jobs.Remove(ctx, entry.Key, entry.Revision)
 }
 
