@@ -114,14 +114,23 @@ func cancelled(t *testing.T, eng *engine.Engine, hold *engine.Job[any, any]) {
 	ended(t, eng, job.ID, "cancelled", 1, 0)
 }
 
-// triggered checks that events of either side start jobs.
+// triggered checks that events of either side start jobs, one for an ID.
 func triggered(t *testing.T, eng *engine.Engine, got <-chan order, servers ...*server.Server) {
 	t.Helper()
 	apply(t, eng, byID)
 	for i, srv := range servers {
 		id := t.Name()[len(t.Name())-3:] + strconv.Itoa(i)
-		publish(t, natstest.Connect(t, srv), "orders.created", fmt.Sprintf(`{"id":%q,"total":1}`, id))
-		if o := receive(t, got); o.ID != id {
+		nc := natstest.Connect(t, srv)
+		o := until(t, func() (o order, ok bool) { // the server has heard that somebody captures them
+			publish(t, nc, "orders.created", fmt.Sprintf(`{"id":%q,"total":1}`, id))
+			select {
+			case o = <-got:
+				return o, true
+			default:
+				return o, false
+			}
+		})
+		if o.ID != id {
 			t.Errorf("got %v, want %s", o, id)
 		}
 	}

@@ -26,7 +26,7 @@ func TestEnsureOnLeaf(t *testing.T) {
 	tree := natstest.StartTree(t, natstest.Domains{Hub: "hub"})
 	for domain, words := range map[string][]string{
 		"":     {"has no JetStream", "name the domain of its hub with --js-domain"},
-		"elba": {"knows no JetStream domain elba", "check --js-domain"},
+		"elba": {"no such JetStream domain", "does not reach elba", "check --js-domain"},
 	} {
 		_, err := streams.Ensure(t.Context(), ns, inDomain(t, connect(t, tree.Leaf), domain), streams.Options{Logger: quiet})
 		oneLine(t, err, words...)

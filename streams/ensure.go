@@ -84,6 +84,10 @@ const (
 	// patience is for how long Ensure tries again what fails for want of an
 	// answer: longer than an election.
 	patience = 15 * time.Second
+
+	// linkTime is for how long it does so on a leaf node that may just have
+	// found its hub.
+	linkTime = 2 * time.Second
 )
 
 // Ensure makes sure that every asset of the namespace is there and up to date,
@@ -116,7 +120,7 @@ func Ensure(ctx context.Context, ns Namespace, pub *publish.Publisher, opts Opti
 			return Settings{}, denied(ctx, err)
 		case failing.IsZero():
 			failing = time.Now()
-		case time.Since(failing) > patience:
+		case time.Since(failing) > patience, errors.Is(err, errNoDomain) && time.Since(failing) > linkTime:
 			return Settings{}, err
 		}
 		b.opts.Logger.DebugContext(ctx, "assets are tried again", "err", err)

@@ -17,6 +17,9 @@ import (
 // minLevel is JetStream's API level of nats-server 2.12.
 const minLevel = 2
 
+// errNoDomain says that the server knows nobody who has a JetStream domain.
+var errNoDomain = errors.New("streams: no such JetStream domain")
+
 // checkServer says plainly what a server lacks.
 func checkServer(ctx context.Context, pub *publish.Publisher, js jetstream.JetStream) error {
 	url, domain := pub.Conn().ConnectedUrlRedacted(), pub.Domain()
@@ -24,7 +27,7 @@ func checkServer(ctx context.Context, pub *publish.Publisher, js jetstream.JetSt
 	absent := errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
 	switch {
 	case absent && domain != "":
-		return fmt.Errorf("streams: %s knows no JetStream domain %s: check --js-domain, the domain that the hub's configuration names, and the connection between them", url, domain)
+		return fmt.Errorf("%w: %s does not reach %s: check --js-domain, the domain in the configuration of the hub, and the connection to it", errNoDomain, url, domain)
 	case absent:
 		return fmt.Errorf("streams: %s has no JetStream: start nats-server with -js, use an account that has it, or, on a leaf node, name the domain of its hub with --js-domain", url)
 	case err != nil:
@@ -129,7 +132,7 @@ func explain(err error) error {
 // lost, or a cluster has no leader at the moment.
 func transient(err error) bool {
 	for _, passing := range []error{
-		errLeaderless, publish.ErrUnknown, publish.ErrUnsent, kv.ErrLeaseLost, kv.ErrConflict, context.DeadlineExceeded, nats.ErrTimeout,
+		errLeaderless, errNoDomain, publish.ErrUnknown, publish.ErrUnsent, kv.ErrLeaseLost, kv.ErrConflict, context.DeadlineExceeded, nats.ErrTimeout,
 		nats.ErrReconnectBufExceeded, nats.ErrDisconnected, jetstream.ErrNoStreamResponse,
 	} {
 		if errors.Is(err, passing) {
