@@ -134,7 +134,7 @@ func (e *Engine) register(ctx context.Context) error {
 	m.describe(&info)
 	node, err := nodes.Join(ctx, e.pub, nodes.Options{
 		Namespace: e.ns, ID: e.opts.Node, Lease: e.settings.Lease, Info: info,
-		Runs: e.running.runs, End: e.running.cancel, Lost: e.metrics.LeaseLost, Load: e.running.count, Logger: e.log,
+		Runs: e.running.runs, End: e.running.cancel, Lost: e.metrics.LeaseLost, Load: e.running.count, Settle: e.idle, Logger: e.log,
 	})
 	if err != nil {
 		return err

@@ -16,13 +16,19 @@ func (w *Worker) hand(node *nodes.Node, handling, storing context.Context) *hand
 	h := &hand{Worker: w, node: node, handling: handling, storing: storing}
 	h.in = intake.New(w.eng.work, intake.Options{
 		Queues: w.opts.Queues, Slots: w.opts.Slots, Ready: node.Ready,
-		Gates: w.eng.gates(), Shape: w.eng.shape, Take: h.receive, Logger: w.log,
+		Gates: []intake.Gate{w.eng.book.Gate, undrained(node)}, Shape: w.eng.shape, Take: h.receive, Logger: w.log,
 	})
 	return h
 }
 
-// gates are what may keep jobs from starting on this node.
-func (e *Engine) gates() []intake.Gate { return []intake.Gate{e.book.Gate} }
+// undrained is the gate of a node that can be asked to take nothing, see
+// [Engine.Drain].
+func undrained(node *nodes.Node) intake.Gate {
+	return func(string) (open bool, changed <-chan struct{}) {
+		drained, changed := node.Drained()
+		return !drained, changed
+	}
+}
 
 // takers are the intakes of the workers that run on this node.
 type takers struct {
