@@ -23,6 +23,7 @@ type JobInfo struct {
 	Kind        string          `json:"kind"`
 	Queue       string          `json:"queue"`
 	State       string          `json:"state"` // see ARCHITECTURE.md
+	Class       string          `json:"class"` // of priority: high, normal or low
 	Attempt     int             `json:"attempt"`
 	Failures    int             `json:"failures"`
 	MaxAttempts int             `json:"max_attempts"`
@@ -118,7 +119,7 @@ func describe(entry store.Entry) JobInfo {
 	j := entry.Value
 	queue, _, _ := name.SplitJobID(entry.Key) // a key that is no ID has no queue
 	info := JobInfo{
-		ID: entry.Key, Kind: j.Kind, Queue: queue, State: string(j.State),
+		ID: entry.Key, Kind: j.Kind, Queue: queue, State: string(j.State), Class: shown(j.Class),
 		Attempt: j.Attempt, Failures: j.Failures, MaxAttempts: j.Limit(), Fence: j.Fence,
 		Input: j.Input, Result: j.Result, Error: describeError(j.Error),
 		Created: moment(j.Created), Started: moment(j.Started), Finished: moment(j.Finished),

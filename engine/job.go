@@ -16,6 +16,9 @@ import (
 type JobOptions struct {
 	// Queue is where the jobs wait. Default: the kind up to its first dot.
 	Queue string
+	// Class is the class of priority of the jobs: [High], [Normal] or [Low].
+	// Default [Normal].
+	Class Class
 	// MaxAttempts is how many failures end a job. Default 5.
 	MaxAttempts int
 	// Timeout bounds one attempt. Default: none.
@@ -110,6 +113,9 @@ func (d *definition) validate() error {
 		return err
 	}
 	errs := []error{name.Check("queue", d.opts.Queue)}
+	if err := checkClass(d.opts.Class); err != nil {
+		errs = append(errs, fmt.Errorf("engine: job %s: %w", d.kind, err))
+	}
 	if d.opts.MaxAttempts < 0 {
 		errs = append(errs, fmt.Errorf("engine: job %s: max attempts is %d: use 1 or more, or 0 for the default", d.kind, d.opts.MaxAttempts))
 	}

@@ -28,6 +28,9 @@ type SubmitOptions struct {
 	ID string
 	// Queue is where the job waits. Default: as the definition says.
 	Queue string
+	// Class is the job's class of priority: [High], [Normal] or [Low]. Default:
+	// as the definition says.
+	Class Class
 	// MaxAttempts is how many failures end the job. Default: as the
 	// definition says.
 	MaxAttempts int
@@ -114,6 +117,9 @@ func (j *Job[In, Out]) prepare(in In, o SubmitOptions) (json.RawMessage, SubmitO
 	}
 	if o.Queue == "" {
 		o.Queue = j.def.opts.Queue
+	}
+	if o.Class == "" {
+		o.Class = j.def.opts.Class
 	}
 	if o.MaxAttempts == 0 {
 		o.MaxAttempts = j.def.opts.MaxAttempts
@@ -239,7 +245,7 @@ func (e *Engine) made(kind string, input json.RawMessage, o SubmitOptions) (mach
 		return machine.Job{}, err
 	}
 	j := machine.Job{
-		ID: name.JobID(o.Queue, o.ID), Kind: kind, State: machine.Pending,
+		ID: name.JobID(o.Queue, o.ID), Kind: kind, State: machine.Pending, Class: stored(o.Class),
 		MaxAttempts: o.MaxAttempts, Retry: o.Retry, Input: input, Created: e.clock.Now(), Trace: o.Trace,
 	}
 	o.plan(&j)
@@ -258,6 +264,8 @@ func (o SubmitOptions) validate(kind string) error {
 		err = errors.New("there is both a delay and a time: use one of them")
 	case !o.At.IsZero() && (o.At.Year() < 1970 || o.At.Year() > 9999):
 		err = fmt.Errorf("the time %v is out of range: use the years 1970 to 9999", o.At)
+	case checkClass(o.Class) != nil:
+		err = checkClass(o.Class)
 	case o.Retry != nil:
 		err = o.Retry.Validate()
 	}

@@ -52,6 +52,7 @@ func On[In, Out any](name string, source Source, job *Job[In, Out], mapping func
 	}
 	t.err = errors.Join(t.err, job.def.err)
 	t.rule.Kind, t.rule.Queue, t.rule.Attempts = job.def.kind, job.def.opts.Queue, job.def.opts.MaxAttempts
+	t.rule.Class = job.def.opts.Class
 	if mapping == nil {
 		mapping = func(m Message) (in In, err error) { return in, m.Decode(&in) }
 	}
@@ -93,7 +94,7 @@ func (t *Trigger) register(w *Worker) error {
 
 // started returns the record of a job that an event starts.
 func (e *Engine) started(j triggers.Job) (machine.Job, error) {
-	return e.made(j.Kind, j.Input, SubmitOptions{ID: j.Local, Queue: j.Queue, MaxAttempts: j.MaxAttempts, Trace: j.Trace})
+	return e.made(j.Kind, j.Input, SubmitOptions{ID: j.Local, Queue: j.Queue, Class: j.Class, MaxAttempts: j.MaxAttempts, Trace: j.Trace})
 }
 
 // What Apply did, or would do.

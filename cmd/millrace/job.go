@@ -118,6 +118,14 @@ func message(e *engine.ErrorInfo) string {
 	return e.Message
 }
 
+// unusual returns a class unless it is that of most jobs.
+func unusual(class string) string {
+	if class == string(engine.Normal) {
+		return ""
+	}
+	return class
+}
+
 // jobFields returns what is known about one job, with its attempts.
 func jobFields(j engine.JobInfo) []field {
 	fields := []field{
@@ -125,6 +133,7 @@ func jobFields(j engine.JobInfo) []field {
 		{"kind", j.Kind},
 		{"queue", j.Queue},
 		{"state", j.State},
+		{"class", unusual(j.Class)},
 		{"failures", fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)},
 		{"created", clock(j.Created)},
 		{"wait", wait(j)},

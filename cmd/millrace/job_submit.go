@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/engine"
@@ -17,6 +18,7 @@ type jobSubmitCmd struct {
 	ID    string `help:"Local ID: submitting it again attaches to the job that is there." placeholder:"ID"`
 	Input string `help:"JSON, @FILE, or - for standard input." placeholder:"JSON"`
 	Queue string `help:"Where the job waits. Default: the kind up to its first dot." placeholder:"QUEUE"`
+	Class string `help:"Priority among what waits for a slot: high, normal or low. Default: normal." placeholder:"CLASS"`
 	Wait  bool   `help:"Wait until the job has ended; the exit status is 1 if it did not succeed."`
 	timeFlags
 	retryFlags
@@ -101,6 +103,9 @@ func (c jobSubmitCmd) check() error {
 	if c.Queue != "" {
 		errs = append(errs, usage(name.Check("queue", c.Queue)))
 	}
+	if c.Class != "" && !slices.Contains([]engine.Class{engine.High, engine.Normal, engine.Low}, engine.Class(c.Class)) {
+		errs = append(errs, usage(fmt.Errorf("--class is %q: use high, normal or low", c.Class)))
+	}
 	return errors.Join(errs...)
 }
 
@@ -112,7 +117,7 @@ func (c jobSubmitCmd) options() (engine.SubmitOptions, error) {
 		notNegative("--queue-timeout", c.QueueTimeout), notNegative("--deadline", c.Deadline), c.retryFlags.check(),
 	)
 	opts := engine.SubmitOptions{
-		ID: c.ID, Queue: c.Queue, MaxAttempts: c.attempts(),
+		ID: c.ID, Queue: c.Queue, Class: engine.Class(c.Class), MaxAttempts: c.attempts(),
 		Delay: c.Delay, At: at, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline,
 	}
 	if len(c.Retry) > 0 {

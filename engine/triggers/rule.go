@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/internal/name"
 )
@@ -15,9 +16,10 @@ import (
 type Rule struct {
 	Name     string
 	Source   Source
-	Kind     string // of the jobs
-	Queue    string // of the jobs; empty means the kind's
-	Attempts int    // how many failures end a job; 0 means the default
+	Kind     string        // of the jobs
+	Queue    string        // of the jobs; empty means the kind's
+	Class    machine.Class // of priority; "" means the normal one
+	Attempts int           // how many failures end a job; 0 means the default
 	// Mapping returns what an event comes to, or [ErrSkip], or why it cannot
 	// start a job.
 	Mapping func(Message) (Mapped, error)

@@ -67,9 +67,10 @@ func (o Options) withDefaults() Options {
 // Job is a job that an event starts.
 type Job struct {
 	Kind        string
-	Local       string // ID
-	Queue       string // empty means the kind's
-	MaxAttempts int    // 0 means the default
+	Local       string        // ID
+	Queue       string        // empty means the kind's
+	Class       machine.Class // of priority; "" means the normal one
+	MaxAttempts int           // 0 means the default
 	Input       json.RawMessage
 	Trace       map[string]string // W3C trace context, by header name
 }
