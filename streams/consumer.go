@@ -40,6 +40,9 @@ const (
 	// errOverlap is the code with which a server refuses a consumer that would
 	// get items of another one.
 	errOverlap jetstream.ErrorCode = 10100
+	// errCreate is the code with which a server says that it could not store a
+	// consumer, as when it has not done with the files of one of that name.
+	errCreate jetstream.ErrorCode = 10012
 )
 
 // class returns the class of the subjects of items that ask for one. A class that
@@ -121,6 +124,7 @@ func (w *Work) Serve(ctx context.Context, queue string, shape Shape) error {
 		if err = w.serve(ctx, queue, shape); !raced(err) {
 			break
 		}
+		pause(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("streams: serve queue %s: %w", queue, err)
@@ -128,11 +132,12 @@ func (w *Work) Serve(ctx context.Context, queue string, shape Shape) error {
 	return nil
 }
 
-// raced reports whether err says that a consumer came or went meanwhile.
+// raced reports whether err says that a consumer came or went meanwhile, or is
+// still going.
 func raced(err error) bool {
 	var refused *jetstream.APIError
 	return errors.Is(err, jetstream.ErrConsumerExists) || errors.Is(err, jetstream.ErrConsumerNotFound) ||
-		errors.Is(err, jetstream.ErrConsumerDoesNotExist) || errors.As(err, &refused) && refused.ErrorCode == errOverlap
+		errors.Is(err, jetstream.ErrConsumerDoesNotExist) || errors.As(err, &refused) && (refused.ErrorCode == errOverlap || refused.ErrorCode == errCreate)
 }
 
 func (w *Work) serve(ctx context.Context, queue string, shape Shape) error {
