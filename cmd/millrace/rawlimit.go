@@ -39,10 +39,10 @@ type rawLimit struct {
 	target    int64
 }
 
-// The streams of the raw limit.
+// The streams of the raw limit: no namespace has such a name.
 const (
-	rawRecords = "KV_mr_raw_jobs"
-	rawItems   = "mr_raw_work"
+	rawRecords = "KV_mr_=raw_jobs"
+	rawItems   = "mr_=raw_work"
 )
 
 // Sizes of the record beside its input, as the engine writes it: when it is
@@ -56,13 +56,13 @@ const (
 
 func newRawLimit(ctx context.Context, pub *publish.Publisher, js jetstream.JetStream, payload int) (*rawLimit, error) {
 	ns := streams.Namespace(benchNamespace)
-	r := &rawLimit{js: js, pub: pub, records: "$KV.mr_raw_jobs.bench.", items: "mr.raw.work.bench.normal."}
+	r := &rawLimit{js: js, pub: pub, records: "$KV.mr_=raw_jobs.bench.", items: "mr.=raw.work.bench.normal."}
 	for i, size := range []int{rawCreated, rawClaimed, rawFinished} {
 		r.bodies[i] = bytes.Repeat([]byte("x"), size+payload)
 	}
-	_, err := r.twin(ctx, "KV_"+ns.Bucket(streams.Jobs), rawRecords, "$KV.mr_raw_jobs.>")
+	_, err := r.twin(ctx, "KV_"+ns.Bucket(streams.Jobs), rawRecords, "$KV.mr_=raw_jobs.>")
 	if err == nil {
-		r.work, err = r.twin(ctx, ns.WorkStream(), rawItems, "mr.raw.work.>")
+		r.work, err = r.twin(ctx, ns.WorkStream(), rawItems, "mr.=raw.work.>")
 	}
 	if err == nil {
 		err = r.listen(ctx)

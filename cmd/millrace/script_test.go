@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"regexp"
@@ -32,9 +33,10 @@ func TestMain(m *testing.M) {
 //	eventually PATTERN CMD…    run CMD until it succeeds and its output matches
 //	until NAME PATTERN FILE    wait until FILE matches, and set NAME to what the group matches
 //	status N CMD…              run CMD, which must exit with N
-//	http N URL                 wait until URL answers with status N
+//	http N URL [PATTERN…]      wait until URL answers with status N, and what matches
 //	nats stop|start            end the server, start it again on the same port and data
-//	nats plain|old|locked|small  start another server and point NATS_URL at it
+//	nats plain|old|locked|small|leaf  start another server and point NATS_URL at it;
+//	                           HUB_URL is where the hub of a leaf node is
 func TestScript(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -86,7 +88,7 @@ func (b *backend) start() (err error) {
 
 func control(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: nats stop|start|plain|old|locked|small")
+		ts.Fatalf("usage: nats stop|start|plain|old|locked|small|leaf")
 	}
 	b := ts.Value(backendKey{}).(*backend)
 	switch args[0] {
@@ -94,6 +96,11 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 		b.srv.Close()
 	case "start":
 		ts.Check(b.start())
+	case "leaf":
+		hub, leaf, err := b.tree(ts.MkAbs(".nats-hub"))
+		ts.Check(err)
+		ts.Setenv("HUB_URL", hub)
+		ts.Setenv("NATS_URL", leaf)
 	default:
 		url, err := b.other(args[0], ts.MkAbs(".nats-"+args[0]))
 		ts.Check(err)
@@ -119,6 +126,33 @@ func (b *backend) other(kind, dir string) (url string, err error) {
 	default:
 		return "", fmt.Errorf("no server is called %s", kind)
 	}
+	url, err = b.run(opts)
+	if err == nil && kind == "old" {
+		err = b.pretend(url)
+	}
+	return url, err
+}
+
+// tree starts a server of the JetStream domain hub, and a leaf node of it that
+// has no JetStream.
+func (b *backend) tree(dir string) (hub, leaf string, err error) {
+	options := &server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, StoreDir: dir, JetStream: true, JetStreamDomain: "hub", NoLog: true, NoSigs: true,
+		LeafNode: server.LeafNodeOpts{Host: "127.0.0.1", Port: server.RANDOM_PORT},
+	}
+	if hub, err = b.run(options); err != nil {
+		return "", "", err
+	}
+	remote := &url.URL{Scheme: "nats-leaf", Host: fmt.Sprintf("127.0.0.1:%d", options.LeafNode.Port)} // the server notes it there
+	leaf, err = b.run(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
+		LeafNode: server.LeafNodeOpts{Remotes: []*server.RemoteLeafOpts{{URLs: []*url.URL{remote}}}},
+	})
+	return hub, leaf, err
+}
+
+// run runs a server until the script ends.
+func (b *backend) run(opts *server.Options) (url string, err error) {
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return "", err
@@ -128,10 +162,7 @@ func (b *backend) other(kind, dir string) (url string, err error) {
 	if !srv.ReadyForConnections(patience) {
 		return "", errors.New("the server does not come up")
 	}
-	if kind == "old" {
-		err = b.pretend(srv.ClientURL())
-	}
-	return srv.ClientURL(), err
+	return srv.ClientURL(), nil
 }
 
 // pretend answers for JetStream as a server before 2.12 does.
@@ -213,8 +244,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func answers(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: http N URL")
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: http N URL [PATTERN…]")
 	}
 	client := &http.Client{Timeout: 5 * time.Second}
 	defer client.CloseIdleConnections()
@@ -227,6 +258,11 @@ func answers(ts *testscript.TestScript, neg bool, args []string) {
 		body, err := io.ReadAll(resp.Body)
 		if strconv.Itoa(resp.StatusCode) != args[0] {
 			return fmt.Sprintf("%s answers %s: %s (%v)", args[1], resp.Status, body, err)
+		}
+		for _, pattern := range args[2:] {
+			if !regexp.MustCompile("(?m)" + pattern).Match(body) {
+				return fmt.Sprintf("%s answers nothing that matches %s: %s", args[1], pattern, body)
+			}
 		}
 		return ""
 	})
