@@ -17,7 +17,7 @@ import (
 type devCmd struct {
 	Dir      string `help:"Folder for the data. Default: millrace in the user's data folder." placeholder:"DIR"`
 	Listen   string `help:"Address of NATS. Default: ${default}." default:"127.0.0.1:4222" placeholder:"ADDR"`
-	HTTP     string `name:"http" help:"Address for /healthz and /readyz; empty for none. Default: ${default}." default:"127.0.0.1:8222" placeholder:"ADDR"`
+	HTTP     string `name:"http" help:"Address for /healthz, /readyz and /metrics; empty for none. Default: ${default}." default:"127.0.0.1:8222" placeholder:"ADDR"`
 	NoEngine bool   `help:"Run NATS alone."`
 }
 
@@ -41,20 +41,21 @@ func (c devCmd) Run(ctx context.Context, e *env) error {
 	}
 	if c.NoEngine {
 		c.greet(e, srv, ln)
-		return together(ctx, health(ln, func() bool { return true }))
+		return together(ctx, health(ln, func() bool { return true }, nil))
 	}
 	nc, err := srv.Connect(append(engine.ConnectOptions(), nats.Name("millrace dev"))...)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	eng, err := e.open(ctx, nc, engine.Options{Logger: e.logger()})
+	registry := metrics(ln)
+	eng, err := e.open(ctx, nc, engine.Options{Logger: e.logger(), Registerer: registerer(registry)})
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
 	c.greet(e, srv, ln)
-	return together(ctx, eng.Serve, health(ln, eng.Ready))
+	return together(ctx, eng.Serve, health(ln, eng.Ready, registry))
 }
 
 // greet says where everything is, and what to do next.

@@ -9,6 +9,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/millrace/millrace/internal/name"
 )
 
@@ -37,9 +40,10 @@ func address(ln net.Listener) string {
 // httpGrace is how long requests in progress may take at the end.
 const httpGrace = 2 * time.Second
 
-// health answers /healthz while the process works, and /readyz while it can do
-// what it is for. Without a listener it does nothing.
-func health(ln net.Listener, ready func() bool) loop {
+// health answers /healthz while the process works, /readyz while it can do what
+// it is for, and /metrics with what is registered, if there is a registry.
+// Without a listener it does nothing.
+func health(ln net.Listener, ready func() bool, registry *prometheus.Registry) loop {
 	if ln == nil {
 		return func(ctx context.Context) error { <-ctx.Done(); return nil }
 	}
@@ -52,6 +56,9 @@ func health(ln net.Listener, ready func() bool) loop {
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
+	if registry != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	}
 	return func(ctx context.Context) error { return serveHTTP(ctx, ln, mux) }
 }
 

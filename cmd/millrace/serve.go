@@ -8,7 +8,7 @@ import (
 
 type serveCmd struct {
 	Node string `help:"Stable ID of this process. Default: the host's name and four random characters." placeholder:"ID"`
-	HTTP string `name:"http" help:"Address for /healthz and /readyz. Default: none." placeholder:"ADDR"`
+	HTTP string `name:"http" help:"Address for /healthz, /readyz and /metrics. Default: none." placeholder:"ADDR"`
 }
 
 // Run runs the engine until the process is asked to stop.
@@ -20,11 +20,12 @@ func (c serveCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	eng, shut, err := e.connect(ctx, engine.Options{Node: c.Node, Logger: e.logger()})
+	registry := metrics(ln)
+	eng, shut, err := e.connect(ctx, engine.Options{Node: c.Node, Logger: e.logger(), Registerer: registerer(registry)})
 	if err != nil {
 		return err
 	}
 	defer shut()
 	e.logger().Info("serving", "server", e.where(), "namespace", e.Namespace, "http", address(ln))
-	return together(ctx, eng.Serve, health(ln, eng.Ready))
+	return together(ctx, eng.Serve, health(ln, eng.Ready, registry))
 }

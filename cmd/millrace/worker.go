@@ -22,6 +22,7 @@ type workerCmd struct {
 	Queue        []string          `sep:"none" help:"Queue to take jobs from. May be repeated. Default: those of the kinds." placeholder:"QUEUE"`
 	Timeout      time.Duration     `help:"How long one attempt may take. Default: for ever." placeholder:"DURATION"`
 	DrainTimeout time.Duration     `help:"How long commands may run on after the worker was asked to stop, before they get SIGTERM. Default: for ever." placeholder:"DURATION"`
+	HTTP         string            `name:"http" help:"Address for /healthz, /readyz and /metrics. Default: none." placeholder:"ADDR"`
 	Grace        time.Duration     `help:"How long a command may take to end after SIGTERM." default:"5s"`
 	NoOwner      bool              `help:"Never be the owner, which fires timers, judges dead nodes and looks after jobs: a worker is, while nobody serves."`
 	retryFlags
@@ -39,8 +40,12 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 	if err := errors.Join(err, c.check()); err != nil {
 		return usage(err)
 	}
-	log := e.logger()
-	eng, shut, err := e.connect(ctx, engine.Options{Node: c.Node, Labels: c.Label, Logger: log})
+	ln, err := listen("--http", c.HTTP)
+	if err != nil {
+		return err
+	}
+	log, registry := e.logger(), metrics(ln)
+	eng, shut, err := e.connect(ctx, engine.Options{Node: c.Node, Labels: c.Label, Logger: log, Registerer: registerer(registry)})
 	if err != nil {
 		return err
 	}
@@ -56,8 +61,8 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 	defer context.AfterFunc(ctx, func() { log.Info("stopping: once more to stop at once", "grace", c.Grace) })()
 	asked := e.interrupts.first()
 	c.warn(log)
-	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots)
-	return together(ctx, worker.Run, func(ctx context.Context) error {
+	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots, "http", address(ln))
+	return together(ctx, worker.Run, health(ln, eng.Ready, registry), func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-asked:
