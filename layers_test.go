@@ -21,7 +21,7 @@ var layers = []string{
 	"console",
 	"history engine/enginetest",
 	"engine",
-	"engine/triggers engine/reconcile engine/explain engine/fault engine/intake engine/logs engine/queues",
+	"engine/triggers engine/reconcile engine/explain engine/doctor engine/fault engine/intake engine/logs engine/queues",
 	"timers broadcast",
 	"engine/store",
 	"nodes",

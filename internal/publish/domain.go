@@ -23,6 +23,13 @@ const (
 // and their acknowledgements, goes by its own name through any number of servers.
 func (p *Publisher) API(tail string) string { return p.prefix() + tail }
 
+// AcksOf returns the subjects, with wildcards, on which the deliveries of a consumer
+// are answered: in every domain, and in the form of earlier servers.
+func AcksOf(stream, consumer string) []string {
+	tail := stream + "." + consumer + ".>"
+	return []string{"$JS.ACK." + tail, "$JS.ACK.*.*." + tail}
+}
+
 // Domain returns the JetStream domain that p uses, or nothing for that of the
 // server.
 func (p *Publisher) Domain() string { return p.opts.Domain }

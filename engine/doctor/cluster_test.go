@@ -1,0 +1,86 @@
+package doctor_test
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/engine/doctor"
+	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/streams"
+)
+
+// startCluster runs three JetStream servers as a cluster until the test ends.
+func startCluster(t *testing.T) []*server.Server {
+	t.Helper()
+	var ports [3]int // a cluster has to know its servers before they run
+	var routes []string
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+		routes = append(routes, "nats://"+l.Addr().String())
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	servers := make([]*server.Server, len(ports))
+	for i, port := range ports {
+		servers[i] = startListening(t, &server.Options{
+			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
+		})
+	}
+	led := time.NewTicker(10 * time.Millisecond)
+	defer led.Stop()
+	for range led.C {
+		for _, srv := range servers {
+			if srv.JetStreamIsLeader() && len(srv.JetStreamClusterPeers()) == len(servers) {
+				return servers
+			}
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("the cluster has no leader")
+		}
+	}
+	return nil
+}
+
+// Streams with one replica where three fit, and replicas that are not there.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	servers := startCluster(t)
+	for ns, replicas := range map[string]int{"one": 1, "three": 3} {
+		eng, err := engine.Connect(t.Context(), natstest.Connect(t, servers[0]), engine.Options{Namespace: ns, Replicas: replicas, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(eng.Close)
+	}
+	nc := natstest.Connect(t, servers[0])
+	look := func(ns string) []doctor.Finding {
+		return of("replicas", examine(t, nc, doctor.Options{Namespace: streams.Namespace(ns)}))
+	}
+	found := look("one")
+	expect(t, found, `warning replicas: streams KV_mr_one_leases, .* are kept by fewer servers than there are in the cluster: what fails`)
+	for len(ill(look("three"))) > 0 && t.Context().Err() == nil { // replicas catch up
+		<-time.After(20 * time.Millisecond)
+	}
+	servers[2].Shutdown()
+	servers[2].WaitForShutdown()
+	for t.Context().Err() == nil {
+		if list := ill(look("three")); len(list) > 0 && strings.Contains(list[0], "wrong replicas: server s3, which keeps stream KV_mr_three_leases, is offline: start the server") {
+			break
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,274 @@
+package doctor_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/engine/doctor"
+	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/nodes"
+)
+
+// ward is a healthy installation: somebody who serves, a worker of kind mail, a
+// client, and jobs that have ended, run and wait for their time.
+type ward struct {
+	*testing.T
+	srv                   *server.Server
+	serve, worker, client *process
+	js                    jetstream.JetStream
+}
+
+func newWard(t *testing.T, srv *server.Server) *ward {
+	t.Helper()
+	w := &ward{T: t, srv: srv, serve: start(t, srv, "s"), worker: start(t, srv, "w"), client: start(t, srv, "c")}
+	w.serve.run(w.serve.Serve)
+	time.Sleep(time.Second)
+	w.worker.work(instant("mail"), endless("mail.endless"))
+	w.client.submit("mail", "1")
+	w.client.submit("mail.endless", "2")
+	w.client.submit("mail", "3", engine.SubmitOptions{Delay: time.Hour})
+	time.Sleep(time.Minute)
+	var err error
+	if w.js, err = jetstream.New(w.client.nc); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// update changes the configuration of a stream.
+func (w *ward) update(stream string, change func(*jetstream.StreamConfig)) {
+	w.Helper()
+	s, err := w.js.Stream(w.Context(), stream)
+	if err != nil {
+		w.Fatal(err)
+	}
+	config := s.CachedInfo().Config
+	change(&config)
+	if _, err := w.js.UpdateStream(w.Context(), config); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// publish stores a message.
+func (w *ward) publish(subject string, header nats.Header) {
+	w.Helper()
+	if _, err := w.js.PublishMsg(w.Context(), &nats.Msg{Subject: subject, Header: header, Data: []byte("{}")}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// join registers a node that does nothing.
+func (w *ward) join(id string, info nodes.Info) {
+	w.Helper()
+	pub, err := publish.New(w.client.nc)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(pub.Close)
+	quiet := slog.New(slog.DiscardHandler)
+	node, err := nodes.Join(w.Context(), pub, nodes.Options{ID: id, Lease: w.client.Lease(), Info: info, Logger: quiet})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.client.run(node.Run)
+}
+
+// expect fails the test unless what is found and not fine matches patterns, one
+// for one.
+func expect(t testing.TB, found []doctor.Finding, patterns ...string) {
+	t.Helper()
+	list := ill(found)
+	for i, pattern := range patterns {
+		if i < len(list) && !regexp.MustCompile("^"+pattern).MatchString(list[i]) {
+			t.Errorf("got  %s\nwant %s", list[i], pattern)
+		}
+	}
+	if len(list) != len(patterns) {
+		t.Errorf("got %d findings, want %d:\n%s", len(list), len(patterns), strings.Join(list, "\n"))
+	}
+}
+
+// Where all is well there is nothing to say but that, of every check.
+func TestHealthy(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		w := newWard(t, srv)
+		found := examine(t, w.client.link.Connect(t), doctor.Options{})
+		expect(t, found)
+		checks := map[string]bool{}
+		for _, f := range found {
+			checks[f.Check] = true
+			if f.Text == "" || f.Remedy != "" {
+				t.Errorf("got %+v", f)
+			}
+		}
+		if len(checks) != len(found) || len(found) < 20 {
+			t.Errorf("got %d findings of %d checks", len(found), len(checks))
+		}
+		w.worker.link.Down() // for less than twice the lease
+		time.Sleep(5 * time.Second)
+		expect(t, examine(t, w.client.link.Connect(t), doctor.Options{}))
+	})
+}
+
+// finding is something that goes wrong, and what is found then and not fine.
+type finding struct {
+	name    string
+	provoke func(*ward)
+	opts    doctor.Options
+	want    []string
+}
+
+var ofStreams = []finding{
+	{"missing stream", func(w *ward) {
+		if err := w.js.DeleteStream(w.Context(), "mr_default_dead"); err != nil {
+			w.Fatal(err)
+		}
+	}, doctor.Options{}, []string{`wrong namespace: stream mr_default_dead is missing: start "millrace serve"`}},
+	{"old stream", func(w *ward) {
+		w.update("mr_default_dead", func(c *jetstream.StreamConfig) { c.Metadata["millrace.version"] = "1" })
+	}, doctor.Options{}, []string{`wrong versions: stream mr_default_dead is of version 1, and others of version \d: an upgrade did not end: start`}},
+	{"changed stream", func(w *ward) {
+		w.update("KV_mr_default_jobs", func(c *jetstream.StreamConfig) { c.MaxAge, c.Discard = time.Hour, jetstream.DiscardOld })
+	}, doctor.Options{}, []string{`wrong configuration: the configuration of stream KV_mr_default_jobs was changed: discard, max_age: set that back`}},
+	{"much storage", func(w *ward) {
+		w.update("KV_mr_default_jobs", func(c *jetstream.StreamConfig) { c.MaxMsgs = 4 })
+	}, doctor.Options{}, []string{`warning storage: stream KV_mr_default_jobs holds 3 of 4 messages, 75%: from 90% on new jobs are refused: raise its max_msgs limit`}},
+	{"full storage", func(w *ward) {
+		w.update("KV_mr_default_jobs", func(c *jetstream.StreamConfig) { c.MaxMsgs = 3 })
+	}, doctor.Options{}, []string{`wrong storage: stream KV_mr_default_jobs holds 3 of 3 messages, 100%: new jobs are refused: raise`}},
+	{"many records", func(w *ward) {
+		for i := range 8 {
+			w.client.submit("mail", fmt.Sprint("more", i))
+		}
+		time.Sleep(time.Second)
+	}, doctor.Options{MostEnded: 10}, []string{`warning records: 9 records are of jobs that have ended: above 10 they are kept for less time`}},
+	{"too many records", func(w *ward) {
+		for i := range 10 {
+			w.client.submit("mail", fmt.Sprint("more", i))
+		}
+		time.Sleep(time.Second)
+	}, doctor.Options{MostEnded: 10}, []string{`warning records: 11 records are of jobs that have ended, more than 10: further ones are kept`}},
+	{"draining", func(w *ward) { w.join("d", nodes.Info{Draining: true}) }, doctor.Options{}, []string{`warning drained: node d is draining: it takes no jobs: stop it, or`}},
+}
+
+var ofJobs = []finding{
+	{"no worker", func(w *ward) {
+		w.client.submit("post.a", "1")
+		w.client.submit("post.b", "2")
+		w.client.submit("fax", "1")
+	}, doctor.Options{}, []string{
+		`wrong workers: 1 job waits in queue fax, and no node takes from it: start a worker with kind fax$`,
+		`wrong workers: 2 jobs wait in queue post, and no node takes from it: start a worker with kinds post.a, post.b$`,
+	}},
+	{"no handler", func(w *ward) {
+		w.client.submit("mail.other", "9")
+		time.Sleep(10 * time.Second)
+	}, doctor.Options{}, []string{
+		`wrong kinds: 1 job waits of kind mail.other in queue mail, and no node that takes from it has a handler: w: start`,
+	}},
+	{"no consumer", func(w *ward) {
+		w.join("n", nodes.Info{Queues: []string{"post"}, Kinds: []string{"post"}, Slots: 1})
+		w.client.submit("post", "1")
+	}, doctor.Options{}, []string{`wrong consumers: queue post has no consumer, so its items reach nobody, although there is node n: let`}},
+	{"item again and again", func(w *ward) {
+		w.worker.work(instant("post"))
+		time.Sleep(time.Second)
+		w.publish("mr.default.work.post.normal.1", nil) // no item of ours
+		time.Sleep(time.Minute)
+	}, doctor.Options{}, []string{`warning redelivered: 1 item of queue post came more than once, and only 0 jobs run there: see`}},
+	{"lost items", func(w *ward) {
+		w.join("n", nodes.Info{Queues: []string{"post"}, Kinds: []string{"post"}, Slots: 1})
+		w.serve.link.Down()
+		w.client.submit("post", "1")
+		w.client.submit("post", "2")
+		s, err := w.js.Stream(w.Context(), "mr_default_work")
+		if err == nil {
+			err = s.Purge(w.Context(), jetstream.WithPurgeSubject("mr.default.work.post.>"))
+		}
+		if err != nil {
+			w.Fatal(err)
+		}
+		time.Sleep(31 * time.Second)
+	}, doctor.Options{}, []string{
+		`wrong owner: no node is the owner: nothing fires timers`,
+		`wrong consumers: `,
+		`wrong items: 2 jobs ready for more than 30s have no item, so no worker gets to know: post.1, post.2: let the owner`,
+	}},
+	{"overdue", func(w *ward) {
+		w.serve.link.Down()
+		w.client.submit("mail", "4", engine.SubmitOptions{Delay: 10 * time.Second})
+		time.Sleep(70 * time.Second)
+	}, doctor.Options{}, []string{
+		`wrong owner: no node is the owner`,
+		`wrong items: 1 job ready for more than 30s has no item, so no worker gets to know: mail.4`,
+		`wrong timers: 1 timer is overdue, by up to 1m0s: see whether there is an owner`,
+	}},
+	{"dead node", func(w *ward) {
+		w.serve.link.Down()
+		w.worker.link.Down()
+		time.Sleep(time.Minute)
+	}, doctor.Options{}, []string{
+		`wrong owner: no node is the owner`,
+		`wrong offline: 1 job is said to run on node w, which has been gone for longer than twice the lease of 6s: mail.2: see "millrace job why ID"`,
+	}},
+	{"node that started anew", func(w *ward) {
+		w.serve.link.Down()
+		w.worker.link.Down()
+		time.Sleep(10 * time.Second)
+		w.join("w", nodes.Info{Queues: []string{"mail"}, Kinds: []string{"mail", "mail.endless"}})
+		time.Sleep(13 * time.Second)
+	}, doctor.Options{}, []string{`wrong owner: `, `wrong offline: 1 job is said to run on node w, `}},
+	{"later record", func(w *ward) {
+		w.publish("$KV.mr_default_jobs.mail.9", nats.Header{"Mr-State": {"melting"}})
+	}, doctor.Options{}, []string{`wrong readable: 1 job in a state that this program does not know: upgrade`}},
+	{"dead events", func(w *ward) {
+		w.publish("mr.default.dead.orders.1-1", nil)
+		w.publish("mr.default.dead.orders.1-2", nil)
+	}, doctor.Options{}, []string{`warning dead events: 2 events could not be mapped to jobs: see "millrace event dead list"`}},
+	{"many jobs", func(*ward) {}, doctor.Options{MostScanned: 2}, []string{`unseen scan: 3 jobs are there, and only 2 jobs were looked at: shorten`}},
+	{"other namespace", func(*ward) {}, doctor.Options{Namespace: "other"}, []string{`wrong namespace: there is no namespace other: name another one, or start "millrace serve" to make it`}},
+	{"other domain", func(*ward) {}, doctor.Options{Domain: "hub"}, []string{`wrong jetstream: there is no JetStream domain hub: set the domain`}},
+}
+
+// Whatever goes wrong with streams, jobs and nodes is found, and nothing else.
+func TestFindings(t *testing.T) {
+	for _, test := range slices.Concat(ofStreams, ofJobs) {
+		t.Run(test.name, func(t *testing.T) {
+			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+				w := newWard(t, srv)
+				test.provoke(w)
+				expect(t, examine(t, w.client.link.Connect(t), test.opts), test.want...)
+			})
+		})
+	}
+}
+
+// Who passes what is no option is told.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Connect(t, natstest.Start(t, t.TempDir()))
+	for want, opts := range map[string]doctor.Options{
+		"namespace": {Namespace: "a.b"}, "queue": {Queue: "a b"}, `there is no role "king": use one of client, worker, serve`: {Role: "king"},
+	} {
+		if _, err := doctor.Examine(t.Context(), nc, opts); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to say %q", err, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if found, err := doctor.Examine(ctx, nc, doctor.Options{}); err == nil {
+		t.Errorf("got %v of a context that has ended", found)
+	}
+}
