@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ type deadCmd struct {
 type deadListCmd struct {
 	Queue string `help:"Only jobs of this queue." placeholder:"QUEUE"`
 	Kind  string `help:"Only jobs of this kind." placeholder:"KIND"`
+	Code  string `help:"Only jobs whose error has this code." placeholder:"CODE"`
+	Error string `help:"Only jobs whose error has this in its text." placeholder:"TEXT"`
 	Limit int    `help:"How many groups at most." default:"100"`
 }
 
@@ -42,7 +45,7 @@ func (c deadListCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer shut()
-	groups, err := eng.Dead(ctx, engine.DeadFilter{Queue: c.Queue, Kind: c.Kind})
+	groups, err := eng.Dead(ctx, engine.DeadFilter{Queue: c.Queue, Kind: c.Kind, Code: c.Code, Text: c.Error})
 	if err != nil {
 		return err
 	}
@@ -54,6 +57,8 @@ type deadRedriveCmd struct {
 	All   bool     `help:"All jobs that have failed, instead of IDs."`
 	Queue string   `help:"With --all: only jobs of this queue." placeholder:"QUEUE"`
 	Kind  string   `help:"With --all: only jobs of this kind." placeholder:"KIND"`
+	Code  string   `help:"With --all: only jobs whose error has this code." placeholder:"CODE"`
+	Error string   `help:"With --all: only jobs whose error has this in its text." placeholder:"TEXT"`
 }
 
 // redriven is what redrive did, as it is printed.
@@ -64,10 +69,10 @@ type redriven struct {
 // Run retries jobs that have failed: those given, or all of a kind or queue.
 func (c deadRedriveCmd) Run(ctx context.Context, e *env) error {
 	switch {
-	case !c.All && (c.Queue != "" || c.Kind != ""):
-		return usage(errors.New("--queue and --kind say which of --all: add it, or leave them out"))
+	case !c.All && cmp.Or(c.Queue, c.Kind, c.Code, c.Error) != "":
+		return usage(errors.New("--queue, --kind, --code and --error say which of --all: add it, or leave them out"))
 	case !c.All && len(c.IDs) == 0:
-		return usage(errors.New("which jobs is not said: name their IDs, or use --all, with --queue or --kind for some of them"))
+		return usage(errors.New("which jobs is not said: name their IDs, or use --all, with --queue, --kind, --code or --error for some of them"))
 	case c.All && len(c.IDs) > 0:
 		return usage(errors.New("--all takes no IDs: leave out one of them"))
 	case !c.All:
@@ -81,7 +86,7 @@ func (c deadRedriveCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer shut()
-	n, err := eng.Redrive(ctx, engine.DeadFilter{Queue: c.Queue, Kind: c.Kind})
+	n, err := eng.Redrive(ctx, engine.DeadFilter{Queue: c.Queue, Kind: c.Kind, Code: c.Code, Text: c.Error})
 	if err != nil {
 		return fmt.Errorf("%w; %d jobs are redriven, and redriving again goes on", err, n)
 	}

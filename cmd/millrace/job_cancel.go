@@ -4,17 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/millrace/millrace/engine"
 )
 
 type jobCancelCmd struct {
-	ID   string `arg:"" help:"ID of the job: queue, dot, local ID."`
-	Wait bool   `help:"Wait until the job has ended; the exit status is 1 if it succeeded all the same."`
+	ID    string   `arg:"" optional:"" help:"ID of the job: queue, dot, local ID."`
+	Wait  bool     `help:"Wait until the job has ended; the exit status is 1 if it succeeded all the same."`
+	All   bool     `help:"All jobs that have not ended, instead of one."`
+	Queue string   `help:"With --all: only jobs of this queue." placeholder:"QUEUE"`
+	Kind  string   `help:"With --all: only jobs of this kind." placeholder:"KIND"`
+	State []string `help:"With --all: only jobs in this state: scheduled, pending, running or retrying. May be repeated." placeholder:"STATE"`
 }
 
-// Run cancels a job and prints it.
+func (c jobCancelCmd) check() error {
+	switch {
+	case !c.All && (c.Queue != "" || c.Kind != "" || len(c.State) > 0):
+		return errors.New("--queue, --kind and --state say which of --all: add it, or leave them out")
+	case !c.All && c.ID == "":
+		return errors.New("which job is not said: give its ID, or use --all, with --queue, --kind or --state for some of them")
+	case c.All && c.ID != "":
+		return errors.New("--all takes no ID: leave out one of them")
+	case c.All && c.Wait:
+		return errors.New("--all does not wait: leave out --wait, and look with millrace job list")
+	}
+	return nil
+}
+
+// Run cancels a job and prints it, or many.
 func (c jobCancelCmd) Run(ctx context.Context, e *env) error {
+	if err := c.check(); err != nil {
+		return usage(err)
+	}
+	if c.All {
+		return c.cancelAll(ctx, e)
+	}
 	won := false
 	err := one(ctx, e, c.ID, func(eng *engine.Engine) (engine.JobInfo, error) {
 		info, err := eng.Cancel(ctx, c.ID)
@@ -38,6 +64,28 @@ func (c jobCancelCmd) Run(ctx context.Context, e *env) error {
 		return fmt.Errorf("job %s has succeeded all the same", c.ID)
 	}
 	return err
+}
+
+// cancelAll cancels all jobs that match and prints how many.
+func (c jobCancelCmd) cancelAll(ctx context.Context, e *env) error {
+	if err := checkQueue(c.Queue); err != nil {
+		return err
+	}
+	for _, state := range c.State {
+		if !slices.Contains([]string{"scheduled", "pending", "running", "retrying"}, state) {
+			return usage(fmt.Errorf("--state is %q: use scheduled, pending, running or retrying", state))
+		}
+	}
+	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
+	if err != nil {
+		return err
+	}
+	defer shut()
+	done, err := eng.CancelAll(ctx, engine.CancelFilter{Queue: c.Queue, Kind: c.Kind, States: c.State})
+	if err != nil {
+		return fmt.Errorf("%w; %d jobs are cancelled and %d told to end, and cancelling again goes on", err, done.Cancelled, done.Ending)
+	}
+	return describe(e, done, []field{{"cancelled", strconv.Itoa(done.Cancelled)}, {"told to end", strconv.Itoa(done.Ending)}})
 }
 
 // await waits until the attempt that was told to end has ended.
