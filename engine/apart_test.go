@@ -20,7 +20,7 @@ import (
 // Namespaces of one server use the same names for everything, and nothing of one
 // is seen in the other, whatever their own names have in common.
 func TestNamespacesApart(t *testing.T) {
-	for _, pair := range [][2]string{{"a", "a_b"}, {"a_b", "a"}, {"shop", "shop-eu"}, {"shop-eu", "shop"}} {
+	for _, pair := range [][2]string{{"a", "a_b"}, {"shop-eu", "shop"}} {
 		t.Run(pair[0]+" and "+pair[1], func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 				testApart(t, settle(t, srv, pair[0]), settle(t, srv, pair[1]))
@@ -98,7 +98,7 @@ func (ten *tenant) fill() {
 	for _, s := range []struct {
 		kind, id string
 		delay    time.Duration
-	}{{"job", "now", 0}, {"job", "later", time.Hour}, {"job", "never", time.Hour}, {"bad", "now", 0}} {
+	}{{"job", "now", 0}, {"job", "later", 20 * time.Minute}, {"job", "never", 20 * time.Minute}, {"bad", "now", 0}} {
 		if _, err := ten.Submit(ten.t.Context(), s.kind, nil, engine.SubmitOptions{ID: s.id, Delay: s.delay, MaxAttempts: 1}); err != nil {
 			ten.t.Fatal(err)
 		}
@@ -140,7 +140,7 @@ func testApart(t *testing.T, one, other *tenant) {
 	// What one does is not felt by the other.
 	before := other.still()
 	one.upset()
-	time.Sleep(10 * time.Minute)
+	time.Sleep(5 * time.Minute)
 	if d := cmp.Diff(before, other.still()); d != "" {
 		t.Errorf("streams of %s changed (-before +after):\n%s", other.name, d)
 	}
@@ -149,7 +149,7 @@ func testApart(t *testing.T, one, other *tenant) {
 
 	// And goes on.
 	publish(t, one.nc, "orders.created", `{"id":"y","total":1}`)
-	time.Sleep(time.Hour)
+	time.Sleep(20 * time.Minute)
 	other.has("bad.now=failed", "job.later=succeeded", "job.never=cancelled", "job.now=succeeded", "order.x=succeeded", "order.y=succeeded")
 	one.has("bad.now=pending", "job.alone=pending", "job.later=scheduled")
 	for _, stop := range other.stop {

@@ -13,62 +13,69 @@ import (
 	"github.com/millrace/millrace/internal/natstest"
 )
 
-// leaves are the two kinds of leaf nodes: without JetStream, and with one of
-// their own, in which nothing of ours may end up.
-var leaves = map[string]natstest.Domains{
-	"without JetStream": {Hub: "hub"},
-	"with JetStream":    {Hub: "hub", Leaf: "leaf"},
+// A site is a hub and a leaf node, and where the namespace lives.
+type site struct {
+	natstest.Domains
+	domain string
 }
 
-// inHub returns an engine for the namespace of the hub, on either server.
-func inHub(t testing.TB, srv *server.Server, node string) *engine.Engine {
+// sites are the kinds of them: leaf nodes without JetStream, and with one of
+// their own; the JetStream that does not have the namespace stays empty.
+var sites = map[string]site{
+	"leaf without JetStream": {natstest.Domains{Hub: "hub"}, "hub"},
+	"leaf with JetStream":    {natstest.Domains{Hub: "hub", Leaf: "leaf"}, "hub"},
+	"namespace on the leaf":  {natstest.Domains{Hub: "hub", Leaf: "leaf"}, "leaf"},
+}
+
+// connect opens the namespace, from either server.
+func (s site) connect(t testing.TB, srv *server.Server, node string) *engine.Engine {
 	t.Helper()
-	return connect(t, srv, engine.Options{Domain: "hub", Node: node})
+	return connect(t, srv, engine.Options{Domain: s.domain, Node: node})
 }
 
 // Whatever is done on one side of a leaf node is seen on the other.
 func TestDomain(t *testing.T) {
 	t.Parallel()
-	for name, domains := range leaves {
+	for name, s := range sites {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tree := natstest.StartTree(t, domains)
-			defer apart(t, tree)
+			tree := natstest.StartTree(t, s.Domains)
 			for side, servers := range map[string][2]*server.Server{
 				"worker and owner on the leaf": {tree.Leaf, tree.Hub},
 				"worker and owner on the hub":  {tree.Hub, tree.Leaf},
 			} {
-				t.Run(side, func(t *testing.T) { testDomain(t, servers[0], servers[1]) })
+				t.Run(side, func(t *testing.T) { s.test(t, servers[0], servers[1]) })
+			}
+			if s.domain == "leaf" {
+				empty(t, tree.Hub)
+			} else if s.Leaf != "" {
+				empty(t, tree.Leaf)
 			}
 		})
 	}
 }
 
-// apart checks that the JetStream of the leaf, if it has one, holds nothing.
-func apart(t *testing.T, tree *natstest.Tree) {
+// empty checks that the JetStream of a server holds nothing.
+func empty(t *testing.T, srv *server.Server) {
 	t.Helper()
-	if !tree.Leaf.JetStreamEnabled() {
-		return
-	}
-	names := jetStream(t, natstest.Connect(t, tree.Leaf)).StreamNames(t.Context())
+	names := jetStream(t, natstest.Connect(t, srv)).StreamNames(t.Context())
 	for name := range names.Name() {
-		t.Errorf("stream %s is on the leaf", name)
+		t.Errorf("stream %s is on server %s", name, srv.Name())
 	}
 	if err := names.Err(); err != nil {
 		t.Error(err)
 	}
 }
 
-func testDomain(t *testing.T, near, far *server.Server) {
+func (s site) test(t *testing.T, near, far *server.Server) {
 	got := make(chan order, 1)
 	hold := engine.NewJob("hold", func(ctx context.Context, _ any) (any, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})
-	stop := serve(t, inHub(t, near, "server"))
-	defer stop()
-	defer work(t, inHub(t, near, "worker"), engine.WorkerOptions{}, greeting(), hold, fulfil(got))()
-	eng := inHub(t, far, "")
+	defer serve(t, s.connect(t, near, "server"))()
+	defer work(t, s.connect(t, near, "worker"), engine.WorkerOptions{}, greeting(), hold, fulfil(got))()
+	eng := s.connect(t, far, "")
 	greeted(t, eng, engine.SubmitOptions{})
 	greeted(t, eng, engine.SubmitOptions{Delay: time.Second})
 	cancelled(t, eng, hold)
@@ -143,19 +150,22 @@ func triggered(t *testing.T, eng *engine.Engine, got <-chan order, servers ...*s
 // A job that ends meanwhile has ended once, and afterwards all goes on.
 func TestDomainOutage(t *testing.T) {
 	t.Parallel()
-	for name, domains := range leaves {
+	for name, s := range sites {
+		if s.domain != "hub" {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tree := natstest.StartTree(t, domains)
+			tree := natstest.StartTree(t, s.Domains)
 			started, release := make(chan string, 10), make(chan struct{})
 			slow := engine.NewJob("slow", func(ctx context.Context, _ any) (any, error) {
 				started <- engine.JobFrom(ctx).ID
 				<-release
 				return nil, nil
 			})
-			defer serve(t, inHub(t, tree.Leaf, "server"))()
-			defer work(t, inHub(t, tree.Leaf, "worker"), engine.WorkerOptions{}, greeting(), slow)()
-			eng := inHub(t, tree.Leaf, "")
+			defer serve(t, s.connect(t, tree.Leaf, "server"))()
+			defer work(t, s.connect(t, tree.Leaf, "worker"), engine.WorkerOptions{}, greeting(), slow)()
+			eng := s.connect(t, tree.Leaf, "")
 			job, err := slow.Submit(t.Context(), eng, nil)
 			if err != nil {
 				t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // Domains are the JetStream domains of the servers of a [Tree]. A leaf without
@@ -64,17 +65,37 @@ func (tree *Tree) StartLeaf() {
 	}
 }
 
-// Connected waits until the leaf node is connected to its hub.
+// Connected waits until the leaf node is connected to its hub, and each of them
+// knows who listens on the other.
 func (tree *Tree) Connected() {
 	tree.t.Helper()
+	tree.hears(tree.Leaf, tree.Hub)
+	tree.hears(tree.Hub, tree.Leaf)
+}
+
+// hears waits until a server passes messages on to another. Who listens there is
+// told in order, so it knows of all who listened before.
+func (tree *Tree) hears(from, to *server.Server) {
+	tree.t.Helper()
+	listener, speaker := Connect(tree.t, to), Connect(tree.t, from)
+	defer listener.Close()
+	defer speaker.Close()
+	subject := nats.NewInbox()
+	_, err := listener.Subscribe(subject, func(msg *nats.Msg) { _ = msg.Respond(nil) }) // fails only on a closed connection
+	if err != nil {
+		tree.t.Fatalf("natstest: connect leaf node: %v", err)
+	}
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	deadline := time.After(patience)
-	for tree.Leaf.NumLeafNodes() == 0 || tree.Hub.NumLeafNodes() == 0 {
+	for {
+		if _, err = speaker.Request(subject, nil, patience/10); err == nil {
+			return
+		}
 		select {
 		case <-look.C:
 		case <-deadline:
-			tree.t.Fatalf("natstest: connect leaf node: not connected to its hub after %v", patience)
+			tree.t.Fatalf("natstest: connect leaf node: %s does not hear of %s after %v: %v", from.Name(), to.Name(), patience, err)
 		}
 	}
 }
