@@ -34,7 +34,7 @@ func (e *Engine) showMetrics() error {
 		return nil
 	}
 	if err := e.opts.Registerer.Register(e.metrics); err != nil {
-		return fmt.Errorf("engine: connect: register metrics: %w: give each engine of a namespace a registry of its own, or one with labels (prometheus.WrapRegistererWith)", err)
+		return fmt.Errorf("engine: connect: register metrics: %w: give each engine of a namespace a registry of its own, or labels of its own (prometheus.WrapRegistererWith)", err)
 	}
 	return nil
 }
