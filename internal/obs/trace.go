@@ -64,10 +64,18 @@ func Start(ctx context.Context, a Attempt) (context.Context, func(error)) {
 		attribute.Int("millrace.attempt", a.Number),
 	)
 	return ctx, func(err error) {
+		defer span.End()
 		if err != nil {
-			span.RecordError(err)
-			span.SetStatus(codes.Error, err.Error())
+			fail(span, err)
 		}
-		span.End()
 	}
+}
+
+// fail notes that an attempt failed. The methods of its error are code of users,
+// and may panic.
+func fail(span trace.Span, err error) {
+	defer func() { _ = recover() }()
+	span.SetStatus(codes.Error, "")
+	span.SetStatus(codes.Error, err.Error())
+	span.RecordError(err)
 }

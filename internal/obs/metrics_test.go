@@ -1,0 +1,136 @@
+package obs_test
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/millrace/millrace/internal/obs"
+)
+
+// scrape returns the lines that a scraper gets.
+func scrape(t *testing.T, m *obs.Metrics) []string {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(m); err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	if answer.Code != 200 {
+		t.Fatalf("the scrape fails: %s", answer.Body)
+	}
+	return strings.Split(answer.Body.String(), "\n")
+}
+
+func TestScrape(t *testing.T) {
+	t.Parallel()
+	m := obs.New(obs.Options{Namespace: "ns", Probe: func() obs.Sample {
+		return obs.Sample{
+			Ready: true, Owner: true, Slots: 10, Used: 3,
+			Jobs:   map[string]obs.Jobs{"q": {Pending: 1, Delayed: 2, Running: 3}},
+			Queues: map[string]obs.Items{"q": {Waiting: 4, Taken: 5}},
+		}
+	}})
+	m.Submitted("q.k")
+	m.Started("q.k", 20*time.Millisecond)
+	m.Started("q.k", -time.Second) // clocks differ
+	done := m.Run("q", "q.k")
+	m.Run("q", "q.k")
+	done()
+	m.Attempted("q.k", "failed")
+	m.Ended("q.k", "succeeded")
+	m.Stale("q.k")
+	m.Healed("item")
+	m.Conflict()
+	m.LeaseLost()
+	lines := scrape(t, m)
+	for _, want := range []string{
+		`millrace_jobs_submitted_total{kind="q.k",namespace="ns"} 1`,
+		`millrace_job_start_delay_seconds_bucket{kind="q.k",namespace="ns",le="0.001"} 1`,
+		`millrace_job_start_delay_seconds_bucket{kind="q.k",namespace="ns",le="0.025"} 2`,
+		`millrace_attempt_duration_seconds_count{kind="q.k",namespace="ns"} 1`,
+		`millrace_attempts_in_flight{namespace="ns",queue="q"} 1`,
+		`millrace_attempts_total{kind="q.k",namespace="ns",outcome="failed"} 1`,
+		`millrace_jobs_ended_total{kind="q.k",namespace="ns",state="succeeded"} 1`,
+		`millrace_stale_outcomes_total{kind="q.k",namespace="ns"} 1`,
+		`millrace_reconciled_total{lack="item",namespace="ns"} 1`,
+		`millrace_conflicts_total{namespace="ns"} 1`,
+		`millrace_lease_losses_total{namespace="ns"} 1`,
+		`millrace_ready{namespace="ns"} 1`,
+		`millrace_owner{namespace="ns"} 1`,
+		`millrace_slots{namespace="ns"} 10`,
+		`millrace_slots_used{namespace="ns"} 3`,
+		`millrace_jobs{namespace="ns",queue="q",state="pending"} 1`,
+		`millrace_jobs{namespace="ns",queue="q",state="delayed"} 2`,
+		`millrace_jobs{namespace="ns",queue="q",state="running"} 3`,
+		`millrace_queue_items_waiting{namespace="ns",queue="q"} 4`,
+		`millrace_queue_items_taken{namespace="ns",queue="q"} 5`,
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no line %s", want)
+		}
+	}
+}
+
+// Whoever makes up kinds does not fill the memory of those who scrape.
+func TestKindsAreBounded(t *testing.T) {
+	t.Parallel()
+	m := obs.New(obs.Options{Probe: func() obs.Sample { return obs.Sample{} }})
+	for i := range 10_000 {
+		m.Submitted(fmt.Sprint("kind", i))
+	}
+	m.Submitted("kind0")
+	n := 0
+	for _, line := range scrape(t, m) {
+		if strings.HasPrefix(line, "millrace_jobs_submitted_total") {
+			n++
+		}
+	}
+	if n != 501 {
+		t.Errorf("%d kinds have a number, want 500 and the others", n)
+	}
+	if lines := scrape(t, m); !slices.Contains(lines, `millrace_jobs_submitted_total{kind="other",namespace=""} 9500`) ||
+		!slices.Contains(lines, `millrace_jobs_submitted_total{kind="kind0",namespace=""} 2`) {
+		t.Error("kinds beyond the bound are not counted together, or those within not apart")
+	}
+}
+
+// Metrics that nobody wants count nothing.
+func TestNil(t *testing.T) {
+	t.Parallel()
+	var m *obs.Metrics
+	m.Submitted("k")
+	m.Started("k", time.Second)
+	m.Run("q", "k")()
+	m.Attempted("k", "failed")
+	m.Ended("k", "failed")
+	m.Stale("k")
+	m.Healed("item")
+	m.Conflict()
+	m.LeaseLost()
+}
+
+// All that one job that succeeds costs.
+func BenchmarkJob(b *testing.B) {
+	m := obs.New(obs.Options{Probe: func() obs.Sample { return obs.Sample{} }})
+	for name, m := range map[string]*obs.Metrics{"counted": m, "nobody": nil} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Submitted("email.send")
+				m.Started("email.send", time.Millisecond)
+				done := m.Run("email", "email.send")
+				done()
+				m.Attempted("email.send", "succeeded")
+				m.Ended("email.send", "succeeded")
+			}
+		})
+	}
+}
