@@ -4,6 +4,7 @@ BENCHTIME ?= 1x
 FUZZTIME  ?= 60s
 SOAK      ?= 20
 SEEDS     ?= 2000
+JOBS      ?= 10000
 
 TOOL = go tool -modfile=internal/tools/go.mod
 
@@ -36,6 +37,7 @@ race: ## test everything with the race detector, in random order
 e2e: ## test the binary: several processes, real faults
 	scripts/deps
 	go test -race -count=1 -timeout=20m ./cmd/... ./e2e/...
+	go test -count=1 -timeout=10m -run=TestKilledWorkers -v ./e2e -jobs=$(JOBS)
 
 bench: ## run the benchmarks; BENCHTIME=3s for numbers that mean something
 	go test -run='^$$' -bench=. -benchmem -benchtime=$(BENCHTIME) ./...

@@ -24,6 +24,13 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if ledger := os.Getenv(ledgerEnv); ledger != "" {
+		if err := work(ledger); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	dir, err := os.MkdirTemp("", "millrace-e2e-")
 	if err != nil {
 		panic(err)
