@@ -199,7 +199,7 @@ func (s *Store) HealExpiry(ctx context.Context, id string) ([]Lack, error) {
 // build may not say.
 func (s *Store) expires(j machine.Job) time.Time {
 	if j.Expires.IsZero() {
-		s.seal(&j)
+		s.seal(&j, s.kept(j))
 	}
 	return j.Expires
 }

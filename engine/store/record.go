@@ -129,11 +129,16 @@ func DefaultRetention(_ string, s machine.State) time.Duration {
 	return keepOthers
 }
 
-// seal says when the record of a job goes that has just ended. A unique key that
-// is held for a period needs it for as long.
-func (s *Store) seal(j *machine.Job) {
+// kept returns for how long the record of a job that has ended should stay.
+func (s *Store) kept(j machine.Job) time.Duration {
 	queue, _, _ := name.SplitJobID(j.ID) // a record whose ID is none has the default
-	j.Expires = j.Finished.Add(max(s.retention(queue, j.State), minRetention))
+	return max(s.retention(queue, j.State), minRetention)
+}
+
+// seal says when the record of a job that has ended goes. A unique key that is
+// held for a period needs it for as long.
+func (s *Store) seal(j *machine.Job, kept time.Duration) {
+	j.Expires = j.Finished.Add(kept)
 	if u := j.Unique; u != nil && u.Until.After(j.Expires) {
 		j.Expires = u.Until
 	}

@@ -155,7 +155,7 @@ func (s *Store) move(ctx context.Context, entry Entry, ev machine.Event) (Entry,
 		return entry, err
 	}
 	if next.State.Final() && !entry.Value.State.Final() {
-		s.seal(&next)
+		s.seal(&next, s.Limits.Shrink(ctx, s.kept(next)))
 	}
 	revision, err := s.jobs.Update(ctx, entry.Key, next, entry.Revision, keep(next))
 	if errors.Is(err, kv.ErrConflict) {
