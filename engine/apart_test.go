@@ -49,7 +49,10 @@ func settle(t *testing.T, srv *server.Server, name string) *tenant {
 	}
 	t.Cleanup(eng.Close)
 	ten.Engine = eng
-	whose := func(context.Context, any) (string, error) { return name, nil }
+	whose := func(ctx context.Context, _ any) (string, error) {
+		engine.JobFrom(ctx).Logger().Info("ran", "in", name)
+		return name, nil
+	}
 	fails := func(context.Context, any) (string, error) { return "", errors.New(name) }
 	ten.stop = []func(){
 		serve(t, eng),
@@ -92,6 +95,19 @@ func (ten *tenant) has(want ...string) {
 	}
 }
 
+// log returns what was said about a job.
+func (ten *tenant) log(id string) (lines []string) {
+	ten.t.Helper()
+	err := ten.Logs(ten.t.Context(), id, engine.LogOptions{}, func(line engine.LogLine) error {
+		lines = append(lines, line.Text+" "+string(line.Attrs))
+		return nil
+	})
+	if err != nil {
+		ten.t.Fatal(err)
+	}
+	return lines
+}
+
 // fill makes the same jobs in every namespace.
 func (ten *tenant) fill() {
 	ten.t.Helper()
@@ -132,6 +148,9 @@ func testApart(t *testing.T, one, other *tenant) {
 	one.has(all...)
 	other.has(all...)
 	for _, ten := range []*tenant{one, other} {
+		if d := cmp.Diff([]string{`ran {"in":"` + ten.name + `"}`}, ten.log("job.now")); d != "" {
+			t.Errorf("log of job.now of %s (-want +got):\n%s", ten.name, d)
+		}
 		if members, err := ten.Nodes(t.Context()); err != nil || len(members) != 1 || members[0].Labels["of"] != ten.name || !members[0].Owner {
 			t.Errorf("%s has nodes %+v, %v", ten.name, members, err)
 		}
@@ -161,8 +180,8 @@ func testApart(t *testing.T, one, other *tenant) {
 func (ten *tenant) upset() {
 	ten.t.Helper()
 	ctx := ten.t.Context()
-	var errs []error
-	errs = append(errs, ten.DeleteTrigger(ctx, byID.Name))
+	_, paused := ten.PauseQueue(ctx, "job")
+	errs := []error{paused, ten.Drain(ctx, "n"), ten.DeleteTrigger(ctx, byID.Name)}
 	for _, stop := range ten.stop {
 		stop()
 	}
