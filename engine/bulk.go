@@ -173,13 +173,19 @@ type Cancellation struct {
 const passes = 10
 
 // CancelAll cancels all jobs that match and were submitted before it began, as
-// [Engine.Cancel] does for one. One that ended meanwhile is passed over. It stops
+// [Engine.Cancel] does for one. One that ended meanwhile, or left the states that
+// are meant, is passed over. It stops
 // at the first error that is not about one job, and says how many it had
 // cancelled by then.
 func (e *Engine) CancelAll(ctx context.Context, filter CancelFilter) (Cancellation, error) {
+	e.knowRetention(ctx)
 	var cancelled, ending atomic.Int64
+	from := make([]machine.State, len(filter.States))
+	for i, s := range filter.States {
+		from[i] = machine.State(s)
+	}
 	cancel := func(ctx context.Context, id string) error {
-		entry, err := e.store.Cancel(ctx, id, "cancelled by request")
+		entry, err := e.store.Cancel(ctx, id, "cancelled by request", from...)
 		switch {
 		case err != nil:
 			return err

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace/millrace/engine/queues"
 	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
 )
@@ -216,6 +217,24 @@ func (e *Engine) ResumeQueue(ctx context.Context, queue string) (spec.Queue, err
 func (e *Engine) LimitQueue(ctx context.Context, queue string, limits QueueLimits) (spec.Queue, error) {
 	return e.queues.Limit(ctx, queue, limits)
 }
+
+// PurgeQueue cancels the jobs of a queue that have not started, which are those
+// that are scheduled, pending or retrying, and were submitted before it began. It
+// returns how many; on an error, how many until then. Whoever wants the queue to
+// be empty afterwards pauses it first.
+func (e *Engine) PurgeQueue(ctx context.Context, queue string) (int, error) {
+	if err := name.Check("queue", queue); err != nil {
+		return 0, fmt.Errorf("engine: purge: %w", err)
+	}
+	done, err := e.CancelAll(ctx, CancelFilter{Queue: queue, States: notStarted})
+	if err != nil {
+		return done.Cancelled, fmt.Errorf("engine: purge queue %s: %w", queue, err)
+	}
+	return done.Cancelled, nil
+}
+
+// notStarted are the states of jobs that no attempt runs.
+var notStarted = []string{string(machine.Scheduled), string(machine.Pending), string(machine.Retrying)}
 
 // DeleteQueue forgets the definition of a queue: nothing limits it, it is not
 // paused, and records stay as long as is usual. Its jobs stay. It returns

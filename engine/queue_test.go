@@ -411,3 +411,47 @@ func TestApplyQueue(t *testing.T) {
 		t.Error("a queue that cannot be is taken")
 	}
 }
+
+// To purge a queue is to cancel what has not started, and nothing else.
+func TestPurgeQueue(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p, w, l := pauseWorld(t, srv)
+		w.run(engine.WorkerOptions{Slots: 2}, lasting(l), engine.NewJob("bad", returns(nil, errors.New("boom"))))
+		submit(t, p.Engine, "job", 6)
+		submit(t, p.Engine, "other", 1)
+		for id, opts := range map[string]engine.SubmitOptions{"bad": {}, "later": {Delay: time.Hour}} {
+			opts.ID, opts.Queue = id, "purged"
+			if _, err := p.Submit(t.Context(), "bad", nil, opts); err != nil {
+				t.Fatal(err)
+			}
+		}
+		start(t, srv, "w2", nil).run(engine.WorkerOptions{Queues: []string{"purged"}}, engine.NewJob("bad", returns(nil, errors.New("boom"))))
+		time.Sleep(5 * time.Second)
+		if info, err := p.Get(t.Context(), "purged.bad"); err != nil || info.State != "retrying" {
+			t.Fatalf("%+v, %v", info, err)
+		}
+		for queue, want := range map[string]int{"job": 4, "purged": 2, "nobodys": 0} {
+			if n, err := p.PurgeQueue(t.Context(), queue); err != nil || n != want {
+				t.Errorf("purged %d of queue %s, %v, want %d", n, queue, err, want)
+			}
+		}
+		time.Sleep(2 * time.Minute)
+		got := map[string]int{}
+		for _, queue := range []string{"job", "purged", "other"} {
+			q, err := p.Queue(t.Context(), queue)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for state, n := range q.ByState {
+				got[queue+" "+state] = n
+			}
+		}
+		want := map[string]int{"job succeeded": 2, "job cancelled": 4, "purged cancelled": 2, "other pending": 1}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+		if _, err := p.PurgeQueue(t.Context(), "a.b"); err == nil {
+			t.Error("a queue that cannot be is purged")
+		}
+	})
+}

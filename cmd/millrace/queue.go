@@ -19,6 +19,7 @@ type queueCmd struct {
 	Pause  queuePauseCmd  `cmd:"" help:"Keep the jobs of a queue from starting. Those that run go on."`
 	Resume queueResumeCmd `cmd:"" help:"Let the jobs of a queue start again."`
 	Limits queueLimitsCmd `cmd:"" help:"Change how many jobs of a queue run at once, and for how long records stay."`
+	Purge  queuePurgeCmd  `cmd:"" help:"Cancel the jobs of a queue that have not started."`
 	Delete queueDeleteCmd `cmd:"" help:"Delete the definition of a queue, which is then without limits and not paused. Its jobs stay."`
 }
 
@@ -189,6 +190,24 @@ func value[T any](p *T) (v T) {
 		v = *p
 	}
 	return v
+}
+
+type queuePurgeCmd struct{ queueName }
+
+// purged is what purge did, as it is printed.
+type purged struct {
+	Cancelled int `json:"cancelled"`
+}
+
+// Run cancels what has not started.
+func (c queuePurgeCmd) Run(ctx context.Context, e *env) error {
+	return c.with(ctx, e, func(eng *engine.Engine) error {
+		n, err := eng.PurgeQueue(ctx, c.Name)
+		if err != nil {
+			return fmt.Errorf("%w; %d jobs are cancelled, and purging again goes on", err, n)
+		}
+		return describe(e, purged{n}, []field{{"cancelled", strconv.Itoa(n)}})
+	})
 }
 
 type queueDeleteCmd struct{ queueName }

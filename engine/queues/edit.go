@@ -130,7 +130,7 @@ func (q *Queues) Delete(ctx context.Context, queue string) error {
 	if err := name.Check("queue", queue); err != nil {
 		return fmt.Errorf("engine: delete: %w", err)
 	}
-	known := false
+	known, limited := false, false
 	for {
 		entry, err := q.stored.Get(ctx, key(queue))
 		if errors.Is(err, kv.ErrNotFound) {
@@ -138,6 +138,7 @@ func (q *Queues) Delete(ctx context.Context, queue string) error {
 		}
 		known = true
 		if err == nil {
+			limited = limited || entry.Value.problem != nil || entry.Value.Concurrency > 0
 			err = q.stored.Delete(ctx, entry.Key, entry.Revision)
 		}
 		if ctx.Err() != nil {
@@ -151,6 +152,9 @@ func (q *Queues) Delete(ctx context.Context, queue string) error {
 	}
 	if !known {
 		return fmt.Errorf("engine: delete queue %s: %w", queue, ErrNotFound)
+	}
+	if !limited {
+		return nil
 	}
 	if err := q.serve(ctx, queue); err != nil {
 		return fmt.Errorf("engine: delete queue %s: %w", queue, later(err))

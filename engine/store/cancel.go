@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/millrace/millrace/engine/machine"
 )
@@ -14,13 +15,16 @@ import (
 //
 // If the process dies after the write, the reconciler tells the node, and items
 // and timers that are left start nothing.
-func (s *Store) Cancel(ctx context.Context, id, cause string) (Entry, error) {
+func (s *Store) Cancel(ctx context.Context, id, cause string, from ...machine.State) (Entry, error) {
 	for try := 0; ; try++ {
 		entry, err := s.Get(ctx, id)
 		if err != nil {
 			return Entry{}, err
 		}
-		if !stopped(entry.Value) {
+		if state := entry.Value.State; !stopped(entry.Value) {
+			if len(from) > 0 && !slices.Contains(from, state) {
+				return entry, &machine.MoveError{ID: id, From: state, Move: machine.Stop}
+			}
 			entry, err = s.move(ctx, entry, machine.Stopped{Cause: cause, At: s.Clock.Now()})
 			if err != nil {
 				return entry, err

@@ -134,6 +134,25 @@ func TestCancelRefused(t *testing.T) {
 	})
 }
 
+// A job that has left the states that were meant goes on.
+func TestCancelOnlyFrom(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		p.submit(job("1"))
+		entry, d := p.start("t1")
+		var moved *machine.MoveError
+		if _, err := p.Cancel(t.Context(), "q.1", "asked", machine.Pending, machine.Retrying); !errors.As(err, &moved) || moved.From != machine.Running {
+			t.Errorf("got %v", err)
+		}
+		p.finish(entry, "t1", done("t1"), d)
+		w.want("q.1", machine.Succeeded, 1, 0)
+		p.submit(job("2"))
+		if entry := must(p.Cancel(t.Context(), "q.2", "asked", machine.Pending))(t); entry.Value.State != machine.Cancelled {
+			t.Errorf("a pending job is %s", entry.Value.State)
+		}
+	})
+}
+
 // A job that runs is told to end, whatever happens to the write. Unless it
 // succeeds all the same, it ends as cancelled.
 func TestCancelRunning(t *testing.T) {
