@@ -33,6 +33,7 @@ type cli struct {
 	Trigger   triggerCmd   `cmd:"" help:"Look at triggers, delete them."`
 	Node      nodeCmd      `cmd:"" help:"Look at nodes, drain them."`
 	Reconcile reconcileCmd `cmd:"" help:"Let the owner look for jobs that lost what drives them, now."`
+	Doctor    doctorCmd    `cmd:"" help:"Look at everything, and say what is wrong and what to do about it."`
 	Bench     benchCmd     `cmd:"" help:"Measure what a server and this machine can do."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 	Guard     guardCmd     `cmd:"" hidden:"" help:"Watch over the commands of a worker."`
