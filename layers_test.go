@@ -24,7 +24,7 @@ var layers = []string{
 	"engine/triggers engine/reconcile engine/explain engine/doctor engine/fault engine/intake engine/logs engine/queues",
 	"timers broadcast",
 	"engine/store",
-	"nodes",
+	"nodes engine/blobs",
 	"streams engine/graph",
 	"kv engine/machine engine/spec",
 	"embedded internal",

@@ -176,6 +176,10 @@ func (h *hand) handle(taking, lease context.Context, r *reporter, t *intake.Take
 		h.eng.running.leaseLost(token)
 		cancel(ErrLeaseLost)
 	})()
+	input, over := h.input(ctx, j, erring(hold, def))
+	if over != nil {
+		return over
+	}
 	if def.opts.Timeout > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeoutCause(ctx, def.opts.Timeout, ErrTimeout)
@@ -189,9 +193,9 @@ func (h *hand) handle(taking, lease context.Context, r *reporter, t *intake.Take
 		Node: j.Lease.Node, Namespace: string(h.eng.ns), reporter: r,
 	})
 	t.Decided()
-	result, err := def.handle(ctx, j.Input)
-	if limit := h.eng.maxResult(); err == nil && len(result) > limit {
-		err = Fail(fmt.Errorf("the result has %d bytes, and up to %d are stored: put it elsewhere and return a reference", len(result), limit))
+	result, err := def.handle(ctx, input)
+	if err == nil {
+		err = checkResult(result)
 	}
 	hold.At = h.eng.clock.Now()
 	return conclude(context.Cause(ctx), result, err, erring(hold, def))

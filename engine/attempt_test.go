@@ -43,7 +43,7 @@ func TestOutcomes(t *testing.T) {
 		"timeout":  {handle: waits, opts: engine.JobOptions{Timeout: time.Second, MaxAttempts: 1}, state: "failed", ends: many[:1], message: "took too long: context deadline exceeded", code: "timeout"},
 		"late":     {handle: sleeps, opts: engine.JobOptions{Timeout: time.Second}, state: "succeeded", ends: []string{"succeeded"}},
 		"snooze":   {handle: snoozes, state: "succeeded", ends: []string{"returned", "returned", "succeeded"}},
-		"large":    {handle: returns(strings.Repeat("x", engine.MaxResult), nil), state: "failed", ends: many[:1], message: "the result has 262146 bytes", code: "fail"},
+		"large":    {handle: returns(strings.Repeat("x", engine.MaxValue), nil), state: "failed", ends: many[:1], message: "the result has 67108866 bytes", code: "fail"},
 		"escaped":  {handle: returns(strings.Repeat("<", 40_000), nil), state: "succeeded", ends: []string{"succeeded"}},
 		"longest":  {handle: returns(nil, errors.New(strings.Repeat("é", 100_000))), state: "failed", ends: many, message: "éé"},
 		"notjson":  {handle: returns(func() {}, nil), state: "failed", ends: many[:1], message: "does not become JSON", code: "fail"},

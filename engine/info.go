@@ -31,6 +31,8 @@ type JobInfo struct {
 	Fence       uint64          `json:"fence"`
 	Input       json.RawMessage `json:"input"`
 	Result      json.RawMessage `json:"result"`
+	InputBlob   *BlobInfo       `json:"input_blob"`  // of an input that is not part of the record: lists do not fetch it
+	ResultBlob  *BlobInfo       `json:"result_blob"` // and of a result
 	Error       *ErrorInfo      `json:"error"`
 	Progress    *ProgressInfo   `json:"progress"` // of the last attempt
 	Details     json.RawMessage `json:"details"`  // what an attempt left for the next one
@@ -42,6 +44,7 @@ type JobInfo struct {
 	Due         *time.Time      `json:"due_at"`   // of a job that is scheduled or retrying
 	StartBy     *time.Time      `json:"start_by"` // when it fails unless it has started
 	Deadline    *time.Time      `json:"deadline"` // when it fails unless it has ended
+	Unique      *UniqueInfo     `json:"unique"`   // the key that it was submitted with
 	Revision    uint64          `json:"revision"`
 	Attempts    []AttemptInfo   `json:"attempts"` // the first two and the last eight
 }
@@ -121,7 +124,8 @@ func describe(entry store.Entry) JobInfo {
 	info := JobInfo{
 		ID: entry.Key, Kind: j.Kind, Queue: queue, State: string(j.State), Class: shown(j.Class),
 		Attempt: j.Attempt, Failures: j.Failures, MaxAttempts: j.Limit(), Fence: j.Fence,
-		Input: j.Input, Result: j.Result, Error: describeError(j.Error),
+		Input: j.Input, InputBlob: describeBlob(j.InputBlob), Result: j.Result, ResultBlob: describeBlob(j.ResultBlob),
+		Error: describeError(j.Error), Unique: describeUnique(j.Unique),
 		Created: moment(j.Created), Started: moment(j.Started), Finished: moment(j.Finished),
 		StartBy: moment(j.StartBy), Deadline: moment(j.Deadline),
 		Revision: entry.Revision, Attempts: make([]AttemptInfo, len(j.Attempts)),
@@ -190,6 +194,9 @@ func (e *Engine) Get(ctx context.Context, id string) (JobInfo, error) {
 		return JobInfo{}, fmt.Errorf("engine: get job: %w", err)
 	}
 	info := describe(entry)
+	if err := e.fetch(ctx, &info, entry.Value); err != nil {
+		return JobInfo{}, fmt.Errorf("engine: get job: %w", err)
+	}
 	if why := e.waits(ctx, entry); why != "" {
 		info.Wait = &why
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
@@ -44,6 +45,9 @@ type SubmitOptions struct {
 	// Deadline is after how long the job fails if it has not ended, from when
 	// it may start. Default: never.
 	Deadline time.Duration
+	// Unique is a key that one job of the kind holds at a time. It excludes an ID.
+	// Default: none.
+	Unique Unique
 	// Retry says how long to wait between attempts. Default: as the definition
 	// says.
 	Retry *Retry
@@ -57,11 +61,12 @@ type Handle[Out any] struct {
 	eng *Engine
 	// ID is the job's ID, <queue>.<local>.
 	ID string
-	// Created is false if a job of that ID was there before.
+	// Created is false if the job was there before, by its ID or its unique key.
 	Created bool
 }
 
-// Submit creates a job, or attaches to the one that has its ID already.
+// Submit creates a job, or attaches to the one that has its ID, or holds its unique
+// key, already.
 func (j *Job[In, Out]) Submit(ctx context.Context, eng *Engine, in In, opts ...SubmitOptions) (*Handle[Out], error) {
 	input, o, err := j.prepare(in, first(opts))
 	if err != nil {
@@ -95,13 +100,13 @@ func (j *Job[In, Out]) SubmitMany(ctx context.Context, eng *Engine, jobs iter.Se
 		}
 		records = append(records, record)
 	}
-	created, err := eng.submitMany(ctx, records)
+	there, err := eng.submitMany(ctx, records)
 	if err != nil {
 		return nil, err
 	}
 	handles := make([]*Handle[Out], len(records))
-	for i, record := range records {
-		handles[i] = &Handle[Out]{eng: eng, ID: record.ID, Created: created[i]}
+	for i, job := range there {
+		handles[i] = &Handle[Out]{eng: eng, ID: job.id, Created: job.created}
 	}
 	return handles, nil
 }
@@ -146,7 +151,7 @@ func submit[Out any](ctx context.Context, e *Engine, kind string, input json.Raw
 	if err := checkKind(entry, kind); err != nil {
 		return nil, err
 	}
-	return &Handle[Out]{eng: e, ID: record.ID, Created: created}, nil
+	return &Handle[Out]{eng: e, ID: entry.Key, Created: created}, nil
 }
 
 // traceOf returns o with the trace of ctx, if o has none.
@@ -157,32 +162,55 @@ func (o SubmitOptions) traceOf(ctx context.Context) SubmitOptions {
 	return o
 }
 
-// submitMany submits records and tells which of them it created.
-func (e *Engine) submitMany(ctx context.Context, records []machine.Job) ([]bool, error) {
+// submitted is a job that is there.
+type submitted struct {
+	id      string
+	created bool
+}
+
+// submitMany submits records and tells what became of them.
+func (e *Engine) submitMany(ctx context.Context, records []machine.Job) ([]submitted, error) {
+	there := make([]submitted, len(records))
 	failures := e.submitAtOnce(ctx, records)
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("engine: submit %d jobs: %w", len(records), context.Cause(ctx))
 	}
 	away := func(err error) bool { return errors.Is(err, publish.ErrUnsent) }
 	nothing := !slices.ContainsFunc(failures, func(err error) bool { return !away(err) })
-	created := make([]bool, len(records))
+	var alone errgroup.Group
+	alone.SetLimit(aloneAtOnce)
 	for i, failure := range failures {
-		if created[i] = failure == nil; created[i] {
-			continue
+		settle := func() (err error) {
+			there[i], err = e.settle(ctx, records[i], failure)
+			return err
 		}
-		if nothing {
+		switch {
+		case failure == nil:
+			there[i] = submitted{records[i].ID, true}
+		case nothing:
 			return nil, fmt.Errorf("engine: submit %s: %w", records[i].ID, failure)
+		case e.store.Alone(records[i]):
+			alone.Go(settle)
+		default:
+			if err := settle(); err != nil {
+				return nil, errors.Join(err, alone.Wait())
+			}
 		}
-		entry, isNew, err := e.store.Settle(ctx, records[i], failure)
-		if err != nil {
-			return nil, fmt.Errorf("engine: submit %s: %w", records[i].ID, err)
-		}
-		if err := checkKind(entry, records[i].Kind); err != nil {
-			return nil, err
-		}
-		created[i] = isNew
 	}
-	return created, nil
+	return there, alone.Wait()
+}
+
+// aloneAtOnce is how many jobs are submitted at a time of those that take more than
+// one write.
+const aloneAtOnce = 32
+
+// settle finishes a submit that failed when it was one of many.
+func (e *Engine) settle(ctx context.Context, record machine.Job, failure error) (submitted, error) {
+	entry, created, err := e.store.Settle(ctx, record, failure)
+	if err != nil {
+		return submitted{}, fmt.Errorf("engine: submit %s: %w", record.ID, err)
+	}
+	return submitted{entry.Key, created}, checkKind(entry, record.Kind)
 }
 
 // submitAtOnce submits records with everything in flight and returns what went
@@ -214,6 +242,9 @@ func checkKind(entry store.Entry, kind string) error {
 
 // record returns the record of a new job.
 func (e *Engine) record(kind string, input json.RawMessage, o SubmitOptions) (machine.Job, error) {
+	if o.ID != "" && o.Unique != (Unique{}) {
+		return machine.Job{}, fmt.Errorf("engine: submit %s: there is both an ID and a unique key, which makes one: use one of them", kind)
+	}
 	if o.ID == "" {
 		id, err := uuid.NewV7()
 		if err != nil {
@@ -241,13 +272,14 @@ func (e *Engine) made(kind string, input json.RawMessage, o SubmitOptions) (mach
 	if err := o.validate(kind); err != nil {
 		return machine.Job{}, err
 	}
-	if err := e.checkInput(kind, input); err != nil {
+	if err := checkInput(kind, input); err != nil {
 		return machine.Job{}, err
 	}
 	j := machine.Job{
 		ID: name.JobID(o.Queue, o.ID), Kind: kind, State: machine.Pending, Class: stored(o.Class),
 		MaxAttempts: o.MaxAttempts, Retry: o.Retry, Input: input, Created: e.clock.Now(), Trace: o.Trace,
 	}
+	j.Unique = o.Unique.withDefaults().record(j.Created)
 	o.plan(&j)
 	return j, nil
 }
@@ -268,6 +300,9 @@ func (o SubmitOptions) validate(kind string) error {
 		err = checkClass(o.Class)
 	case o.Retry != nil:
 		err = o.Retry.Validate()
+	}
+	if err == nil {
+		err = o.Unique.withDefaults().validate()
 	}
 	if err != nil {
 		return fmt.Errorf("engine: submit %s: %w", kind, err)
@@ -297,7 +332,7 @@ func (o SubmitOptions) plan(j *machine.Job) {
 // readClock makes sure that the server's time is known well enough for jobs that
 // depend on it.
 func (e *Engine) readClock(ctx context.Context, o SubmitOptions) error {
-	if o.Delay == 0 && o.At.IsZero() && o.QueueTimeout == 0 && o.Deadline == 0 {
+	if o.Delay == 0 && o.At.IsZero() && o.QueueTimeout == 0 && o.Deadline == 0 && o.Unique.Period == 0 {
 		return nil
 	}
 	if err := e.clock.Fresh(ctx); err != nil {
@@ -305,26 +340,3 @@ func (e *Engine) readClock(ctx context.Context, o SubmitOptions) error {
 	}
 	return nil
 }
-
-// checkInput refuses what could not be stored, now and with a result beside
-// it.
-func (e *Engine) checkInput(kind string, input json.RawMessage) error {
-	if len(input) > 0 && !json.Valid(input) {
-		var v any
-		err := json.Unmarshal(input, &v)
-		return fmt.Errorf("engine: submit %s: input is no JSON: %w", kind, err)
-	}
-	if limit := e.maxInput(); len(input) > limit {
-		return fmt.Errorf("engine: submit %s: input has %d bytes, the server takes up to %d (half of its max_payload): put it elsewhere and pass a reference, or raise max_payload", kind, len(input), limit)
-	}
-	return nil
-}
-
-// Half of what the server takes in one message is for the input, a quarter for
-// the result, and the rest for what happens to the job.
-func (e *Engine) maxInput() int  { return int(e.pub.Conn().MaxPayload()) / 2 }
-func (e *Engine) maxResult() int { return min(MaxResult, int(e.pub.Conn().MaxPayload())/4) }
-
-// MaxResult is the size of the largest result in bytes, on a server that takes
-// messages of 1 MiB or more.
-const MaxResult = 256 << 10

@@ -150,21 +150,28 @@ func TestSubmitWithoutID(t *testing.T) {
 func TestSubmitRefused(t *testing.T) {
 	t.Parallel()
 	eng := connect(t, natstest.Start(t, t.TempDir()))
-	large := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
+	large := json.RawMessage(`"` + strings.Repeat("x", engine.MaxValue) + `"`)
 	for want, c := range map[string]struct {
 		kind  string
 		input json.RawMessage
 		opts  engine.SubmitOptions
 	}{
-		`kind "a..b"`:                         {kind: "a..b"},
-		`kind is empty`:                       {kind: ""},
-		`ID "a.b" contains '.'`:               {kind: "a", opts: engine.SubmitOptions{ID: "a.b"}},
-		`ID "a=b" contains "="`:               {kind: "a", opts: engine.SubmitOptions{ID: "a=b"}},
-		`queue "a b" contains ' '`:            {kind: "a", opts: engine.SubmitOptions{Queue: "a b"}},
-		`max attempts is -1`:                  {kind: "a", opts: engine.SubmitOptions{MaxAttempts: -1}},
-		`input is no JSON`:                    {kind: "a", input: json.RawMessage(`{"a":`)},
-		`the server takes up to 524288`:       {kind: "a", input: large},
-		`input is no JSON: invalid character`: {kind: "a", input: json.RawMessage("{\n\x00}")},
+		`kind "a..b"`:                          {kind: "a..b"},
+		`kind is empty`:                        {kind: ""},
+		`ID "a.b" contains '.'`:                {kind: "a", opts: engine.SubmitOptions{ID: "a.b"}},
+		`ID "a=b" contains "="`:                {kind: "a", opts: engine.SubmitOptions{ID: "a=b"}},
+		`queue "a b" contains ' '`:             {kind: "a", opts: engine.SubmitOptions{Queue: "a b"}},
+		`max attempts is -1`:                   {kind: "a", opts: engine.SubmitOptions{MaxAttempts: -1}},
+		`input is no JSON`:                     {kind: "a", input: json.RawMessage(`{"a":`)},
+		`and up to 67108864 are stored`:        {kind: "a", input: large},
+		`there is both an ID and a unique key`: {kind: "a", opts: engine.SubmitOptions{ID: "a", Unique: engine.Unique{Key: "k"}}},
+		`without a unique key`:                 {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Scope: engine.WhileActive}}},
+		`has the scope "ever"`:                 {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: "ever"}}},
+		`for a period of 0s`:                   {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: engine.WithinPeriod}}},
+		`for a period of -1s`:                  {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Period: -time.Second}}},
+		`has a period, and the scope active`:   {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: engine.WhileActive, Period: time.Hour}}},
+		`the unique key has 1025 bytes`:        {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: strings.Repeat("k", 1025)}}},
+		`input is no JSON: invalid character`:  {kind: "a", input: json.RawMessage("{\n\x00}")},
 	} {
 		_, err := eng.Submit(t.Context(), c.kind, c.input, c.opts)
 		refused(t, err, want)

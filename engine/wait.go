@@ -56,12 +56,16 @@ func (e *Engine) Wait(ctx context.Context, id string) (JobInfo, error) {
 	defer again.Stop()
 	for {
 		entry, err := e.store.Get(ctx, id)
+		var info JobInfo
+		if err == nil && entry.Value.State.Final() && entry.Value.State != machine.Removing {
+			info, err = e.withResult(ctx, entry)
+		}
 		switch {
 		case err == nil && entry.Value.State == machine.Removing:
 			return JobInfo{}, fmt.Errorf("engine: wait for %s: it is being removed: %w", id, ErrNotFound)
 		case err == nil && entry.Value.State.Final():
-			return describe(entry), nil
-		case errors.Is(err, ErrNotFound), errors.Is(err, store.ErrUnreadable), errors.Is(err, publish.ErrClosed), err != nil && nc.IsClosed():
+			return info, nil
+		case gone(err), errors.Is(err, ErrNotFound), errors.Is(err, store.ErrUnreadable), errors.Is(err, publish.ErrClosed), err != nil && nc.IsClosed():
 			return JobInfo{}, fmt.Errorf("engine: wait for %s: %w", id, err)
 		}
 		retry := time.NewTimer(time.Second)

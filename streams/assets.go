@@ -20,7 +20,8 @@ const (
 	Nodes  = "nodes"  // beat.<node>, info.<node>, dead.<node>
 	Leases = "leases" // owner, bootstrap
 	Config = "config" // trigger.<name>, queue.<name>, settings: written by users only
-	Cursor = "cursor" // trigger.<name>: written by the engine only
+	Cursor = "cursor" // trigger.<name>, unique.<kind>.<key>: written by the engine only
+	Blobs  = "blobs"  // <queue>.<local>.<random>: an object store
 )
 
 // Class is the priority class of items that ask for none.
@@ -54,6 +55,10 @@ func (n Namespace) DeadStream() string { return "mr_" + string(n) + "_dead" }
 
 // LogStream is the name of the stream of what handlers say about their jobs.
 func (n Namespace) LogStream() string { return "mr_" + string(n) + "_logs" }
+
+// BlobStream is the name of the stream behind the object store of what is too large
+// for a record.
+func (n Namespace) BlobStream() string { return "OBJ_" + n.Bucket(Blobs) }
 
 func (n Namespace) subject(tail string) string { return "mr." + string(n) + "." + tail }
 
@@ -187,6 +192,13 @@ func (n Namespace) assets() []jetstream.StreamConfig {
 			MaxAge:            logAge,
 			Discard:           jetstream.DiscardOld, // the last words count
 			AllowDirect:       true,
+		},
+		{
+			Name:        n.BlobStream(),
+			Subjects:    []string{"$O." + n.Bucket(Blobs) + ".C.>", "$O." + n.Bucket(Blobs) + ".M.>"},
+			Discard:     jetstream.DiscardNew,
+			AllowRollup: true, // which the tools of NATS write with
+			AllowDirect: true,
 		},
 	}
 }

@@ -32,8 +32,8 @@ func made(t testing.TB, srv *server.Server) map[string]jetstream.StreamConfig {
 	t.Helper()
 	js := open(t, connect(t, srv))
 	all := configs(t, js)
-	if len(all) != 9 {
-		t.Errorf("there are %d streams, want 9: %v", len(all), all)
+	if len(all) != 10 {
+		t.Errorf("there are %d streams, want 10: %v", len(all), all)
 	}
 	if got := state(t, js, "KV_"+ns.Bucket(streams.Config)); got.Msgs != 1 || got.LastSeq != 1 {
 		t.Errorf("the config bucket holds %d messages up to %d, want the settings written once", got.Msgs, got.LastSeq)

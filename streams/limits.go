@@ -33,10 +33,10 @@ const (
 // resources of its own.
 //
 // It knows the storage limit of the account, and what an administrator allows
-// the streams of jobs, work and timers. It does not know what the server has for
-// all its accounts (max_file_store) and the size of its disk, which the server
-// tells to its system account only: give the account, or the streams, a limit
-// below.
+// the streams of jobs, work, timers and blobs. It does not know what the server
+// has for all its accounts (max_file_store) and the size of its disk, which the
+// server tells to its system account only: give the account, or the streams, a
+// limit below.
 //
 // It also knows how many records there are of jobs that have ended, see
 // [Limits.Shrink].
@@ -183,11 +183,11 @@ func (l *Limits) Uses(ctx context.Context) ([]Use, error) {
 	return uses, nil
 }
 
-// driven asks for the streams that jobs need to go on: the records, the items and
-// the timers. It notes how many have ended.
+// driven asks for the streams that jobs need to go on: the records, the items, the
+// timers, and what is too large for a record. It notes how many have ended.
 func (l *Limits) driven(ctx context.Context) ([]jetstream.StreamInfo, error) {
 	var list []jetstream.StreamInfo
-	for _, name := range []string{l.ns.bucketStream(Jobs), l.ns.WorkStream(), l.ns.TimerStream()} {
+	for _, name := range []string{l.ns.bucketStream(Jobs), l.ns.WorkStream(), l.ns.TimerStream(), l.ns.BlobStream()} {
 		var stream struct {
 			refusal
 			jetstream.StreamInfo

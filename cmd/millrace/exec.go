@@ -59,7 +59,7 @@ const (
 // handle runs the command for one attempt.
 func (p program) handle(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
 	job := engine.JobFrom(ctx)
-	out := &capture{limit: engine.MaxResult}
+	out := &capture{limit: engine.MaxValue}
 	log := &lines{log: job.Logger()}
 	state, err := p.run(ctx, job, input, out, log)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -104,6 +105,25 @@ func wait(j engine.JobInfo) string {
 	return "worker with kind " + j.Kind
 }
 
+// valueText says what an input or a result is, or how large if it was not fetched.
+func valueText(text json.RawMessage, blob *engine.BlobInfo) string {
+	if len(text) == 0 && blob != nil {
+		return fmt.Sprintf("%d bytes", blob.Size)
+	}
+	return string(text)
+}
+
+// unique says which key a job was submitted with.
+func unique(u *engine.UniqueInfo) string {
+	switch {
+	case u == nil:
+		return ""
+	case u.Until != nil:
+		return fmt.Sprintf("%s until %s", u.Key, clock(u.Until))
+	}
+	return fmt.Sprintf("%s while %s", u.Key, u.Scope)
+}
+
 func attempt(j engine.JobInfo) string {
 	if j.Attempt == 0 {
 		return ""
@@ -141,8 +161,9 @@ func jobFields(j engine.JobInfo) []field {
 		{"start by", clock(j.StartBy)},
 		{"deadline", clock(j.Deadline)},
 		{"finished", clock(j.Finished)},
-		{"input", string(j.Input)},
-		{"result", string(j.Result)},
+		{"unique", unique(j.Unique)},
+		{"input", valueText(j.Input, j.InputBlob)},
+		{"result", valueText(j.Result, j.ResultBlob)},
 		{"error", message(j.Error)},
 	}
 	for _, a := range j.Attempts {

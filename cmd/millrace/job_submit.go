@@ -22,6 +22,30 @@ type jobSubmitCmd struct {
 	Wait  bool   `help:"Wait until the job has ended; the exit status is 1 if it did not succeed."`
 	timeFlags
 	retryFlags
+	uniqueFlags
+}
+
+// uniqueFlags make a job the only one that holds a key.
+type uniqueFlags struct {
+	Unique       string        `help:"Key that one job of the kind holds at a time: submitting it again attaches to that job." placeholder:"KEY"`
+	UniqueScope  string        `help:"For how long the job holds the key: pending (until it starts), active (until it has ended), or period. Default: active." placeholder:"SCOPE"`
+	UniquePeriod time.Duration `help:"How long the key is held, whatever becomes of the job." placeholder:"DURATION"`
+}
+
+// key returns what the flags say.
+func (f uniqueFlags) key() engine.Unique {
+	return engine.Unique{Key: f.Unique, Scope: engine.Scope(f.UniqueScope), Period: f.UniquePeriod}
+}
+
+// check refuses flags that do not go together.
+func (f uniqueFlags) check(id string) error {
+	switch {
+	case f.Unique == "" && (f.UniqueScope != "" || f.UniquePeriod != 0):
+		return errors.New("there is --unique-scope or --unique-period without --unique: say which key")
+	case f.Unique != "" && id != "":
+		return errors.New("there is both --id and --unique, which makes an ID: use one of them")
+	}
+	return nil
 }
 
 // timeFlags say when a job may start, and when it is too late.
@@ -114,11 +138,11 @@ func (c jobSubmitCmd) options() (engine.SubmitOptions, error) {
 	at, err := c.at()
 	err = errors.Join(
 		notNegative("--delay", c.Delay), err,
-		notNegative("--queue-timeout", c.QueueTimeout), notNegative("--deadline", c.Deadline), c.retryFlags.check(),
+		notNegative("--queue-timeout", c.QueueTimeout), notNegative("--deadline", c.Deadline), c.retryFlags.check(), c.uniqueFlags.check(c.ID),
 	)
 	opts := engine.SubmitOptions{
 		ID: c.ID, Queue: c.Queue, Class: engine.Class(c.Class), MaxAttempts: c.attempts(),
-		Delay: c.Delay, At: at, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline,
+		Delay: c.Delay, At: at, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline, Unique: c.key(),
 	}
 	if len(c.Retry) > 0 {
 		policy := c.policy()

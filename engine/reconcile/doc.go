@@ -13,6 +13,8 @@
 //	removing                                              removes it
 //	ended, never expires  its expiry timer                or sets it
 //
+// Once an hour it has the objects swept that no record names.
+//
 // It works in rounds (round.go). A round reads the headers of all records, from
 // the first one on, and stays 10 s behind the head (read.go). So whatever it reads
 // has not moved for 10 s, and of a job that took less it sees the end alone. What

@@ -149,8 +149,10 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		dismiss(r.waiting)
 	}()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	defer context.AfterFunc(r.opts.Owner.Context(), cancel)()
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { r.sweep(ctx) })
+	defer func() { cancel(); sweeping.Wait() }()
 
 	for ctx.Err() == nil {
 		if err := r.round(ctx); err != nil {

@@ -39,7 +39,7 @@ func (s *Store) remove(ctx context.Context, entry Entry) error {
 				// Storage may be full, and deleting jobs is the way out, so it
 				// goes without notice. A redrive meanwhile is another revision,
 				// and stays.
-				return s.carryOut(ctx, machine.Erase, entry)
+				return s.eraseAtOnce(ctx, entry)
 			}
 		}
 		if err == nil && entry.Value.State == machine.Removing {
@@ -59,4 +59,25 @@ func (s *Store) remove(ctx context.Context, entry Entry) error {
 		return fmt.Errorf("%w: %s is %s: it was redriven meanwhile", ErrNotEnded, entry.Key, entry.Value.State)
 	}
 	return nil // it was removed, and submitted again
+}
+
+// eraseAtOnce erases a job that has ended without making it removing. What its record
+// names goes after the record, since the job may be redriven until then. If the
+// process dies in between, that is swept.
+func (s *Store) eraseAtOnce(ctx context.Context, entry Entry) error {
+	bare := entry
+	bare.Value.InputBlob, bare.Value.ResultBlob = nil, nil
+	if err := s.carryOut(ctx, machine.Erase, bare); err != nil {
+		return err
+	}
+	now, err := s.Get(ctx, entry.Key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	for _, b := range owned(entry.Value) {
+		if !names(now.Value, b.Name) {
+			s.drop(ctx, b)
+		}
+	}
+	return nil
 }

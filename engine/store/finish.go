@@ -37,17 +37,29 @@ func (f Fate) Acknowledge() bool { return f == Accepted || f == Ended }
 //
 // If the process dies before the outcome is stored, the job is taken over. If
 // it dies afterwards, the item comes back and what is owed is carried out then.
+//
+// A result that is too large for the record is stored before it, as a blob, again
+// under another name if that fails. If the process dies before the record names it,
+// it is swept; one whose outcome was dropped is deleted at once.
 func (s *Store) Finish(ctx context.Context, entry Entry, token string, ev machine.Event) (Entry, Fate, error) {
+	stored, fate, err := s.finish(ctx, entry, token, &ev)
+	if err == nil {
+		s.dropResult(ctx, ev, stored)
+	}
+	return stored, fate, err
+}
+
+func (s *Store) finish(ctx context.Context, entry Entry, token string, ev *machine.Event) (Entry, Fate, error) {
 	level := slog.LevelError // once
 	for try := 0; ; try++ {
-		stored, err := s.move(ctx, entry, ev)
+		stored, err := s.storeOutcome(ctx, entry, ev)
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return stored, Ended, nil
 		case errors.Is(err, ErrUnreadable), closed(err), err != nil && ctx.Err() != nil:
 			return stored, Stale, fmt.Errorf("store: finish job %s: its outcome is not stored: %w", entry.Key, err)
 		case errors.Is(err, nats.ErrMaxPayload):
-			ev = s.tooLarge(token, err)
+			*ev = s.tooLarge(token, err)
 		case err != nil:
 			s.log.Log(ctx, level, "outcome is refused, and tried again", "job", entry.Key, "err", err)
 			level = slog.LevelDebug

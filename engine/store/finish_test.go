@@ -274,7 +274,7 @@ func TestFinishTooLarge(t *testing.T) {
 		p := w.process("a")
 		p.submit(job("1"))
 		entry, d := p.start("t1")
-		large := machine.Done{Hold: hold("t1"), Result: []byte(`"` + strings.Repeat("x", 2<<20) + `"`)}
+		large := machine.Erred{Hold: hold("t1"), Error: machine.Error{Message: strings.Repeat("x", 2<<20)}}
 		if fate := p.finish(entry, "t1", large, d); fate != store.Accepted {
 			t.Errorf("the outcome is %s, want accepted", fate)
 		}

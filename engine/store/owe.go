@@ -105,6 +105,8 @@ func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) er
 		return s.clearTimers(ctx, entry, queue, local)
 	case machine.Announce:
 		return s.announce(entry)
+	case machine.Free:
+		return s.free(ctx, entry.Value)
 	case machine.Erase:
 		return s.erase(ctx, entry, queue, local)
 	}
@@ -191,6 +193,14 @@ func (s *Store) erase(ctx context.Context, entry Entry, queue, local string) err
 	}
 	if err := streams.EraseLog(ctx, s.pub, s.ns, entry.Key); err != nil {
 		return err
+	}
+	if err := s.free(ctx, entry.Value); err != nil {
+		return err
+	}
+	for _, b := range owned(entry.Value) {
+		if err := s.blobs.Delete(ctx, b.Name); err != nil {
+			return err
+		}
 	}
 	return s.jobs.Remove(ctx, entry.Key, entry.Revision)
 }

@@ -117,7 +117,7 @@ func keep(j machine.Job) kv.WriteOptions {
 	if !j.State.Final() || j.State == machine.Removing || j.Owns() {
 		return kv.WriteOptions{}
 	}
-	return kv.WriteOptions{TTL: j.Expires.Sub(j.Finished)}
+	return kv.WriteOptions{TTL: wholeSeconds(j.Expires.Sub(j.Finished))}
 }
 
 // DefaultRetention is how long a record stays after its job has ended in a state,

@@ -16,12 +16,14 @@ import (
 // [streams.ErrFull].
 //
 // If the process dies after the write, the job is pending and not offered: the
-// reconciler offers it, and so does whoever redrives it again.
+// reconciler offers it, and so does whoever redrives it again. A large result of the
+// life before is swept then, when the job has ended once more.
 func (s *Store) Redrive(ctx context.Context, id string, from ...machine.State) (Entry, error) {
 	if err := s.Limits.Check(ctx); err != nil {
 		return Entry{}, err
 	}
 	wish := machine.Redriven{At: s.Clock.Now()}
+	var result *machine.Blob // of the life that has ended
 	for try, sent := 0, false; ; try++ {
 		entry, err := s.Get(ctx, id)
 		if err != nil {
@@ -31,12 +33,15 @@ func (s *Store) Redrive(ctx context.Context, id string, from ...machine.State) (
 			if err := s.redrivable(ctx, entry, from); err != nil {
 				return entry, err
 			}
-			sent = true
+			sent, result = true, entry.Value.ResultBlob
 			if entry, err = s.move(ctx, entry, wish); err != nil {
 				return entry, err
 			}
 		}
 		if entry.Value.Redriven.Equal(wish.At) {
+			if result != nil && !names(entry.Value, result.Name) {
+				s.drop(ctx, result)
+			}
 			return entry, s.pay(ctx, entry, passing)
 		}
 		if err := s.pause(ctx, try); err != nil {

@@ -7,6 +7,8 @@
 //	submit.go    a job comes to be, or is found
 //	deliver.go   an item reaches a node: the delivery table
 //	report.go    an attempt says how far it is
+//	unique.go    one job at a time holds a key
+//	blob.go      what is too large for a record
 //	finish.go    an attempt ends
 //	cancel.go    somebody wants a job to end
 //	redrive.go   somebody wants one that has ended to run once more
@@ -37,6 +39,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/millrace/millrace/engine/blobs"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
@@ -93,6 +96,9 @@ type Store struct {
 	log  *slog.Logger
 	pub  *publish.Publisher
 	jobs *kv.Bucket[machine.Job]
+
+	keys  *kv.Bucket[holder] // unique keys
+	blobs *blobs.Blobs
 }
 
 // Open returns the store of a namespace whose assets are there.
@@ -113,6 +119,7 @@ func Open(pub *publish.Publisher, assets Assets, opts Options) *Store {
 		Assets: assets, ns: opts.Namespace, lease: opts.Lease, retention: opts.Retention, log: opts.Logger, pub: pub,
 		moved: opts.Moved, conflicted: opts.Conflicted,
 		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec(), kv.Options{Logger: opts.Logger}),
+		keys: keysOf(pub, opts.Namespace), blobs: blobs.Open(pub, opts.Namespace),
 	}
 }
 

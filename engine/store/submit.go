@@ -25,11 +25,19 @@ func (s *Store) Submit(ctx context.Context, j machine.Job) (entry Entry, created
 // Settle is Submit for a job whose SubmitAsync has failed with an error. It goes
 // on while NATS is away, since the job may be there already.
 func (s *Store) Settle(ctx context.Context, j machine.Job, failure error) (entry Entry, created bool, err error) {
-	return s.submit(ctx, j, !errors.Is(failure, kv.ErrConflict) && !errors.Is(failure, streams.ErrFull))
+	unsent := errors.Is(failure, kv.ErrConflict) || errors.Is(failure, streams.ErrFull) || errors.Is(failure, errAlone)
+	return s.submit(ctx, j, !unsent)
 }
 
 func (s *Store) submit(ctx context.Context, j machine.Job, lost bool) (Entry, bool, error) {
-	entry, created, err := s.create(ctx, j, lost)
+	var entry Entry
+	var created bool
+	var err error
+	if j.Unique != nil {
+		entry, created, err = s.submitUnique(ctx, j)
+	} else {
+		entry, created, err = s.createStowed(ctx, j, lost)
+	}
 	if err != nil {
 		return Entry{}, false, err
 	}
@@ -77,10 +85,20 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 	}
 }
 
+// Alone reports whether a job takes more than one write to create, so that
+// [Store.SubmitAsync] refuses it: it has a unique key, or a large input.
+func (s *Store) Alone(j machine.Job) bool { return j.Unique != nil || len(j.Input) > s.inline() }
+
+var errAlone = errors.New("store: the job is not submitted along with others")
+
 // SubmitAsync is Submit with everything in flight: done is called once, from a
 // goroutine that it must not block. If its error is not nil the job may or may
 // not be there, or may be another's: see [Store.Settle].
 func (s *Store) SubmitAsync(j machine.Job, done func(Entry, error)) {
+	if s.Alone(j) {
+		done(Entry{Key: j.ID, Value: j}, errAlone)
+		return
+	}
 	if err := s.Limits.Check(context.Background()); err != nil { //nolint:forbidigo // it bounds its time itself, and counts for all callers
 		done(Entry{Key: j.ID, Value: j}, err)
 		return

@@ -141,7 +141,7 @@ func TestSubmitRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.process("a")
 		large := job("1")
-		large.Input = []byte(`"` + strings.Repeat("x", 2<<20) + `"`)
+		large.Trace = map[string]string{"tracestate": strings.Repeat("x", 2<<20)}
 		if _, _, err := p.Submit(t.Context(), large); !errors.Is(err, nats.ErrMaxPayload) {
 			t.Errorf("got %v", err)
 		}
