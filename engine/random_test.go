@@ -27,8 +27,8 @@ var (
 	seed  = flag.Uint64("seed", 0, "the one random program that TestRandom runs again")
 )
 
-// Random programs: jobs of all sorts are submitted, cancelled and deleted while
-// processes die, freeze and are cut off, answers get lost, the owner's key is
+// Random programs: jobs of all sorts are submitted, cancelled, retried and deleted,
+// queues paused and nodes drained, while processes die, freeze and are cut off, answers get lost, the owner's key is
 // deleted, streams are purged and NATS restarts. Then the world is whole again,
 // and every job has ended as the model allows. A program is made of its seed; how
 // its goroutines interleave is not, so one that failed may need a few tries.
@@ -45,7 +45,7 @@ func TestRandom(t *testing.T) {
 	for s := first; s < first+uint64(many); s++ {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-				w := &random{T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}}
+				w := &random{T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}, drained: map[string]bool{}}
 				w.run()
 				if t.Failed() {
 					t.Logf("again: go test ./engine -run TestRandom -seed %d", s)
@@ -65,9 +65,13 @@ type random struct {
 	nodes   []*randomNode
 	stories []string // what was done, for who reads a failure
 
-	mu     sync.Mutex
-	jobs   map[string]*randomJob
-	starts map[string]string // job and attempt → node
+	limit int // how many handlers may run at once, or 0
+
+	mu      sync.Mutex
+	jobs    map[string]*randomJob
+	starts  map[string]string // job and attempt → node
+	drained map[string]bool   // nodes that said that they take nothing
+	paused  time.Time         // when the queue was, or zero
 }
 
 // randomJob is what the model knows of a job.
@@ -81,6 +85,7 @@ type randomJob struct {
 	cancel    bool // somebody asked for its end
 	cancelled bool // and was told that it has come
 	deleted   bool
+	redrives  int // that there may have been
 	ends      int
 	was       bool            // at its end, when it was seen last
 	running   context.Context // of the handler that was started last, until it returns
@@ -98,6 +103,14 @@ func (w *random) run() {
 	w.client = start(w, w.srv, "client", w.unlucky(200))
 	w.witness = start(w, w.srv, "witness", nil)
 	w.watch()
+	if w.rng.IntN(3) == 0 {
+		w.limit = 2 + w.rng.IntN(3)
+		w.note("limit %d", w.limit)
+		w.insist(func(ctx context.Context) error {
+			_, err := w.client.LimitQueue(ctx, "job", engine.QueueLimits{Concurrency: &w.limit})
+			return err
+		})
+	}
 	for i := range 3 {
 		n := &randomNode{id: string(rune('a' + i))}
 		w.nodes = append(w.nodes, n)
@@ -113,6 +126,10 @@ func (w *random) run() {
 		}
 		n.life.link.Thaw()
 		n.life.link.Up()
+	}
+	w.resume()
+	for _, n := range w.nodes {
+		w.undrain(n)
 	}
 	w.check()
 	// The server stops before the processes do, if it was started again: see
@@ -134,7 +151,7 @@ func (w *random) links() []*natstest.Link {
 
 // step does one thing.
 func (w *random) step() {
-	switch n := w.nodes[w.rng.IntN(len(w.nodes))]; w.rng.IntN(24) {
+	switch n := w.nodes[w.rng.IntN(len(w.nodes))]; w.rng.IntN(30) {
 	default:
 		for range 1 + w.rng.IntN(8) {
 			w.submit()
@@ -166,10 +183,23 @@ func (w *random) step() {
 		}
 	case 16:
 		stream := []string{"mr_default_work", "mr_default_timers"}[w.rng.IntN(2)]
+		if w.limit > 0 {
+			stream = "mr_default_timers" // items are what is counted
+		}
 		w.note("purge %s", stream)
 		if s, err := jetStream(w, w.client.nc).Stream(w.Context(), stream); err == nil {
 			_ = s.Purge(w.Context()) // the connection may have been cut just now
 		}
+	case 17, 18, 19:
+		w.redrive()
+	case 20:
+		w.pause()
+	case 21:
+		w.resume()
+	case 22:
+		w.drain(n)
+	case 23:
+		w.undrain(n)
 	}
 }
 
@@ -267,6 +297,7 @@ func (w *random) job() *engine.Job[string, string] {
 			return "", nil
 		}
 		defer w.returned(j, cur)
+		w.report(cur)
 		switch {
 		case cur.Attempt <= j.fails && j.what == "snooze":
 			return "", engine.Snooze(time.Second)
@@ -299,11 +330,40 @@ func (w *random) started(ctx context.Context, cur engine.Current) *randomJob {
 		w.Errorf("%s was started %v early", key, time.Until(j.due))
 	case j.cancelled:
 		w.Errorf("%s was started after it was cancelled", key)
+	case w.drained[cur.Node]:
+		w.Errorf("%s was started on %s, which is drained", key, cur.Node)
+	case !w.paused.IsZero() && time.Since(w.paused) > time.Minute:
+		w.Errorf("%s was started although its queue is paused since %v", key, time.Since(w.paused))
+	case w.limit > 0 && w.running() >= w.limit:
+		w.Errorf("%s was started on %s, and %d run already", key, cur.Node, w.running())
 	case j.running != nil && j.running.Err() == nil && !j.deleted:
 		w.Errorf("%s was started on %s while attempt %d runs under a lease on %s", key, cur.Node, j.attempt, w.starts[fmt.Sprintf("%s attempt %d", cur.ID, j.attempt)])
 	}
 	w.starts[key], j.running, j.attempt = cur.Node, ctx, cur.Attempt
 	return j
+}
+
+// running counts the handlers that run under a lease.
+func (w *random) running() (n int) {
+	for _, j := range w.jobs {
+		if j.running != nil && j.running.Err() == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// report says how far an attempt is, and finds what one before it left.
+func (w *random) report(cur engine.Current) {
+	var before int
+	left, err := cur.Details(&before)
+	if err != nil || left && (before < 1 || before >= cur.Attempt) {
+		w.Errorf("%s attempt %d was left %d, %v", cur.ID, cur.Attempt, before, err)
+	}
+	cur.Progress(int64(cur.Attempt), 10, "")
+	if err := cur.Heartbeat(cur.Attempt); err != nil {
+		w.Errorf("%s: report details: %v", cur.ID, err)
+	}
 }
 
 // returned notes that a handler has returned.
@@ -318,7 +378,8 @@ func (w *random) returned(j *randomJob, cur engine.Current) {
 // submit submits a new job of some sort. The client asks until it is told.
 func (w *random) submit() {
 	j := &randomJob{limit: 1000, what: []string{"", "", "long", "stubborn", "fail", "fail", "snooze"}[w.rng.IntN(7)]}
-	opts := engine.SubmitOptions{ID: fmt.Sprint(len(w.jobs)), MaxAttempts: j.limit}
+	class := []engine.Class{"", "", engine.High, engine.Low}[w.rng.IntN(4)]
+	opts := engine.SubmitOptions{ID: fmt.Sprint(len(w.jobs)), MaxAttempts: j.limit, Class: class}
 	j.id = "job." + opts.ID
 	switch {
 	case j.what == "fail" && w.rng.IntN(3) == 0:
@@ -373,6 +434,67 @@ func (w *random) cancel() {
 		}
 		return nil
 	})
+}
+
+// redrive retries a job, if it has ended. What it was stopped by is over then.
+func (w *random) redrive() {
+	j := w.pick()
+	if j == nil {
+		return
+	}
+	w.note("redrive %s", j.id)
+	w.mu.Lock()
+	j.cancelled = false
+	j.redrives++
+	w.mu.Unlock()
+	w.insist(func(ctx context.Context) error {
+		_, err := w.client.Retry(ctx, j.id)
+		if errors.Is(err, engine.ErrNotFound) || errors.Is(err, engine.ErrNotEnded) {
+			return nil
+		}
+		return err
+	})
+}
+
+func (w *random) pause() {
+	w.note("pause")
+	w.insist(func(ctx context.Context) error { _, err := w.client.PauseQueue(ctx, "job"); return err })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.paused.IsZero() {
+		w.paused = time.Now()
+	}
+}
+
+func (w *random) resume() {
+	w.note("resume")
+	w.mu.Lock()
+	w.paused = time.Time{}
+	w.mu.Unlock()
+	w.insist(func(ctx context.Context) error { _, err := w.client.ResumeQueue(ctx, "job"); return err })
+}
+
+// drain drains a node, if it is there to say so.
+func (w *random) drain(n *randomNode) {
+	w.note("drain %s", n.id)
+	ctx, cancel := context.WithTimeout(w.Context(), 5*time.Second)
+	defer cancel()
+	if w.client.Drain(ctx, n.id) == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.drained[n.id] = true
+	}
+}
+
+func (w *random) undrain(n *randomNode) {
+	w.note("undrain %s", n.id)
+	w.mu.Lock()
+	delete(w.drained, n.id)
+	w.mu.Unlock()
+	if n.life == nil {
+		return
+	}
+	w.insist(func(ctx context.Context) error { return w.client.Undrain(ctx, n.id) })
 }
 
 func (w *random) delete() {
@@ -461,7 +583,7 @@ func (w *random) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, j := range w.jobs {
-		if j.ends > 1 {
+		if j.ends > 1+j.redrives {
 			w.Errorf("%s ended %d times", id, j.ends)
 		}
 	}
@@ -478,9 +600,9 @@ func (w *random) wrong(j *randomJob, info engine.JobInfo) string {
 		code = info.Error.Code
 	}
 	switch {
-	case info.State == "succeeded" && (len(succeeded) != 1 || info.Attempt <= j.fails):
+	case info.State == "succeeded" && (len(succeeded) == 0 || len(succeeded) > 1+j.redrives || info.Attempt <= j.fails):
 		return "it succeeded too soon, or more than once"
-	case info.State != "succeeded" && len(succeeded) > 0:
+	case info.State != "succeeded" && len(succeeded) > j.redrives:
 		return "a success was not its end"
 	case info.State == "cancelled" && !j.cancel:
 		return "nobody cancelled it"
