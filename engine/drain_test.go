@@ -115,7 +115,7 @@ func TestWorkerDrain(t *testing.T) {
 		if m := standing(t, b, "a"); m.State != nodes.Draining {
 			t.Errorf("node a is %s, want draining", m.State)
 		}
-		old.stays(time.Hour)
+		old.stays(time.Minute)
 		close(gate)
 		old.leaves(time.Second)
 		if err := <-drained; err != nil {
@@ -145,7 +145,7 @@ func TestWorkerDrainInAHurry(t *testing.T) {
 			drained := make(chan error, 1)
 			time.Sleep(time.Second)
 			go func() { drained <- c.Drain(ctx) }()
-			c.stays(time.Hour)
+			c.stays(time.Minute)
 
 			over, end := context.WithCancel(ctx)
 			end()
