@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -21,9 +20,9 @@ import (
 // program is an exec handler: a command line that runs once for each attempt.
 //
 //	standard input   the job's input, JSON
-//	environment      the worker's, and MILLRACE_JOB_ID, _KIND, _ATTEMPT, _FENCE, _NODE, _NAMESPACE
+//	environment      the worker's, and MILLRACE_JOB_ID, _KIND, _ATTEMPT, _FENCE, _NODE, _NAMESPACE, _DETAILS
 //	standard output  the result: JSON, otherwise a string
-//	standard error   the job's log, line by line
+//	standard error   the job's log, line by line; ::progress and ::heartbeat are reports
 //	exit status      0 success; 75 try again later; 65 and 78 fail for good; others fail the attempt
 //
 // A command that ends with 75 may say how long later: what it printed, such as
@@ -60,7 +59,7 @@ const (
 func (p program) handle(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
 	job := engine.JobFrom(ctx)
 	out := &capture{limit: engine.MaxValue}
-	log := &lines{log: job.Logger()}
+	log := &lines{job: job}
 	state, err := p.run(ctx, job, input, out, log)
 	if err != nil {
 		return nil, err
@@ -77,6 +76,10 @@ func (p program) run(ctx context.Context, job engine.Current, input []byte, stdo
 	if len(input) == 0 {
 		input = []byte("null")
 	}
+	var details json.RawMessage
+	if _, err := job.Details(&details); err != nil {
+		return nil, err
+	}
 	cmd := exec.Command(shell[0], append(shell[1:], p.line)...)
 	cmd.Env = append(os.Environ(),
 		"MILLRACE_JOB_ID="+job.ID,
@@ -85,6 +88,7 @@ func (p program) run(ctx context.Context, job engine.Current, input []byte, stdo
 		"MILLRACE_FENCE="+strconv.FormatUint(job.Fence, 10),
 		"MILLRACE_NODE="+job.Node,
 		"MILLRACE_NAMESPACE="+job.Namespace,
+		"MILLRACE_DETAILS="+string(details),
 	)
 	own(cmd)
 	in, errIn := cmd.StdinPipe()
@@ -273,54 +277,4 @@ func (c *capture) rest() time.Duration {
 		return snooze
 	}
 	return d
-}
-
-// lines logs what is written, line by line, and keeps the last lines.
-type lines struct {
-	log  *slog.Logger
-	line []byte // the beginning of the one that is not finished
-	cut  bool   // it was longer than that
-	last []string
-}
-
-const (
-	maxLine   = 8 << 10 // bytes of a line that are logged
-	lastLines = 3       // how many an error shows
-	lastWidth = 300     // how much of each, in bytes
-)
-
-// Write never fails.
-func (l *lines) Write(b []byte) (int, error) {
-	for part := range bytes.Lines(b) {
-		text, whole := bytes.CutSuffix(part, []byte("\n"))
-		room := maxLine - len(l.line)
-		l.cut = l.cut || len(text) > room
-		l.line = append(l.line, text[:min(len(text), room)]...)
-		if whole {
-			l.flush()
-		}
-	}
-	return len(b), nil
-}
-
-// flush logs the line that is not finished, if there is one.
-func (l *lines) flush() {
-	text := strings.ToValidUTF8(strings.TrimRight(string(l.line), "\r"), "\uFFFD")
-	if l.cut {
-		text += "…"
-	}
-	l.line, l.cut = l.line[:0], false
-	if strings.TrimSpace(text) == "" {
-		return
-	}
-	l.log.Info("job says", "text", text)
-	if len(l.last) == lastLines {
-		l.last = l.last[1:]
-	}
-	l.last = append(l.last, strings.TrimSpace(text[:min(len(text), lastWidth)]))
-}
-
-// explain adds the last lines to the way in which a command ended.
-func (l *lines) explain(end string) string {
-	return strings.Join(append([]string{end}, l.last...), " | ")
 }

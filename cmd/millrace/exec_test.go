@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/millrace/millrace/engine"
 )
 
 // What a command writes to standard error is logged line by line, however it
@@ -36,18 +39,15 @@ func TestLines(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var logged []string
-			l := &lines{log: slog.New(slog.NewTextHandler(writer(func(b []byte) {
-				_, text, _ := strings.Cut(string(b), "text=")
-				logged = append(logged, strings.Trim(text, "\"\n"))
-			}), nil))}
+			job := &spoken{}
+			l := &lines{job: job}
 			for _, w := range tt.writes {
 				if n, err := l.Write([]byte(w)); n != len(w) || err != nil {
 					t.Errorf("Write(%q) = %d, %v", w, n, err)
 				}
 			}
 			l.flush()
-			if diff := cmp.Diff(tt.logged, logged); diff != "" {
+			if diff := cmp.Diff(tt.logged, job.lines); diff != "" {
 				t.Errorf("logged (-want +got):\n%s", diff)
 			}
 			if got := l.explain("end"); got != tt.last || !utf8.ValidString(got) {
@@ -60,6 +60,65 @@ func TestLines(t *testing.T) {
 type writer func([]byte)
 
 func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
+// spoken is what a command says.
+type spoken struct{ lines, reports []string }
+
+func (s *spoken) Say(line string) { s.lines = append(s.lines, line) }
+
+func (s *spoken) Progress(done, total int64, note string) {
+	s.reports = append(s.reports, fmt.Sprintf("%d of %d %q", done, total, note))
+}
+
+func (s *spoken) Heartbeat(details any) error {
+	data, _ := json.Marshal(details)
+	s.reports = append(s.reports, string(data))
+	if len(data) > engine.MaxDetails/2 {
+		return errors.New("too much")
+	}
+	return nil
+}
+
+// Lines that report are no lines of the log, and what only looks like them is.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	long := `"` + strings.Repeat("x", 5000) + `"`
+	for _, tt := range []struct{ line, report, logged string }{
+		{"::progress 3/10 copying  files ", `3 of 10 "copying  files"`, ""},
+		{"::progress 3\r", `3 of 0 ""`, ""},
+		{"::progress 3 of 10", `3 of 0 "of 10"`, ""},
+		{"::progress  0/0", `0 of 0 ""`, ""},
+		{"::progress", "", "::progress"},
+		{"::progress -1/10", "", "::progress -1/10"},
+		{"::progress 1/-10", "", "::progress 1/-10"},
+		{"::progress 1/", "", "::progress 1/"},
+		{"::progress 50%", "", "::progress 50%"},
+		{" ::progress 1", "", " ::progress 1"},
+		{"::progressing 1", "", "::progressing 1"},
+		{"::heartbeat", "null", ""},
+		{`::heartbeat {"page": 7}`, `{"page":7}`, ""},
+		{"::heartbeat page 7", "", "::heartbeat page 7"},
+		{"::heartbeat " + long, long, "too much"},
+	} {
+		job := &spoken{}
+		l := &lines{job: job}
+		if _, err := l.Write([]byte(tt.line + "\n")); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Join(job.reports, "|"); got != tt.report {
+			t.Errorf("%q reports %q, want %q", tt.line, got, tt.report)
+		}
+		if got := strings.Join(job.lines, "|"); got != tt.logged {
+			t.Errorf("%q is logged as %q, want %q", tt.line, got, tt.logged)
+		}
+	}
+	job := &spoken{}
+	l := &lines{job: job}
+	_, _ = l.Write([]byte("::heartbeat [" + strings.Repeat("1,", maxLine) + "1]\n"))
+	if len(job.reports) > 0 || len(job.lines) != 1 {
+		t.Errorf("a report that was cut is taken as %q and %d lines", job.reports, len(job.lines))
+	}
+}
 
 // What a command writes to standard output is its result: JSON, or a string.
 func TestCapture(t *testing.T) {

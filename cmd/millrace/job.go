@@ -16,6 +16,7 @@ type jobCmd struct {
 	Get    jobGetCmd    `cmd:"" help:"Print a job."`
 	Why    jobWhyCmd    `cmd:"" help:"Print why a job is where it is: what runs it, or what it waits for."`
 	List   jobListCmd   `cmd:"" help:"List jobs, the most recently changed first."`
+	Logs   jobLogsCmd   `cmd:"" help:"Print what the handlers of a job said, and commands wrote to standard error, in all its attempts."`
 	Watch  jobWatchCmd  `cmd:"" help:"Print every change of jobs: of those given until they have ended, otherwise of all."`
 	Cancel jobCancelCmd `cmd:"" help:"Cancel a job. One that runs ends when its attempt does, which is told to."`
 	Retry  jobRetryCmd  `cmd:"" help:"Run jobs that have ended once more, however they ended."`
@@ -131,6 +132,21 @@ func attempt(j engine.JobInfo) string {
 	return strconv.Itoa(j.Attempt)
 }
 
+// progress says how far a job is.
+func progress(p *engine.ProgressInfo) string {
+	if p == nil {
+		return ""
+	}
+	text := strconv.FormatInt(p.Done, 10)
+	if p.Total > 0 {
+		text += fmt.Sprintf(" of %d (%d%%)", p.Total, 100*p.Done/p.Total)
+	}
+	if p.Note != "" {
+		text += ": " + p.Note
+	}
+	return text
+}
+
 func message(e *engine.ErrorInfo) string {
 	if e == nil {
 		return ""
@@ -156,6 +172,7 @@ func jobFields(j engine.JobInfo) []field {
 		{"class", unusual(j.Class)},
 		{"failures", fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)},
 		{"created", clock(j.Created)},
+		{"progress", progress(j.Progress)},
 		{"wait", wait(j)},
 		{"due", clock(j.Due)},
 		{"start by", clock(j.StartBy)},
@@ -163,6 +180,7 @@ func jobFields(j engine.JobInfo) []field {
 		{"finished", clock(j.Finished)},
 		{"unique", unique(j.Unique)},
 		{"input", valueText(j.Input, j.InputBlob)},
+		{"details", string(j.Details)},
 		{"result", valueText(j.Result, j.ResultBlob)},
 		{"error", message(j.Error)},
 	}

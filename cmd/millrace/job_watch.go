@@ -89,6 +89,9 @@ func (e *env) change(j engine.JobInfo) error {
 		if why := wait(j); why != "" {
 			line += ", waits for " + why
 		}
+		if at := progress(j.Progress); at != "" {
+			line += "  " + plain(at, widestCell)
+		}
 	case j.Ended():
 		line += "  after " + took(j.Created, j.Finished)
 	}

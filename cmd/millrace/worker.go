@@ -21,6 +21,7 @@ type workerCmd struct {
 	Label        map[string]string `mapsep:"none" help:"What describes this node. May be repeated." placeholder:"KEY=VALUE"`
 	Queue        []string          `sep:"none" help:"Queue to take jobs from. May be repeated. Default: those of the kinds." placeholder:"QUEUE"`
 	Timeout      time.Duration     `help:"How long one attempt may take. Default: for ever." placeholder:"DURATION"`
+	Heartbeat    time.Duration     `help:"How long a command may go without a line ::heartbeat or ::progress on its standard error. Default: for ever." placeholder:"DURATION"`
 	DrainTimeout time.Duration     `help:"How long commands may run on after the worker was asked to stop, before they get SIGTERM. Default: for ever." placeholder:"DURATION"`
 	HTTP         string            `name:"http" help:"Address for /healthz, /readyz and /metrics. Default: none." placeholder:"ADDR"`
 	Grace        time.Duration     `help:"How long a command may take to end after SIGTERM." default:"5s"`
@@ -97,6 +98,9 @@ func (c workerCmd) check() error {
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("--timeout is %v: use a positive one, or leave it out", c.Timeout))
 	}
+	if c.Heartbeat < 0 {
+		errs = append(errs, fmt.Errorf("--heartbeat is %v: use a positive one, or leave it out", c.Heartbeat))
+	}
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("--drain-timeout is %v: use a positive one, or leave it out", c.DrainTimeout))
 	}
@@ -119,7 +123,7 @@ func (c workerCmd) warn(log *slog.Logger) {
 
 // definitions returns a job for each --exec.
 func (c workerCmd) definitions(programs *programs) ([]engine.Definition, error) {
-	opts := engine.JobOptions{Timeout: c.Timeout, MaxAttempts: c.attempts(), Retry: c.policy()}
+	opts := engine.JobOptions{Timeout: c.Timeout, Heartbeat: c.Heartbeat, MaxAttempts: c.attempts(), Retry: c.policy()}
 	var defs []engine.Definition
 	var errs []error
 	seen := map[string]bool{}
