@@ -96,7 +96,7 @@ func checkReplicas(c *chart) (found []Finding) {
 			"%s kept by fewer servers than there are in the cluster: what fails with one is gone for good", are(few)))
 	}
 	if len(found) == 0 {
-		return fine("each stream is kept %d times", most)
+		return fine("each stream has %s", count(most, "replica"))
 	}
 	return found
 }
@@ -164,5 +164,5 @@ func checkDeadEvents(c *chart) []Finding {
 		return nil
 	}
 	return []Finding{warning(`see "millrace event dead list"; they are kept for 14 days`,
-		"%s could not be mapped to jobs", number(dead.State.Msgs, "event"))}
+		"%s could not be mapped to jobs", count(int(dead.State.Msgs), "event"))}
 }

@@ -176,7 +176,7 @@ var ofJobs = []finding{
 		w.client.submit("mail.other", "9")
 		time.Sleep(10 * time.Second)
 	}, doctor.Options{}, []string{
-		`wrong kinds: 1 job waits of kind mail.other in queue mail, and no node that takes from it has a handler: w: start`,
+		`wrong kinds: 1 job of kind mail.other waits in queue mail, and no node that takes from it has a handler: w: start`,
 	}},
 	{"no consumer", func(w *ward) {
 		w.join("n", nodes.Info{Queues: []string{"post"}, Kinds: []string{"post"}, Slots: 1})
@@ -237,7 +237,7 @@ var ofJobs = []finding{
 		w.publish("mr.default.dead.orders.1-1", nil)
 		w.publish("mr.default.dead.orders.1-2", nil)
 	}, doctor.Options{}, []string{`warning dead events: 2 events could not be mapped to jobs: see "millrace event dead list"`}},
-	{"many jobs", func(*ward) {}, doctor.Options{MostScanned: 2}, []string{`unseen scan: 3 jobs are there, and only 2 jobs were looked at: shorten`}},
+	{"many jobs", func(*ward) {}, doctor.Options{MostScanned: 2}, []string{`unseen scan: there are 3 jobs, and 2 of them were looked at: shorten`}},
 	{"other namespace", func(*ward) {}, doctor.Options{Namespace: "other"}, []string{`wrong namespace: there is no namespace other: name another one, or start "millrace serve" to make it`}},
 	{"other domain", func(*ward) {}, doctor.Options{Domain: "hub"}, []string{`wrong jetstream: there is no JetStream domain hub: set the domain`}},
 }

@@ -38,15 +38,15 @@ func checkWorkers(c *chart) (found []Finding) {
 		if len(c.taking(queue)) > 0 {
 			continue
 		}
-		jobs, kinds := uint64(0), []string(nil)
+		jobs, kinds := 0, []string(nil)
 		for p, n := range c.jobs.waiting {
 			if p.queue == queue {
-				jobs, kinds = jobs+uint64(n), append(kinds, p.kind)
+				jobs, kinds = jobs+n, append(kinds, p.kind)
 			}
 		}
 		slices.Sort(kinds)
-		found = append(found, wrong("start a worker with "+plural(len(kinds), "kind")+" "+brief(kinds),
-			"%s in queue %s, and no node takes from it", wait(jobs), queue))
+		found = append(found, wrong("start a worker with "+either(len(kinds), "kind", "kinds")+" "+brief(kinds),
+			"%s %s in queue %s, and no node takes from it", count(jobs, "job"), either(jobs, "waits", "wait"), queue))
 	}
 	return found
 }
@@ -68,7 +68,8 @@ func checkKinds(c *chart) (found []Finding) {
 			ids = append(ids, m.ID)
 		}
 		found = append(found, wrong("start a worker with that kind",
-			"%s of kind %s in queue %s, and no node that takes from it has a handler: %s", wait(uint64(c.jobs.waiting[p])), p.kind, p.queue, brief(ids)))
+			"%s of kind %s %s in queue %s, and no node that takes from it has a handler: %s",
+			count(c.jobs.waiting[p], "job"), p.kind, either(c.jobs.waiting[p], "waits", "wait"), p.queue, brief(ids)))
 	}
 	return found
 }
@@ -92,22 +93,15 @@ func (c *chart) taking(queue string) (list []nodes.Member) {
 	return list
 }
 
-// wait says that so many jobs wait.
-func wait(n uint64) string {
-	if n == 1 {
-		return "1 job waits"
-	}
-	return number(n, "job") + " wait"
-}
+// count returns a number of things.
+func count(n int, thing string) string { return fmt.Sprintf("%d %s", n, either(n, thing, thing+"s")) }
 
-// number returns a number of things.
-func number(n uint64, thing string) string { return fmt.Sprintf("%d %s", n, plural(int(n), thing)) }
-
-func plural(n int, thing string) string {
+// either returns what is said of one, or of several.
+func either(n int, one, several string) string {
 	if n == 1 {
-		return thing
+		return one
 	}
-	return thing + "s"
+	return several
 }
 
 // mostNamed is how many things a finding names.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -16,11 +17,11 @@ const (
 func checkScan(c *chart) []Finding {
 	if c.jobs.seen == c.opts.MostScanned && c.jobs.all > c.jobs.seen {
 		return []Finding{{
-			Level: Unseen, Text: number(c.jobs.all, "job") + " are there, and only " + number(c.jobs.seen, "job") + " were looked at",
+			Level: Unseen, Text: fmt.Sprintf("there are %d jobs, and %d of them were looked at", c.jobs.all, c.jobs.seen),
 			Remedy: "shorten the retention of queues, so that there are fewer",
 		}}
 	}
-	return fine("%s looked at", number(c.jobs.seen, "job"))
+	return fine("%s looked at", count(int(c.jobs.seen), "job"))
 }
 
 // checkConsumers looks for queues that have a worker and no consumer.
@@ -35,7 +36,7 @@ func checkConsumers(c *chart) (found []Finding) {
 			ids = append(ids, m.ID)
 		}
 		found = append(found, wrong("let a worker of the queue create consumers of stream "+c.opts.Namespace.WorkStream(),
-			"queue %s has no consumer, so its items reach nobody, although there is %s %s", queue, plural(len(ids), "node"), brief(ids)))
+			"queue %s has no consumer, so its items reach nobody, although there %s %s %s", queue, either(len(ids), "is", "are"), either(len(ids), "node", "nodes"), brief(ids)))
 	}
 	return found
 }
@@ -47,17 +48,10 @@ func checkRedelivered(c *chart) (found []Finding) {
 		again, running := c.backlogs[queue].Again, c.jobs.running[queue]
 		if again > running {
 			found = append(found, warning("see the logs of the workers of the queue",
-				"%s of queue %s came more than once, and only %s there", number(uint64(again), "item"), queue, runs(running)))
+				"%s of queue %s came more than once, and only %s %s there", count(again, "item"), queue, count(running, "job"), either(running, "runs", "run")))
 		}
 	}
 	return found
-}
-
-func runs(n int) string {
-	if n == 1 {
-		return "1 job runs"
-	}
-	return number(uint64(n), "job") + " run"
 }
 
 // checkOffline looks for jobs that are said to run on nodes that are long gone.
@@ -71,12 +65,8 @@ func checkOffline(c *chart) (found []Finding) {
 	}
 	for _, node := range slices.Sorted(maps.Keys(byNode)) {
 		ids := byNode[node]
-		is := "are"
-		if len(ids) == 1 {
-			is = "is"
-		}
 		found = append(found, wrong(letOwner, "%s %s said to run on node %s, which has been gone for longer than twice the lease of %v: %s",
-			number(uint64(len(ids)), "job"), is, node, c.settings.Lease, brief(ids)))
+			count(len(ids), "job"), either(len(ids), "is", "are"), node, c.settings.Lease, brief(ids)))
 	}
 	return found
 }
@@ -86,12 +76,8 @@ func checkItems(c *chart) []Finding {
 	if len(c.stuck) == 0 {
 		return nil
 	}
-	has := "have"
-	if len(c.stuck) == 1 {
-		has = "has"
-	}
 	return []Finding{wrong(askOwner, "%s ready for more than %v %s no item, so no worker gets to know: %s",
-		number(uint64(len(c.stuck)), "job"), late, has, brief(c.stuck))}
+		count(len(c.stuck), "job"), late, either(len(c.stuck), "has", "have"), brief(c.stuck))}
 }
 
 // checkTimers looks for timers that the owner has not fired.
@@ -100,12 +86,8 @@ func checkTimers(c *chart) []Finding {
 	if n == 0 {
 		return nil
 	}
-	is := "are"
-	if n == 1 {
-		is = "is"
-	}
 	return []Finding{wrong("see whether there is an owner, and its log", "%s %s overdue, by up to %v",
-		number(uint64(n), "timer"), is, c.now.Sub(c.overdue.oldest).Round(time.Second))}
+		count(n, "timer"), either(n, "is", "are"), c.now.Sub(c.overdue.oldest).Round(time.Second))}
 }
 
 // checkReadable looks for records of a later version.
@@ -114,5 +96,5 @@ func checkReadable(c *chart) []Finding {
 		return nil
 	}
 	return []Finding{wrong("upgrade what is of an older version", "%s in a state that this program does not know",
-		number(uint64(c.jobs.unknown), "job"))}
+		count(c.jobs.unknown, "job"))}
 }
