@@ -149,9 +149,11 @@ func (p *Process) Engine() *engine.Engine { return p.life.eng }
 // is another one.
 func (p *Process) Conn() *nats.Conn { return p.life.nc }
 
-// Stop ends the process in good order, as SIGTERM would, and waits for that. A
-// worker hands back what it has not started. It fails the test if the process
-// ends with an error, such as handlers that go on after the grace period.
+// Stop ends the process in good order, as SIGTERM would that comes twice, and
+// waits for that. A worker hands back what it has not started, and what runs when
+// its handler obeys. [engine.Worker.Drain] leaves handlers alone. It fails the
+// test if the process ends with an error, such as handlers that go on after the
+// grace period.
 func (p *Process) Stop() {
 	p.env.t.Helper()
 	if err := p.living("stop").end(); err != nil {
