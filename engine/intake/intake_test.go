@@ -41,7 +41,6 @@ type world struct {
 
 	mu    sync.Mutex
 	taken []string // names of intakes and of items
-	hold  chan struct{}
 }
 
 func newWorld(t *testing.T, srv *server.Server) *world {
