@@ -127,7 +127,7 @@ func text(err error) (message, code string) {
 			message, code = fmt.Sprintf("panic: %v", r), CodePanic
 		}
 	}()
-	if c, ok := err.(interface{ Code() string }); ok { //nolint:errorlint // the walk unwraps
+	if c, ok := err.(interface{ Code() string }); ok {
 		code = c.Code()
 	}
 	return err.Error(), code

@@ -278,7 +278,7 @@ func someError(t *rapid.T, depth int) error {
 
 // chain returns the registered errors in err, depth first.
 func chain(err error) (found []any) {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it unwraps
 	case *declined:
 		found = append(found, *e)
 	case busy:
@@ -287,7 +287,7 @@ func chain(err error) (found []any) {
 	if err == errSoldOut { //nolint:errorlint // the value itself
 		found = append(found, err)
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it unwraps
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
 			found = append(found, chain(inner)...)
