@@ -108,10 +108,11 @@ func (e *Engine) survey(owner *reconcile.Reconciler, s *obs.Sample) {
 
 // traced begins a span for each attempt, in the trace of the job's submitter.
 func traced(next Handler) Handler {
+	tracer := obs.NewTracer()
 	return func(ctx context.Context, input json.RawMessage) (result json.RawMessage, err error) {
 		job := JobFrom(ctx)
 		queue, _, _ := strings.Cut(job.ID, ".")
-		ctx, end := obs.Start(ctx, obs.Attempt{
+		ctx, end := tracer.Start(ctx, obs.Attempt{
 			Namespace: job.Namespace, Node: job.Node, Queue: queue, Job: job.ID, Kind: job.Kind, Number: job.Attempt,
 		})
 		defer func() {

@@ -46,10 +46,20 @@ type Attempt struct {
 	Number                 int
 }
 
+// Tracer begins spans, with the provider of tracers that the program has set, or
+// sets later.
+type Tracer struct{ tracer trace.Tracer }
+
+// NewTracer returns a tracer of the program's provider.
+func NewTracer() Tracer { return Tracer{otel.Tracer(scope)} }
+
+// consumer says what kind of span an attempt is.
+var consumer = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer)}
+
 // Start begins the span of an attempt. It ends by the function that is returned,
 // which is told the handler's error.
-func Start(ctx context.Context, a Attempt) (context.Context, func(error)) {
-	ctx, span := otel.Tracer(scope).Start(ctx, a.Kind, trace.WithSpanKind(trace.SpanKindConsumer))
+func (t Tracer) Start(ctx context.Context, a Attempt) (context.Context, func(error)) {
+	ctx, span := t.tracer.Start(ctx, a.Kind, consumer...)
 	if !span.IsRecording() {
 		return ctx, func(error) { span.End() }
 	}

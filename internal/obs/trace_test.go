@@ -98,7 +98,8 @@ func (unruly) Error() string { panic("no words") }
 func TestStart(t *testing.T) { // it sets what the process has one of
 	remote := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, Remote: true})
 	parent := trace.ContextWithSpanContext(t.Context(), remote)
-	ctx, end := obs.Start(parent, obs.Attempt{Kind: "email.send"})
+	tracer := obs.NewTracer()
+	ctx, end := tracer.Start(parent, obs.Attempt{Kind: "email.send"})
 	end(errors.New("boom"))
 	if got := trace.SpanContextFromContext(ctx); got.TraceID() != remote.TraceID() {
 		t.Errorf("without a provider the trace is %v", got)
@@ -109,7 +110,7 @@ func TestStart(t *testing.T) { // it sets what the process has one of
 	defer otel.SetTracerProvider(noop.NewTracerProvider())
 	a := obs.Attempt{Namespace: "ns", Node: "n", Queue: "email", Job: "email.1", Kind: "email.send", Number: 2}
 	for _, err := range []error{nil, errors.New("boom"), unruly{}} {
-		_, end := obs.Start(parent, a)
+		_, end := tracer.Start(parent, a)
 		end(err)
 	}
 	if len(r.spans) != 3 {
@@ -139,8 +140,9 @@ func BenchmarkStart(b *testing.B) {
 	for name, headers := range map[string]map[string]string{"traced": headers, "without": nil} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
+			tracer := obs.NewTracer()
 			for b.Loop() {
-				_, end := obs.Start(obs.Extract(b.Context(), headers), obs.Attempt{Kind: "email.send"})
+				_, end := tracer.Start(obs.Extract(b.Context(), headers), obs.Attempt{Kind: "email.send"})
 				end(nil)
 			}
 		})
