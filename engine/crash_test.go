@@ -34,6 +34,8 @@ type crash struct {
 	then func(context.Context, *engine.Engine) error
 	want string // the state in which the job ends; empty: it is gone
 	ends int    // how often it ends, if not once
+	// orphan is set if no worker takes the job.
+	orphan bool
 }
 
 const crashID = "job.1"
@@ -53,6 +55,8 @@ var crashes = map[string]crash{
 	"is deleted":         {before: submitted, then: deleteIt},
 	"is retried":         {before: failed, then: retryIt, want: "succeeded", ends: 2},
 	"is taken over":      {before: dies, input: "wait", want: "succeeded"},
+	"is orphaned":        {before: diesFor("nobodys", engine.SubmitOptions{MaxAttempts: 1}), want: "failed", orphan: true},
+	"is late, orphaned":  {before: diesFor("nobodys", engine.SubmitOptions{Deadline: 3 * time.Second}), want: "failed", orphan: true},
 	"lost its item":      {before: lostItem, want: "succeeded"},
 	"lost its timer":     {before: lostTimer, want: "succeeded"},
 }
@@ -107,6 +111,9 @@ func (c crash) tell(t *testing.T, srv *server.Server, n int, fault natstest.Faul
 		c.ask(t, b)
 	default:
 	}
+	if c.orphan { // what is left of the job goes when somebody takes from its queue
+		start(t, srv, "late", nil).run(engine.WorkerOptions{NoOwner: true, Queues: []string{"nobodys"}}, crashJob(l))
+	}
 	c.check(t, witness, l, ends)
 	if n > 0 && !v.met() {
 		t.Logf("the story had fewer writes this time")
@@ -153,7 +160,10 @@ func (c crash) ask(t *testing.T, v *victim) {
 }
 
 func (c crash) id() string {
-	if c.submit != nil && c.submit.Queue != "" {
+	switch {
+	case c.orphan:
+		return "nobodys.1"
+	case c.submit != nil && c.submit.Queue != "":
 		return c.submit.Queue + ".1"
 	}
 	return crashID
@@ -459,17 +469,26 @@ func anotherKind(t *testing.T, srv *server.Server) {
 }
 
 // dies leaves a job that runs on a node that is dead.
-func dies(t *testing.T, srv *server.Server) {
-	t.Helper()
-	p := start(t, srv, "c", nil)
-	stop := p.run(engine.WorkerOptions{NoOwner: true, Grace: time.Second}, engine.NewJob("job", func(ctx context.Context, _ any) (any, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}))
-	submit(t, p.Engine, "job", 1)
-	time.Sleep(time.Second)
-	p.link.Down()
-	_ = stop() // its outcome cannot be stored
+func dies(t *testing.T, srv *server.Server) { diesFor("job", engine.SubmitOptions{})(t, srv) }
+
+// diesFor is dies for a job of some queue.
+func diesFor(queue string, opts engine.SubmitOptions) func(*testing.T, *server.Server) {
+	return func(t *testing.T, srv *server.Server) {
+		t.Helper()
+		p := start(t, srv, "c", nil)
+		job := engine.NewJob("job", func(ctx context.Context, _ any) (any, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		stop := p.run(engine.WorkerOptions{NoOwner: true, Grace: time.Second, Queues: []string{queue}}, job)
+		opts.ID, opts.Queue = "1", queue
+		if _, err := job.Submit(t.Context(), p.Engine, nil, opts); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		p.link.Down()
+		_ = stop() // its outcome cannot be stored
+	}
 }
 
 // lostItem leaves a pending job that nobody would start.
