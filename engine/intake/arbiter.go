@@ -57,18 +57,22 @@ type arbiter struct {
 	}
 }
 
-// ask takes a slot, or notes the wish, and reports which.
-func (a *arbiter) ask(t *ticket) bool {
-	if a.free > 0 {
-		a.free--
-		return true
+// take takes a slot if one is free, and reports whether it was.
+func (a *arbiter) take() bool {
+	if a.free == 0 {
+		return false
 	}
+	a.free--
+	return true
+}
+
+// queue notes the wish of somebody who found no slot.
+func (a *arbiter) queue(t *ticket) {
 	l := &a.lines[t.rank]
 	if len(l.waiting) == 0 {
 		l.turn = max(l.turn, a.clock+strides[t.rank])
 	}
 	l.waiting = append(l.waiting, t)
-	return false
 }
 
 // release gives a slot back, and returns whose wish comes true by it, or nil.

@@ -24,9 +24,10 @@ func TestArbiterLaws(t *testing.T) {
 					others[r] = [ranks]int{}
 				}
 				w := &ticket{rank: r}
-				if a.ask(w) {
+				if a.take() {
 					taken++
 				} else {
+					a.queue(w)
 					waiting[r] = append(waiting[r], w)
 				}
 			case op < 8 && taken > 0:
@@ -71,7 +72,7 @@ func TestArbiterShares(t *testing.T) {
 	a := arbiter{}
 	for r := range ranks {
 		for range 1000 {
-			a.ask(&ticket{rank: r})
+			a.queue(&ticket{rank: r})
 		}
 	}
 	var turns []rank
@@ -100,11 +101,11 @@ func TestArbiterComesAndGoes(t *testing.T) {
 	t.Parallel()
 	a := arbiter{}
 	for range 1000 {
-		a.ask(&ticket{rank: normal})
+		a.queue(&ticket{rank: normal})
 	}
 	wins := 0
 	for range 100 {
-		a.ask(&ticket{rank: high})
+		a.queue(&ticket{rank: high})
 		if a.release().rank == high {
 			wins++
 		} else if a.release().rank != high {

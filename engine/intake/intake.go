@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/millrace/millrace/streams"
 )
@@ -123,19 +124,25 @@ func (in *Intake) Free() int { return in.slots.left() }
 type Taken struct {
 	*streams.Delivery
 
-	in            *Intake
-	once, decided sync.Once
+	in             *Intake
+	decided, freed atomic.Bool
 }
 
 // Decided says what becomes of the item: its handler has started, or will not. It
 // may be called more than once.
-func (t *Taken) Decided() { t.decided.Do(func() { t.in.busy.add(-1) }) }
+func (t *Taken) Decided() {
+	if t.decided.CompareAndSwap(false, true) {
+		t.in.busy.add(-1)
+	}
+}
 
 // Free gives the slot back. It may be called more than once. An item of which
 // nothing else was said is decided then.
 func (t *Taken) Free() {
 	t.Decided()
-	t.once.Do(func() { t.in.slots.free(1) })
+	if t.freed.CompareAndSwap(false, true) {
+		t.in.slots.free(1)
+	}
 }
 
 // tally counts, and tells when there is nothing.

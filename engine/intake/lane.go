@@ -164,9 +164,7 @@ func (l *lane) takeOnce(ctx context.Context, puller *streams.Puller) (err error)
 // start gives an item away if there is a slot for it soon enough, and otherwise
 // hands it back.
 func (l *lane) start(ctx context.Context, d *streams.Delivery, err error) bool {
-	soon, cancel := context.WithTimeout(ctx, spare)
-	defer cancel()
-	if l.slots.take(soon, rankOf(d.Class)) {
+	if l.slots.takeWithin(ctx, rankOf(d.Class), spare) {
 		l.give(d, err)
 		return true
 	}

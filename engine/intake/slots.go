@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // slots are what the process can run at once.
@@ -27,13 +28,35 @@ func (s *slots) left() int {
 // take takes a slot, for which it waits until ctx ends. It reports whether there
 // was one.
 func (s *slots) take(ctx context.Context, r rank) bool {
-	t := &ticket{rank: r, granted: make(chan struct{})}
-	s.mu.Lock()
-	got := s.arbiter.ask(t)
-	s.mu.Unlock()
-	if got {
+	t := s.ask(r)
+	return t == nil || s.await(ctx, t)
+}
+
+// takeWithin is take that waits no longer than d.
+func (s *slots) takeWithin(ctx context.Context, r rank, d time.Duration) bool {
+	t := s.ask(r)
+	if t == nil {
 		return true
 	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return s.await(ctx, t)
+}
+
+// ask takes a slot and returns nil, or returns the ticket for one.
+func (s *slots) ask(r rank) *ticket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.arbiter.take() {
+		return nil
+	}
+	t := &ticket{rank: r, granted: make(chan struct{})}
+	s.arbiter.queue(t)
+	return t
+}
+
+// await waits until a wish comes true, unless ctx ends first.
+func (s *slots) await(ctx context.Context, t *ticket) bool {
 	select {
 	case <-t.granted:
 		return true
