@@ -160,9 +160,9 @@ func TestEnsureUpgrades(t *testing.T) {
 	}
 }
 
-// Version 1 had no timers, did not republish leases, and threw items away where
-// there was a limit. A lease that is held
-// while the assets are brought up to date stays, and is republished from then on.
+// Version 1 had no timers, did not republish leases, nor did version 2 definitions,
+// and it threw items away where there was a limit. A lease that is held while the
+// assets are brought up to date stays, and is republished from then on.
 func TestEnsureUpgradesVersion1(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t, t.TempDir())
@@ -176,7 +176,7 @@ func TestEnsureUpgradesVersion1(t *testing.T) {
 	for name, config := range configs(t, js) {
 		config.Metadata = map[string]string{"millrace.version": "1"}
 		switch name {
-		case "KV_" + ns.Bucket(streams.Leases):
+		case "KV_" + ns.Bucket(streams.Leases), "KV_" + ns.Bucket(streams.Config):
 			config.RePublish = nil
 		case ns.WorkStream():
 			config.Discard = jetstream.DiscardOld
