@@ -102,7 +102,7 @@ func TestLogsAway(t *testing.T) {
 			p.link.Down()
 			time.AfterFunc(3*time.Second, p.link.Up)
 			for i := range 100 {
-				engine.JobFrom(ctx).Logger().Info(fmt.Sprint(i))
+				engine.JobFrom(ctx).Say(fmt.Sprint(i))
 			}
 			return nil, nil
 		}))

@@ -73,7 +73,7 @@ func TestReadTail(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {
 		writer, log := w.writer(1)
 		for _, text := range []string{"a", "b", "c"} {
-			log.Info(text)
+			writer.Say(text)
 		}
 		w.flush(writer)
 		for n, want := range map[int][]string{1: {"1c"}, 2: {"1b", "1c"}, 9: {"1a", "1b", "1c"}} {

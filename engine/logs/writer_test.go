@@ -51,9 +51,13 @@ func TestLines(t *testing.T) {
 func TestLinesAreBounded(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, w *world) {
 		writer, log := w.writer(1)
-		log.Info("x" + strings.Repeat("é", logs.MaxLine))
+		writer.Say("x" + strings.Repeat("é", logs.MaxLine))
 		log.Info("a", "long", strings.Repeat("x", logs.MaxLine))
-		log.Info(strings.Repeat("y", logs.MaxLine), "short", 1)
+		long := slog.NewRecord(time.Now(), slog.LevelInfo, strings.Repeat("y", logs.MaxLine), 0)
+		long.Add("short", 1)
+		if err := log.Handler().Handle(t.Context(), long); err != nil {
+			t.Error(err)
+		}
 		log.Info("broken \xff")
 		w.flush(writer)
 		lines := w.read(logs.ReadOptions{})
@@ -84,7 +88,7 @@ func TestAway(t *testing.T) {
 		var want []string
 		for i := range 200 {
 			want = append(want, fmt.Sprint("line ", i))
-			log.Info(want[i])
+			writer.Say(want[i])
 		}
 		if took := time.Since(began); took > 0 {
 			t.Errorf("lines took %v", took)
@@ -102,10 +106,10 @@ func TestAway(t *testing.T) {
 func TestTooMany(t *testing.T) {
 	for _, test := range []struct{ said, size, atLeast int }{{3000, 10, 800}, {300, 8000, 120}} {
 		bubble(t, nil, func(t *testing.T, w *world) {
-			writer, log := w.writer(1)
+			writer, _ := w.writer(1)
 			w.link.Down()
 			for i := range test.said {
-				log.Info(fmt.Sprintf("%0*d", test.size, i+1))
+				writer.Say(fmt.Sprintf("%0*d", test.size, i+1))
 				if i == 0 {
 					time.Sleep(10 * time.Second) // it is on its way, and so it is not dropped
 				}
@@ -141,11 +145,11 @@ func TestFaults(t *testing.T) {
 					return natstest.Pass
 				}
 				bubble(t, decide, func(t *testing.T, w *world) {
-					writer, log := w.writer(1)
+					writer, _ := w.writer(1)
 					var want []string
 					for i := range lines {
 						want = append(want, fmt.Sprint("line ", i))
-						log.Info(want[i])
+						writer.Say(want[i])
 					}
 					time.Sleep(time.Minute)
 					w.link.Up()
@@ -186,7 +190,7 @@ func TestRefused(t *testing.T) {
 		}
 		writer, log := w.writer(1)
 		log.Info("first")
-		log.Info(strings.Repeat("x", 2000))
+		writer.Say(strings.Repeat("x", 2000))
 		log.Info("second")
 		w.flush(writer)
 		w.want("first", "second", "1 lines are missing: they could not be stored in time")
