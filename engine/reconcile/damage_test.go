@@ -270,3 +270,37 @@ func TestDeafConsumer(t *testing.T) {
 		})
 	}
 }
+
+// The consumer of a rarer class that is deaf goes: workers make it again. Its items
+// are looked after like others.
+func TestDeafClass(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		const durable = "q=high"
+		must(w.js.CreateConsumer(t.Context(), ns.WorkStream(), jetstream.ConsumerConfig{
+			Durable: durable, FilterSubject: ns.WorkSubject("q", streams.High, ">"), AckPolicy: jetstream.AckExplicitPolicy,
+			PriorityPolicy: jetstream.PriorityPolicyOverflow, PriorityGroups: []string{"g"},
+		}))(t)
+		inbox := must(w.pub.Conn().SubscribeSync(w.pub.Conn().NewInbox()))(t)
+		pull := []byte(`{"batch":10,"expires":3600000000000,"group":"g","min_pending":1000}`)
+		if err := w.pub.Conn().PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+ns.WorkStream()+"."+durable, inbox.Subject, pull); err != nil {
+			t.Fatal(err)
+		}
+		o := w.own("owner")
+		w.submit(10, "j", func(j *machine.Job) { j.Class = machine.High })
+		time.Sleep(time.Minute)
+		var names []string
+		for _, c := range must(w.Work.Consumers(t.Context(), "q"))(t) {
+			names = append(names, c.Name)
+		}
+		if len(names) != 1 || names[0] != "q" {
+			t.Errorf("the consumers are %v, want that of the normal class", names)
+		}
+		w.wantHealed(o, nil)
+		w.purge(ns.WorkStream())
+		time.Sleep(soon)
+		w.wantHealed(o, lacks{store.LackItem: 10})
+		if used := must(w.Work.Used(t.Context(), "q"))(t); len(used) != 1 || used[0] != streams.High {
+			t.Errorf("what was offered again is of the classes %v", used)
+		}
+	})
+}
