@@ -108,6 +108,11 @@ var bans = []ban{
 		names: []string{module + "internal/natstest"},
 		why:   "it is for tests",
 	},
+	{
+		from:  []string{"."},
+		names: []string{"go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters"},
+		why:   "the program that uses this decides how traces are recorded and where they go",
+	},
 }
 
 // A fault is a file of a test, and what a rule says about it.
@@ -270,6 +275,7 @@ func TestLayersDependencies(t *testing.T) {
 		{"a library", "engine/p.go", imports("pgregory.net/rapid"), "imports pgregory.net/rapid"},
 		{"the server", "engine/p.go", imports("github.com/nats-io/nats-server/v2/server"), "a worker needs a NATS client"},
 		{"the embedded server", "engine/p.go", imports(module + "embedded"), "a worker needs a NATS client"},
+		{"an exporter", "cmd/x/p.go", imports("go.opentelemetry.io/otel/sdk/trace"), "decides how traces are recorded"},
 		{"natstest", "cmd/x/p.go", imports(module + "internal/natstest"), "it is for tests"},
 	})
 	t.Run("indirect", func(t *testing.T) {
