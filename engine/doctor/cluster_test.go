@@ -84,3 +84,19 @@ func TestReplicas(t *testing.T) {
 		<-time.After(20 * time.Millisecond)
 	}
 }
+
+// From a leaf node the hub's namespace is looked at through its domain, and what
+// a user may not do there is seen too.
+func TestLeafNode(t *testing.T) {
+	t.Parallel()
+	tree := natstest.StartTree(t, natstest.Domains{Hub: "hub"})
+	eng, err := engine.Connect(t.Context(), natstest.Connect(t, tree.Hub), engine.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(eng.Close)
+	nc := natstest.Connect(t, tree.Leaf)
+	expect(t, examine(t, nc, doctor.Options{Domain: "hub", Role: "serve"}), `wrong owner: no node is the owner`)
+	expect(t, examine(t, nc, doctor.Options{}), `wrong jetstream: nats://\S+ has no JetStream: start nats-server with -js, or, on a leaf node, name the domain`)
+	expect(t, examine(t, nc, doctor.Options{Domain: "elsewhere"}), `wrong jetstream: there is no JetStream domain elsewhere: set the domain`)
+}

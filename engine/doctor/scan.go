@@ -191,6 +191,7 @@ func (c *chart) seeStuck(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.stuck = nil
 	var lacking []suspect
 	for _, s := range c.jobs.suspects {
 		if !has[s.id] {
@@ -237,6 +238,7 @@ type overdue struct {
 
 // seeTimers looks for timers that should have been fired.
 func (c *chart) seeTimers(ctx context.Context) error {
+	c.overdue = overdue{}
 	var seen uint64
 	return c.scan(ctx, c.opts.Namespace.TimerStream(), func(msg follow.Message) error {
 		if seen == c.opts.MostScanned {

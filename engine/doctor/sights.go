@@ -98,28 +98,39 @@ func (c *chart) look(ctx context.Context) (found []Finding) {
 		if ctx.Err() != nil || !c.sees(s.needs...) {
 			continue
 		}
-		patience := s.patience
-		if patience == 0 {
-			patience = sightTime
+		err, why := c.lookAt(ctx, s)
+		if errors.Is(err, publish.ErrUnknown) && why == nil {
+			err, why = c.lookAt(ctx, s) // once more: an answer may be lost
 		}
-		looking, stop := c.denials.during(ctx, patience)
-		err := s.see(c, looking)
-		why := context.Cause(looking)
-		stop()
 		var d diagnosis
-		var denied deniedError
 		switch {
 		case err == nil:
 			c.seen[s] = true
 		case errors.As(err, &d):
 			found = append(found, d.Finding)
-		case errors.As(why, &denied):
-			found = append(found, unseen(s, denied))
+		case why != nil:
+			found = append(found, unseen(s, why))
 		default:
 			found = append(found, unseen(s, err))
 		}
 	}
 	return found
+}
+
+// lookAt looks at one thing. It also returns what was denied meanwhile, if
+// something was.
+func (c *chart) lookAt(ctx context.Context, s *sight) (err, denied error) {
+	patience := s.patience
+	if patience == 0 {
+		patience = sightTime
+	}
+	ctx, stop := c.denials.during(ctx, patience)
+	defer stop()
+	err = s.see(c, ctx)
+	if d := (deniedError{}); errors.As(context.Cause(ctx), &d) {
+		denied = d
+	}
+	return err, denied
 }
 
 // sees reports whether all of some sights were seen.
