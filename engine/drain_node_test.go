@@ -56,6 +56,13 @@ func (d *diary) count(node string, after, before time.Time) (n int) {
 	return n
 }
 
+// soon returns a context for what has to be done within a minute.
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // Whenever a node is drained, nothing starts there once that is acknowledged
 // (I6), and what it had taken starts elsewhere without waiting for anything. It
 // takes again as soon as it is asked to.
@@ -77,7 +84,7 @@ func TestDrainAtAnyMoment(t *testing.T) {
 			var acked time.Time
 			draining.Go(func() {
 				time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
-				if err := client.Drain(t.Context(), "a"); err != nil {
+				if err := client.Drain(soon(t), "a"); err != nil {
 					t.Error(err)
 				}
 				acked = time.Now()
@@ -93,7 +100,7 @@ func TestDrainAtAnyMoment(t *testing.T) {
 			draining.Wait()
 			time.Sleep(time.Second)
 			undrained := time.Now()
-			if err := client.Undrain(t.Context(), "a"); err != nil {
+			if err := client.Undrain(soon(t), "a"); err != nil {
 				t.Fatal(err)
 			}
 			if n := d.count("a", acked, undrained); n > 0 {
@@ -134,7 +141,7 @@ func TestDrainWaitsForClaim(t *testing.T) {
 		submit(t, client.Engine, "job", 1)
 		time.Sleep(100 * time.Millisecond)
 		drained := make(chan error, 1)
-		go func() { drained <- client.Drain(t.Context(), "a") }()
+		go func() { drained <- client.Drain(soon(t), "a") }()
 		select {
 		case err := <-drained:
 			t.Fatalf("the drain has an answer while a claim is under way: %v", err)
@@ -164,7 +171,7 @@ func TestDrainNode(t *testing.T) {
 		submit(t, client.Engine, "mail", 1)
 		time.Sleep(time.Second)
 		began := time.Now()
-		if err := client.Drain(t.Context(), "a"); err != nil {
+		if err := client.Drain(soon(t), "a"); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > 100*time.Millisecond {
@@ -193,7 +200,7 @@ func TestDrainNode(t *testing.T) {
 		}
 
 		idle := make(chan error, 1)
-		go func() { idle <- client.AwaitIdle(t.Context(), "a") }()
+		go func() { idle <- client.AwaitIdle(soon(t), "a") }()
 		select {
 		case err := <-idle:
 			t.Errorf("the node is idle while it runs a job: %v", err)
@@ -206,7 +213,7 @@ func TestDrainNode(t *testing.T) {
 		ended(t, client.Engine, "mail.1", "succeeded", 1, 0)
 
 		began = time.Now()
-		if err := client.Undrain(t.Context(), "a"); err != nil {
+		if err := client.Undrain(soon(t), "a"); err != nil {
 			t.Fatal(err)
 		}
 		ended(t, client.Engine, "mail.due", "succeeded", 1, 0)
@@ -214,7 +221,7 @@ func TestDrainNode(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("what waited took %v after the drain, want no waiting", took)
 		}
-		if err := client.AwaitIdle(t.Context(), "a"); err == nil {
+		if err := client.AwaitIdle(soon(t), "a"); err == nil {
 			t.Error("a node that takes is idle")
 		}
 	})
@@ -246,20 +253,20 @@ func TestDrainAndRestart(t *testing.T) {
 		}
 		second := begin()
 		drainedAt(1, 1)
-		if err := client.Drain(t.Context(), "a"); err != nil {
+		if err := client.Drain(soon(t), "a"); err != nil {
 			t.Fatal(err)
 		}
 		second.stop()
 		second.leaves(time.Minute)
-		if err := client.Drain(t.Context(), "a"); !errors.Is(err, engine.ErrOffline) {
+		if err := client.Drain(soon(t), "a"); !errors.Is(err, engine.ErrOffline) {
 			t.Errorf("drain a node that is gone: %v, want that it is offline", err)
 		}
-		if err := client.AwaitIdle(t.Context(), "a"); err != nil {
+		if err := client.AwaitIdle(soon(t), "a"); err != nil {
 			t.Errorf("a node that is gone is not idle: %v", err)
 		}
 		begin()
 		drainedAt(2, 0)
-		if err := client.Undrain(t.Context(), "a"); err != nil {
+		if err := client.Undrain(soon(t), "a"); err != nil {
 			t.Fatal(err)
 		}
 		drainedAt(3, 1)
@@ -279,7 +286,7 @@ func TestDrainWhileAway(t *testing.T) {
 			time.Sleep(time.Second)
 			a.link.Down()
 			drained := make(chan error, 1)
-			go func() { drained <- client.Drain(t.Context(), name) }()
+			go func() { drained <- client.Drain(soon(t), name) }()
 			time.Sleep(away)
 			a.link.Up()
 			if err := <-drained; (err == nil) != want {
