@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,7 +44,8 @@ func TestRandom(t *testing.T) {
 	for s := first; s < first+uint64(many); s++ {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-				w := &random{T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}, drained: map[string]bool{}}
+				w := &random{T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}, drained: map[string]bool{},
+					solos: map[string]soloRun{}, soloIDs: map[string]bool{}}
 				w.run()
 				if t.Failed() {
 					t.Logf("again: go test ./engine -run TestRandom -seed %d", s)
@@ -69,27 +69,11 @@ type random struct {
 
 	mu      sync.Mutex
 	jobs    map[string]*randomJob
-	starts  map[string]string // job and attempt → node
-	drained map[string]bool   // nodes that said that they take nothing
-	paused  time.Time         // when the queue was, or zero
-}
-
-// randomJob is what the model knows of a job.
-type randomJob struct {
-	id        string
-	what      string // see work
-	fails     int    // attempts that fail, the first ones
-	limit     int    // failures that end it
-	due       time.Time
-	limited   bool // by a deadline or a time to start
-	cancel    bool // somebody asked for its end
-	cancelled bool // and was told that it has come
-	deleted   bool
-	redrives  int // that there may have been
-	ends      int
-	was       bool            // at its end, when it was seen last
-	running   context.Context // of the handler that was started last, until it returns
-	attempt   int
+	starts  map[string]string  // job and attempt → node
+	solos   map[string]soloRun // what runs of the jobs with a unique key, by key
+	soloIDs map[string]bool
+	drained map[string]bool // nodes that said that they take nothing
+	paused  time.Time       // when the queue was, or zero
 }
 
 // randomNode is a process that runs jobs and stands for owner, now and then.
@@ -151,7 +135,7 @@ func (w *random) links() []*natstest.Link {
 
 // step does one thing.
 func (w *random) step() {
-	switch n := w.nodes[w.rng.IntN(len(w.nodes))]; w.rng.IntN(30) {
+	switch n := w.nodes[w.rng.IntN(len(w.nodes))]; w.rng.IntN(32) {
 	default:
 		for range 1 + w.rng.IntN(8) {
 			w.submit()
@@ -200,6 +184,8 @@ func (w *random) step() {
 		w.drain(n)
 	case 23:
 		w.undrain(n)
+	case 24, 25:
+		w.solo()
 	}
 }
 
@@ -250,7 +236,7 @@ func (w *random) begin(n *randomNode) {
 		w.Fatal(err)
 	}
 	w.Cleanup(p.Engine.Close)
-	n.life, n.stop = p, p.run(engine.WorkerOptions{Slots: 5, Grace: time.Second}, w.job())
+	n.life, n.stop = p, p.run(engine.WorkerOptions{Slots: 5, Grace: time.Second}, w.job(), w.soloJob())
 }
 
 // kill ends a process without a word, and sometimes with one; later, or at once,
@@ -288,96 +274,13 @@ func (w *random) restart() {
 	}
 }
 
-// job does what its input says, and notes that it does.
-func (w *random) job() *engine.Job[string, string] {
-	return engine.NewJob("job", func(ctx context.Context, _ string) (string, error) {
-		cur := engine.JobFrom(ctx)
-		j := w.started(ctx, cur)
-		if j == nil {
-			return "", nil
-		}
-		defer w.returned(j, cur)
-		w.report(cur)
-		switch {
-		case cur.Attempt <= j.fails && j.what == "snooze":
-			return "", engine.Snooze(time.Second)
-		case cur.Attempt <= j.fails:
-			return "", errors.New("boom")
-		case j.what == "long":
-			select {
-			case <-ctx.Done():
-				return "", context.Cause(ctx)
-			case <-time.After(7 * time.Second):
-			}
-		case j.what == "stubborn":
-			time.Sleep(9 * time.Second)
-		}
-		return "done", nil
-	}, engine.JobOptions{Retry: engine.Retry{Delay: 2 * time.Second, Factor: 1}})
-}
-
-// started notes the start of a handler, and finds what must not be.
-func (w *random) started(ctx context.Context, cur engine.Current) *randomJob {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	j, key := w.jobs[cur.ID], fmt.Sprintf("%s attempt %d", cur.ID, cur.Attempt)
-	switch other, again := w.starts[key]; {
-	case j == nil:
-		w.Errorf("%s was started, and nobody submitted it", key)
-	case again && !j.deleted:
-		w.Errorf("%s was started on %s and on %s", key, other, cur.Node)
-	case time.Now().Before(j.due):
-		w.Errorf("%s was started %v early", key, time.Until(j.due))
-	case j.cancelled:
-		w.Errorf("%s was started after it was cancelled", key)
-	case w.drained[cur.Node]:
-		w.Errorf("%s was started on %s, which is drained", key, cur.Node)
-	case !w.paused.IsZero() && time.Since(w.paused) > time.Minute:
-		w.Errorf("%s was started although its queue is paused since %v", key, time.Since(w.paused))
-	case w.limit > 0 && w.running() >= w.limit:
-		w.Errorf("%s was started on %s, and %d run already", key, cur.Node, w.running())
-	case j.running != nil && j.running.Err() == nil && !j.deleted:
-		w.Errorf("%s was started on %s while attempt %d runs under a lease on %s", key, cur.Node, j.attempt, w.starts[fmt.Sprintf("%s attempt %d", cur.ID, j.attempt)])
-	}
-	w.starts[key], j.running, j.attempt = cur.Node, ctx, cur.Attempt
-	return j
-}
-
-// running counts the handlers that run under a lease.
-func (w *random) running() (n int) {
-	for _, j := range w.jobs {
-		if j.running != nil && j.running.Err() == nil {
-			n++
-		}
-	}
-	return n
-}
-
-// report says how far an attempt is, and finds what one before it left.
-func (w *random) report(cur engine.Current) {
-	var before int
-	left, err := cur.Details(&before)
-	if err != nil || left && (before < 1 || before >= cur.Attempt) {
-		w.Errorf("%s attempt %d was left %d, %v", cur.ID, cur.Attempt, before, err)
-	}
-	cur.Progress(int64(cur.Attempt), 10, "")
-	if err := cur.Heartbeat(cur.Attempt); err != nil {
-		w.Errorf("%s: report details: %v", cur.ID, err)
-	}
-}
-
-// returned notes that a handler has returned.
-func (w *random) returned(j *randomJob, cur engine.Current) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if j.attempt == cur.Attempt {
-		j.running = nil
-	}
-}
-
 // submit submits a new job of some sort. The client asks until it is told.
 func (w *random) submit() {
 	j := &randomJob{limit: 1000, what: []string{"", "", "long", "stubborn", "fail", "fail", "snooze"}[w.rng.IntN(7)]}
+	large := "" // or more than fits into a record
+	if w.rng.IntN(8) == 0 {
+		large = strings.Repeat(" ", 40<<10)
+	}
 	class := []engine.Class{"", "", engine.High, engine.Low}[w.rng.IntN(4)]
 	opts := engine.SubmitOptions{ID: fmt.Sprint(len(w.jobs)), MaxAttempts: j.limit, Class: class}
 	j.id = "job." + opts.ID
@@ -401,7 +304,7 @@ func (w *random) submit() {
 	w.jobs[j.id] = j
 	w.mu.Unlock()
 	w.insist(func(ctx context.Context) error {
-		_, err := w.job().Submit(ctx, w.client.Engine, j.what, opts)
+		_, err := w.job().Submit(ctx, w.client.Engine, j.what+large, opts)
 		return err
 	})
 }
@@ -530,90 +433,4 @@ func (w *random) insist(do func(context.Context) error) {
 		time.Sleep(time.Second)
 	}
 	w.Errorf("the client was not served for a minute: %v", err)
-}
-
-// watch counts how often each job comes to its end, by the revisions that are
-// seen.
-func (w *random) watch() {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		err := w.witness.Watch(ctx, engine.ListOptions{}, func(info engine.JobInfo) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			j := w.jobs[info.ID]
-			if j == nil {
-				return
-			}
-			if info.Ended() && !j.was {
-				j.ends++
-			}
-			j.was = info.Ended()
-		})
-		if err != nil {
-			w.Errorf("watch: %v", err)
-		}
-	}()
-	w.Cleanup(func() { cancel(); <-done })
-	time.Sleep(time.Second)
-}
-
-// check waits until all jobs have ended, and compares them with the model.
-func (w *random) check() {
-	limit := time.Now().Add(10 * time.Minute)
-	for id, j := range w.jobs {
-		ctx, cancel := context.WithDeadline(w.Context(), limit)
-		info, err := w.witness.Wait(ctx, id)
-		cancel()
-		if errors.Is(err, engine.ErrNotFound) && j.deleted {
-			continue
-		}
-		if why := w.wrong(j, info); err != nil || why != "" {
-			w.Errorf("%s (%+v) is wrong: %v %s: %+v", id, *j, err, why, info)
-		}
-	}
-	time.Sleep(2 * time.Minute)
-	synctest.Wait()
-	for _, stream := range []string{"mr_default_work", "mr_default_timers"} {
-		if n := streamInfo(w, w.witness.nc, stream).State.Msgs; n != 0 {
-			w.Errorf("%d messages are left in %s", n, stream)
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for id, j := range w.jobs {
-		if j.ends > 1+j.redrives {
-			w.Errorf("%s ended %d times", id, j.ends)
-		}
-	}
-	if w.Failed() {
-		w.Log(strings.Join(w.stories, "\n"))
-	}
-}
-
-// wrong says what the model does not allow about how a job ended.
-func (w *random) wrong(j *randomJob, info engine.JobInfo) string {
-	succeeded := slices.DeleteFunc(outcomes(info), func(o string) bool { return o != "succeeded" })
-	var code string
-	if info.Error != nil {
-		code = info.Error.Code
-	}
-	switch {
-	case info.State == "succeeded" && (len(succeeded) == 0 || len(succeeded) > 1+j.redrives || info.Attempt <= j.fails):
-		return "it succeeded too soon, or more than once"
-	case info.State != "succeeded" && len(succeeded) > j.redrives:
-		return "a success was not its end"
-	case info.State == "cancelled" && !j.cancel:
-		return "nobody cancelled it"
-	case j.cancelled && info.State != "cancelled":
-		return "it was cancelled"
-	case info.State == "failed" && (code == "deadline" || code == "queue_timeout") && !j.limited:
-		return "it had no limit"
-	case info.State == "failed" && code != "deadline" && code != "queue_timeout" && info.Failures != j.limit:
-		return "it had failures left"
-	case info.State == "succeeded" && info.Failures > j.limit:
-		return "it had no failures left"
-	}
-	return ""
 }
