@@ -29,7 +29,7 @@ func (i *installation) ledger() string {
 }
 
 func (i *installation) worker(node, script string) *process {
-	return i.start("worker", "--exec", "report.build="+script, "--node", node)
+	return i.start("worker", "--exec", "report.build="+script, "--node", node, "--drain-timeout", "1ms")
 }
 
 // A worker is killed in the middle of a job. Another one runs it again.
