@@ -31,20 +31,26 @@ type crash struct {
 	// before prepares the namespace, with a process that is not the victim.
 	before func(*testing.T, *server.Server)
 	// then is what the client wants besides. It is asked again until it is done.
-	then func(context.Context, *engine.Engine) error
-	want string // the state in which the job ends; empty: it is gone
-	ends int    // how often it ends, if not once
+	then    func(context.Context, *engine.Engine) error
+	want    string // the state in which the job ends; empty: it is gone
+	ends    int    // how often it ends, if not once
+	objects int    // that the job owns in the end
 	// orphan is set if no worker takes the job.
 	orphan bool
 }
 
 const crashID = "job.1"
 
+// large is an input that is no part of the record. Its result is as large.
+var large = "large" + strings.Repeat("x", 40<<10)
+
 var crashes = map[string]crash{
 	"succeeds":           {submit: &engine.SubmitOptions{}, want: "succeeded"},
 	"fails at first":     {submit: &engine.SubmitOptions{}, input: "fail once", want: "succeeded"},
 	"fails":              {submit: &engine.SubmitOptions{MaxAttempts: 1}, input: "fail", want: "failed"},
 	"snoozes":            {submit: &engine.SubmitOptions{}, input: "snooze", want: "succeeded"},
+	"is large":           {submit: &engine.SubmitOptions{}, input: large, want: "succeeded", objects: 2},
+	"is large, deleted":  {before: submittedLarge, then: deleteIt},
 	"reports":            {submit: &engine.SubmitOptions{}, input: "report", want: "succeeded"},
 	"is delayed":         {submit: &engine.SubmitOptions{Delay: 3 * time.Second}, want: "succeeded"},
 	"is not started":     {submit: &engine.SubmitOptions{Queue: "nobodys", QueueTimeout: 3 * time.Second}, want: "failed"},
@@ -194,9 +200,16 @@ func (c crash) check(t *testing.T, witness *process, l *ledger, ends func() int)
 			t.Errorf("%d attempts succeeded: %+v", succeeded, info.Attempts)
 		}
 	}
-	for _, stream := range []string{"mr_default_work", "mr_default_timers"} {
-		if n := streamInfo(t, witness.nc, stream).State.Msgs; n != 0 {
-			t.Errorf("%d messages are left in %s", n, stream)
+	var timers uint64
+	if c.objects > 0 {
+		timers = 1 // its expiry
+		if len(info.Input) != len(large)+2 || len(info.Result) != len(large)+2 {
+			t.Errorf("the input has %d bytes, the result %d", len(info.Input), len(info.Result))
+		}
+	}
+	for stream, want := range map[string]uint64{"mr_default_work": 0, "mr_default_timers": timers} {
+		if n := streamInfo(t, witness.nc, stream).State.Msgs; n != want {
+			t.Errorf("%d messages are left in %s, want %d", n, stream, want)
 		}
 	}
 }
@@ -251,7 +264,7 @@ type victim struct {
 // live runs the process under a node ID. It ends with the test, or by stop.
 func (v *victim) live(node string, l *ledger) (stop func()) {
 	v.t.Helper()
-	link := natstest.NewLink(v.t, v.srv, v.decide, jobWrites, workWrites, "mr.default.timer.>", "mr.default.ended.>", "mr.default.log.>",
+	link := natstest.NewLink(v.t, v.srv, v.decide, jobWrites, workWrites, "mr.default.timer.>", "mr.default.ended.>", "mr.default.log.>", "$O.>", "$JS.API.STREAM.PURGE.OBJ_mr_default_blobs",
 		"$JS.ACK.mr_default_work.>", "$JS.API.STREAM.MSG.DELETE.>")
 	nc := link.Connect(v.t, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	eng, err := engine.Connect(v.t.Context(), nc, engine.Options{Node: node, Logger: slog.New(slog.DiscardHandler)})
@@ -350,6 +363,12 @@ func pointOf(w natstest.Write) string {
 		return "timer " + strings.Split(s, ".")[4]
 	case strings.HasPrefix(s, "mr.default.log."):
 		return "line"
+	case strings.HasPrefix(s, "$O.mr_default_blobs.C."):
+		return "chunk of an object"
+	case strings.HasPrefix(s, "$O.mr_default_blobs.M."):
+		return "object"
+	case s == "$JS.API.STREAM.PURGE.OBJ_mr_default_blobs":
+		return "deletion of an object"
 	case strings.HasPrefix(s, "mr.default.ended."):
 		return "announcement"
 	case strings.HasPrefix(s, "$JS.ACK.") && string(w.Data) == "+ACK":
@@ -374,6 +393,8 @@ func crashJob(l *ledger) *engine.Job[string, string] {
 			return "", errors.New("boom")
 		case what == "snooze" && first:
 			return "", engine.Snooze(3 * time.Second)
+		case what == large:
+			return large, nil
 		case what == "report":
 			j := engine.JobFrom(ctx)
 			j.Say("half")
@@ -454,6 +475,15 @@ func failed(t *testing.T, srv *server.Server) {
 func submitted(t *testing.T, srv *server.Server) {
 	t.Helper()
 	submit(t, start(t, srv, "c", nil).Engine, "job", 1)
+}
+
+// submittedLarge leaves a job whose input and result are not part of its record.
+func submittedLarge(t *testing.T, srv *server.Server) {
+	t.Helper()
+	p := start(t, srv, "c", nil)
+	if _, err := crashJob(nil).Submit(t.Context(), p.Engine, large, engine.SubmitOptions{ID: "1"}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // anotherKind leaves a job that a worker without its kind has met.

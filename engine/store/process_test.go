@@ -113,6 +113,14 @@ func (p *process) fail(filter string, fault natstest.Fault) {
 	p.fates = append(p.fates, fate{filter, fault})
 }
 
+// failNth decides the fate of the n-th write from now on, from 1.
+func (p *process) failNth(n int, fault natstest.Fault) {
+	for range n - 1 {
+		p.fail(">", natstest.Pass)
+	}
+	p.fail(">", fault)
+}
+
 func (p *process) decide(write natstest.Write) natstest.Fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()

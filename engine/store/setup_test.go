@@ -48,13 +48,17 @@ const (
 	timerWrites  = "mr.default.timer.>"
 	jobDeletes   = "$JS.API.STREAM.MSG.DELETE.KV_mr_default_jobs"
 	workDeletes  = "$JS.API.STREAM.MSG.DELETE.mr_default_work"
+	keyWrites    = "$KV.mr_default_cursor.>"
+	keyDeletes   = "$JS.API.STREAM.MSG.DELETE.KV_mr_default_cursor"
+	blobWrites   = "$O.mr_default_blobs.>"
+	blobDeletes  = "$JS.API.STREAM.PURGE.OBJ_mr_default_blobs"
 	timerDeletes = "$JS.API.STREAM.MSG.DELETE.mr_default_timers"
 	answers      = "$JS.ACK.>" // to deliveries
 	itemReads    = "$JS.API.STREAM.MSG.GET.mr_default_work"
 )
 
 // writes is everything that a process writes and waits for.
-var writes = []string{jobWrites, workWrites, timerWrites, jobDeletes, workDeletes, timerDeletes}
+var writes = []string{jobWrites, workWrites, timerWrites, jobDeletes, workDeletes, timerDeletes, keyWrites, keyDeletes, blobWrites, blobDeletes}
 
 var quiet = slog.New(slog.DiscardHandler)
 
