@@ -155,7 +155,7 @@ func TestDeadOnce(t *testing.T) {
 						return fault
 					}
 					return natstest.Pass
-				}, "mr.default.dead.>")
+				}, "mr.default.dead.new-orders.>")
 				eng, err := engine.Connect(t.Context(), link.Connect(t))
 				if err != nil {
 					t.Fatal(err)
