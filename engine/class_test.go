@@ -16,14 +16,29 @@ import (
 	"github.com/millrace/millrace/internal/natstest"
 )
 
+// starts are the jobs that were started, by their local IDs, in order.
+type starts struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (s *starts) add(local string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, local)
+}
+
+func (s *starts) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
+}
+
 // inTurn is a job that takes a tenth of a second and notes when it starts.
-func inTurn(started *[]string) *engine.Job[any, string] {
-	var mu sync.Mutex
+func inTurn(s *starts) *engine.Job[any, string] {
 	return engine.NewJob("job", func(ctx context.Context, _ any) (string, error) {
 		_, local, _ := strings.Cut(engine.JobFrom(ctx).ID, ".")
-		mu.Lock()
-		*started = append(*started, local)
-		mu.Unlock()
+		s.add(local)
 		time.Sleep(100 * time.Millisecond)
 		return "", nil
 	}, engine.JobOptions{Class: engine.Low})
@@ -44,14 +59,15 @@ func classed(t *testing.T, eng *engine.Engine, class engine.Class, from, to int)
 // one slot in 23 for the lowest at least, although there are always higher ones.
 func TestClasses(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-		var started []string
+		var s starts
 		p := start(t, srv, "a", nil)
 		classed(t, p.Engine, engine.Low, 0, 3)
 		classed(t, p.Engine, engine.Normal, 0, 20)
 		classed(t, p.Engine, engine.High, 0, 60)
-		p.run(engine.WorkerOptions{Slots: 1}, inTurn(&started))
+		p.run(engine.WorkerOptions{Slots: 1}, inTurn(&s))
 		time.Sleep(7 * time.Second)
 		count := map[byte]int{}
+		started := s.all()
 		for i, local := range started[:66] {
 			count[local[0]]++
 			if class, want := local[0], i/23; class == 'l' && count['l'] > want+2 || count['l'] < want {
@@ -62,8 +78,8 @@ func TestClasses(t *testing.T) {
 			t.Errorf("of 66 starts %d are high, %d normal and %d low: %v", count['h'], count['n'], count['l'], started)
 		}
 		time.Sleep(10 * time.Second)
-		if len(started) != 83 {
-			t.Errorf("%d jobs were started, want all", len(started))
+		if n := len(s.all()); n != 83 {
+			t.Errorf("%d jobs were started, want all", n)
 		}
 	})
 }
@@ -71,10 +87,10 @@ func TestClasses(t *testing.T) {
 // An endless stream of high jobs does not keep the only slot from a low one.
 func TestClassStarves(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-		var started []string
+		var s starts
 		p := start(t, srv, "a", nil)
 		classed(t, p.Engine, engine.High, 0, 5)
-		p.run(engine.WorkerOptions{Slots: 1}, inTurn(&started))
+		p.run(engine.WorkerOptions{Slots: 1}, inTurn(&s))
 		ctx, cancel := context.WithCancel(t.Context())
 		var feeding sync.WaitGroup
 		feeding.Go(func() {
@@ -104,9 +120,9 @@ func TestClassStarves(t *testing.T) {
 // in which nobody could hear of it.
 func TestClassIsNew(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-		var started []string
+		var s starts
 		client, a := start(t, srv, "client", nil), start(t, srv, "a", nil)
-		stop := a.run(engine.WorkerOptions{}, inTurn(&started))
+		stop := a.run(engine.WorkerOptions{}, inTurn(&s))
 		time.Sleep(time.Minute)
 		soon := func(class engine.Class, from int, what string) {
 			t.Helper()
@@ -137,7 +153,7 @@ func TestClassIsNew(t *testing.T) {
 			t.Error(err)
 		}
 		classed(t, client.Engine, engine.Low, 1, 2)
-		start(t, srv, "b", nil).run(engine.WorkerOptions{}, inTurn(&started))
+		start(t, srv, "b", nil).run(engine.WorkerOptions{}, inTurn(&s))
 		time.Sleep(time.Second)
 		soon(engine.Low, 1, "by a new worker")
 	})
