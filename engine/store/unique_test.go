@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -360,6 +361,15 @@ func (a *audit) note(j machine.Job, seq uint64) {
 	}
 }
 
+// all returns all lives, in order.
+func (a *audit) all() []life {
+	synctest.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.lives)
+}
+
+// now returns the revision of what was told last.
 func (a *audit) now() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -395,7 +405,7 @@ func TestUniqueRace(t *testing.T) {
 								entry, _, err = p.Submit(w.Context(), j)
 							}
 							mu.Lock()
-							results = append(results, got{entry.Key, call, a.now()})
+							results = append(results, got{entry.Key, call, max(a.now(), entry.Revision)}) // what is told may come late
 							mu.Unlock()
 						}
 					})
@@ -409,7 +419,7 @@ func TestUniqueRace(t *testing.T) {
 				close(over)
 				working.Wait()
 				there := w.active()
-				lives := slices.DeleteFunc(slices.Clone(a.lives), func(l life) bool {
+				lives := slices.DeleteFunc(a.all(), func(l life) bool {
 					return !l.moved && !slices.Contains(there, l.id) // taken back before anybody saw it
 				})
 				for i, l := range lives {
