@@ -66,8 +66,8 @@ func TestStop(t *testing.T) {
 	})
 }
 
-// A killed worker writes nothing more and says nothing, and its job is a failure
-// the poorer. Another life of it can have the job.
+// A killed worker writes nothing more and says nothing, and its job is pending, a
+// failure the poorer. Another life of it can have the job.
 func TestKill(t *testing.T) {
 	var log bytes.Buffer // of one bubble, read after it
 	opts := enginetest.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -78,7 +78,7 @@ func TestKill(t *testing.T) {
 		worker.Kill()
 		writes := len(worker.Writes())
 		env.Advance(2 * time.Minute)
-		if state := env.Get(id).State; state != "running" || len(worker.Writes()) != writes {
+		if state := env.Get(id).State; state != "pending" || len(worker.Writes()) != writes {
 			t.Errorf("the job of a killed worker is %s; it wrote %v", state, worker.Writes()[writes:])
 		}
 		worker.Restart()

@@ -142,6 +142,7 @@ func TestOrphans(t *testing.T) {
 				t.Errorf("%s is %s, want %s", id, j.State, want)
 			}
 		}
+		time.Sleep(time.Second) // it counts afterwards
 		w.wantHealed(o, lacks{store.LackNode: len(ids)})
 	})
 }

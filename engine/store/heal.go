@@ -52,53 +52,43 @@ func (s *Store) Heal(ctx context.Context, id string) ([]Lack, error) {
 }
 
 func (s *Store) heal(ctx context.Context, entry Entry) ([]Lack, error) {
-	now, orphaned, err := s.release(ctx, entry)
-	if err != nil {
+	if released, err := s.release(ctx, entry); err != nil || released {
+		return []Lack{LackNode}, err
+	}
+	lacks, err := s.lacks(ctx, entry)
+	if err != nil || len(lacks) == 0 {
 		return nil, err
 	}
-	lacks, err := s.lacks(ctx, now)
-	if err == nil && len(lacks) > 0 {
-		var again Entry
-		again, err = s.Get(ctx, entry.Key)
-		if again.Revision != now.Revision {
-			lacks, err = nil, passOver(err)
-		}
+	if now, err := s.Get(ctx, entry.Key); now.Revision != entry.Revision {
+		return nil, passOver(err)
 	}
 	for _, lack := range lacks {
-		if err == nil {
-			err = s.carryOut(ctx, remedies[lack], now)
+		if err := s.carryOut(ctx, remedies[lack], entry); err != nil {
+			return nil, err
 		}
 	}
-	if err == nil && len(lacks) > 0 {
-		err = s.undo(ctx, now)
-	}
-	if orphaned {
-		lacks = []Lack{LackNode}
-	}
-	return lacks, err
+	return lacks, s.undo(ctx, entry)
 }
 
-// release takes a running job from a node that does not run it, and returns the
-// job as it is then. It reports whether it did. It asks the node, or reads the
-// verdict, so it is as right as a worker that takes over.
-func (s *Store) release(ctx context.Context, entry Entry) (now Entry, released bool, err error) {
+// release takes a running job from a node that does not run it, and carries out
+// what the job owes then. It reports whether it did. It asks the node, or reads the
+// verdict, so it is as right as a worker that takes over. The item that led to the
+// attempt may be there still, and come back late: another one is offered.
+func (s *Store) release(ctx context.Context, entry Entry) (bool, error) {
 	if entry.Value.State != machine.Running {
-		return entry, false, nil
+		return false, nil
 	}
 	lease := entry.Value.Lease
 	answer, err := s.Asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
 	if err != nil || answer == nodes.Yes || answer == nodes.Silent {
-		return entry, false, err
+		return false, err
 	}
-	now, err = s.move(ctx, entry, machine.Orphaned{At: s.Clock.Now(), LostClaim: answer == nodes.NoSame})
+	now, err := s.move(ctx, entry, machine.Orphaned{At: s.Clock.Now(), LostClaim: answer == nodes.NoSame})
 	ended, lost := now.Value.Ended(lease.Token)
-	if err != nil || !lost || ended.Outcome != machine.AttemptLost {
-		return now, false, passOver(err) // somebody else was quicker, or it is not known
+	if err != nil || !lost || ended.Outcome != machine.AttemptLost || now.Value.State == machine.Running {
+		return false, passOver(err) // somebody else was quicker, or it is not known
 	}
-	if now.Value.State.Final() {
-		err = s.Owe(ctx, now)
-	}
-	return now, true, err
+	return true, s.Owe(ctx, now)
 }
 
 // remedies make up for what a job lacks.

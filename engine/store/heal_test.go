@@ -189,7 +189,8 @@ func TestHealRunning(t *testing.T) {
 	}
 }
 
-// Running nowhere, with an item: it is pending, and that item is enough.
+// Running nowhere, with an item: that may come back late, so another one is
+// offered. It starts once.
 func TestHealRunningWithItem(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.process("a"), w.process("b")
@@ -198,8 +199,10 @@ func TestHealRunningWithItem(t *testing.T) {
 		a.forget("t1")
 		b.heals("q.1", store.LackNode)
 		w.want("q.1", machine.Pending, 1, 0)
-		w.wantItems("q.1", 1)
+		w.wantItems("q.1", 2)
 		b.heals("q.1")
+		b.start("t2")
+		w.want("q.1", machine.Running, 2, 0)
 	})
 }
 
@@ -252,7 +255,7 @@ func TestHealEnds(t *testing.T) {
 		}
 		w.wantItems("q.cancelled", 0)
 		w.wantItems("q.failed", 0)
-		w.wantItems("q.pending", 1)
+		w.wantItems("q.pending", 2)
 		w.wantTimers("q.cancelled")
 		w.wantTimers("q.failed")
 	})
