@@ -34,11 +34,24 @@ func (t *Timers) find(ctx context.Context, timer Timer) (uint64, error) {
 // Offered reports whether a job has an item of any class, in whatever hands it is. The leader
 // answers.
 func (w *Work) Offered(ctx context.Context, queue, local string) (bool, error) {
+	last, err := w.last(ctx, queue, local)
+	return last.Sequence > 0, err
+}
+
+// OfferedAt is Offered for an item that was offered at a revision of the job, or a
+// later one.
+func (w *Work) OfferedAt(ctx context.Context, queue, local string, revision uint64) (bool, error) {
+	last, err := w.last(ctx, queue, local)
+	return last.Sequence > 0 && last.number(revisionHeader) >= revision, err
+}
+
+// last returns the newest item of a job.
+func (w *Work) last(ctx context.Context, queue, local string) (found, error) {
 	last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local))
 	if err != nil {
-		return false, fmt.Errorf("streams: look for the item of %s.%s: %w", queue, local, err)
+		return found{}, fmt.Errorf("streams: look for the item of %s.%s: %w", queue, local, err)
 	}
-	return last.Sequence > 0, nil
+	return last, nil
 }
 
 // found is a stored message.

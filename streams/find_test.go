@@ -48,6 +48,11 @@ func TestOffered(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", local, got, want)
 		}
 	}
+	for revision, want := range map[uint64]bool{6: true, 7: true, 8: false} {
+		if got := must(w.work.OfferedAt(t.Context(), "mail", "a", revision))(t); got != want {
+			t.Errorf("at revision %d: got %v, want %v", revision, got, want)
+		}
+	}
 	w.nc.Close()
 	_, err := w.work.Offered(t.Context(), "mail", "a")
 	oneLine(t, err, "streams: look for the item of mail.a")

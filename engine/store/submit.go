@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
@@ -38,10 +39,29 @@ func (s *Store) submit(ctx context.Context, j machine.Job, lost bool) (Entry, bo
 	} else {
 		entry, created, err = s.createStowed(ctx, j, lost)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return Entry{}, false, err
+	case created:
+		return entry, true, s.pay(ctx, entry, passing)
 	}
-	return entry, created, s.pay(ctx, entry, passing)
+	return entry, false, s.attach(ctx, entry)
+}
+
+// attach carries out what a job owes that was there before. One that waits and has
+// its item owes nothing, since the item comes last: a job to which many attach
+// while it waits would have as many items as it was submitted.
+func (s *Store) attach(ctx context.Context, entry Entry) error {
+	queue, local, err := name.SplitJobID(entry.Key)
+	if err != nil {
+		return err
+	}
+	if entry.Value.State == machine.Pending {
+		if has, err := s.Work.OfferedAt(ctx, queue, local, entry.Revision); err == nil && has {
+			return nil
+		}
+	}
+	return s.pay(ctx, entry, passing)
 }
 
 // create creates a record or finds the one that is there. If an answer was lost,

@@ -83,6 +83,9 @@ func TestSubmitAttaches(t *testing.T) {
 			w.wantItems("q.1", items)
 		}
 		p.submit(job("1"))
+		for range 3 {
+			attach(machine.Pending, 1)
+		}
 		entry, d := p.start("t1")
 		attach(machine.Running, 1)
 		p.finish(entry, "t1", done("t1"), d)
