@@ -54,6 +54,10 @@ var (
 	ErrDenied = errors.New("blobs: this user may not use the object store")
 )
 
+// Gone reports whether an error says that a blob cannot be had any more, however
+// often it is asked for.
+func Gone(err error) bool { return errors.Is(err, ErrMissing) || errors.Is(err, ErrBroken) }
+
 const (
 	// maxChunk is how many bytes go into one message.
 	maxChunk = 128 << 10

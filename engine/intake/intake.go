@@ -128,6 +128,9 @@ type Taken struct {
 	decided, freed atomic.Bool
 }
 
+// Open reports whether items of its queue may start now.
+func (t *Taken) Open() bool { return t.in.Open(t.Queue) }
+
 // Decided says what becomes of the item: its handler has started, or will not. It
 // may be called more than once.
 func (t *Taken) Decided() {
