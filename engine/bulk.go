@@ -18,25 +18,6 @@ import (
 	"github.com/millrace/millrace/internal/name"
 )
 
-// Retry makes a job that has ended pending once more, and returns it. It has no
-// failures then, and no limits of time, which were those of its first life; its
-// attempts are kept and go on counting. With states, only a job that ended in
-// one of them is retried. One that has not ended is refused with [ErrNotEnded].
-func (e *Engine) Retry(ctx context.Context, id string, states ...string) (JobInfo, error) {
-	if err := checkID(id); err != nil {
-		return JobInfo{}, err
-	}
-	from := make([]machine.State, len(states))
-	for i, s := range states {
-		from[i] = machine.State(s)
-	}
-	entry, err := e.store.Redrive(ctx, id, from...)
-	if err != nil {
-		return JobInfo{}, fmt.Errorf("engine: retry job: %w", err)
-	}
-	return describe(entry), nil
-}
-
 // DeadFilter says which failed jobs are meant. The zero value of a field means
 // all.
 type DeadFilter struct {

@@ -16,8 +16,8 @@
 //	job, err := Greet.Submit(ctx, eng, "Ann")
 //	out, err := job.Wait(ctx)
 //
-// Start reading at [Worker.Run]: a delivery is claimed, run, finished and then
-// acknowledged.
+// Start reading at [Worker.Run], then in package attempt: a delivery is claimed,
+// run, finished and then acknowledged.
 //
 //	delivery ──▶ claim ──▶ handler ──▶ finish ──▶ what follows ──▶ acknowledge
 //

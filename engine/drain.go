@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/millrace/millrace/engine/attempt"
+	"github.com/millrace/millrace/engine/intake"
 	"github.com/millrace/millrace/nodes"
 )
 
@@ -117,7 +120,7 @@ func (w *Worker) unlessDrained(ctx context.Context, err error) error {
 
 // awaitDrained waits until no attempt is left, ctx ends, or somebody is in a
 // hurry.
-func (w *Worker) awaitDrained(ctx context.Context, attempts *sync.WaitGroup) {
+func (w *Worker) awaitDrained(ctx context.Context, attempts *attempt.Runner) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -128,6 +131,49 @@ func (w *Worker) awaitDrained(ctx context.Context, attempts *sync.WaitGroup) {
 	case <-ctx.Done():
 	case <-w.ending.hurry:
 	}
+}
+
+// undrained is the gate of a node that can be asked to take nothing, see
+// [Engine.Drain].
+func undrained(node *nodes.Node) intake.Gate {
+	return func(string) (open bool, changed <-chan struct{}) {
+		drained, changed := node.Drained()
+		return !drained, changed
+	}
+}
+
+// takers are the intakes of the workers that run on this node.
+type takers struct {
+	mu  sync.Mutex
+	all []*intake.Intake
+}
+
+// takes notes an intake, until the function that it returns is called.
+func (e *Engine) takes(in *intake.Intake) (end func()) {
+	t := &e.takers
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, in)
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.all = slices.DeleteFunc(t.all, func(other *intake.Intake) bool { return other == in })
+	}
+}
+
+// idle waits until nothing is being taken on this node, and nothing lies between
+// its delivery and the start of its handler. After a gate was closed for all
+// queues nothing starts here once idle has returned nil.
+func (e *Engine) idle(ctx context.Context) error {
+	e.takers.mu.Lock()
+	all := slices.Clone(e.takers.all)
+	e.takers.mu.Unlock()
+	for _, in := range all {
+		if err := in.Idle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Drain asks a node to take no more jobs, and returns when it has stored that and
@@ -171,5 +217,16 @@ func (e *Engine) AwaitIdle(ctx context.Context, node string) error {
 			return nil
 		}
 		pause(ctx, idleLook)
+	}
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }

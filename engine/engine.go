@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millrace/millrace/engine/attempt"
 	"github.com/millrace/millrace/engine/logs"
 	"github.com/millrace/millrace/engine/queues"
 	"github.com/millrace/millrace/engine/reconcile"
@@ -85,7 +86,7 @@ type Engine struct {
 	timers   *streams.Timers
 	clock    *streams.Clock
 	store    *store.Store
-	running  *running
+	running  *attempt.Running
 	triggers *triggers.Triggers
 	logs     *logs.Log
 	queues   *queues.Queues
@@ -160,7 +161,7 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 	}
 	e := &Engine{
 		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work, timers: timers, clock: clock,
-		running: newRunning(settings.Lease),
+		running: attempt.NewRunning(settings.Lease),
 		logs:    logs.Open(pub, logs.Options{Namespace: ns, Logger: o.Logger}),
 		member:  member{turn: make(chan struct{}, 1)},
 	}

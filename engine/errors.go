@@ -1,13 +1,12 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/engine/attempt"
 	"github.com/millrace/millrace/engine/fault"
 	"github.com/millrace/millrace/engine/store"
-	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
 )
@@ -31,32 +30,20 @@ var ErrFull = streams.ErrFull
 var (
 	// ErrLeaseLost means that the node could not renew its lease in time:
 	// another node may run the job already.
-	ErrLeaseLost = kv.ErrLeaseLost
+	ErrLeaseLost = attempt.ErrLeaseLost
 	// ErrTimeout means that the attempt took longer than JobOptions.Timeout.
-	ErrTimeout = errors.New("engine: the attempt took too long")
+	ErrTimeout = attempt.ErrTimeout
 	// ErrHeartbeat means that the handler did not call [Current.Heartbeat] or
 	// [Current.Progress] for as long as JobOptions.Heartbeat says.
-	ErrHeartbeat = errors.New("engine: the attempt gave no sign of life")
+	ErrHeartbeat = attempt.ErrHeartbeat
 	// ErrCancelled means that somebody cancelled the job, or that its deadline
 	// has passed. A handler that returns an error then ends it so; one that
 	// succeeds all the same has won.
-	ErrCancelled = errors.New("engine: the job was cancelled")
+	ErrCancelled = attempt.ErrCancelled
 	// ErrStopping means that the worker ends. A handler that returns an
 	// error then is handed back, to run again elsewhere.
-	ErrStopping = errors.New("engine: the worker stops")
+	ErrStopping = attempt.ErrStopping
 )
-
-// The codes of attempts that ended by [ErrTimeout] and [ErrHeartbeat], and the
-// names under which those travel.
-const (
-	codeTimeout   = "timeout"
-	codeHeartbeat = "heartbeat"
-)
-
-func init() {
-	RegisterSentinel(codeTimeout, ErrTimeout)
-	RegisterSentinel(codeHeartbeat, ErrHeartbeat)
-}
 
 // RegisterError makes errors of type T keep their type on their way: wherever one
 // is in the chain of an error that a handler returns, [errors.As] finds it in
@@ -77,32 +64,15 @@ func RegisterSentinel(name string, err error) { fault.RegisterValue(name, err) }
 
 // Fail returns an error that ends the job without another attempt. Its code is
 // that of err, or "fail".
-func Fail(err error) error { return &failure{err} }
-
-type failure struct{ err error }
-
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
+func Fail(err error) error { return attempt.Fail(err) }
 
 // RetryAfter returns an error that fails the attempt like err, and says how long
 // to wait before the next one, whatever the job's [Retry] says.
-func RetryAfter(d time.Duration, err error) error { return &retryAfter{d, err} }
-
-type retryAfter struct {
-	wait time.Duration
-	err  error
-}
-
-func (r *retryAfter) Error() string { return r.err.Error() }
-func (r *retryAfter) Unwrap() error { return r.err }
+func RetryAfter(d time.Duration, err error) error { return attempt.RetryAfter(d, err) }
 
 // Snooze returns an error that hands the job back without counting a failure,
 // to be tried again after d by any worker.
-func Snooze(d time.Duration) error { return &snooze{d} }
-
-type snooze struct{ wait time.Duration }
-
-func (s *snooze) Error() string { return fmt.Sprintf("snoozed for %v", s.wait) }
+func Snooze(d time.Duration) error { return attempt.Snooze(d) }
 
 // JobError is why a job that was waited for has no result.
 type JobError struct {

@@ -1,19 +1,13 @@
 package engine
 
 import (
-	"cmp"
-	"context"
 	"encoding/json"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/millrace/millrace/engine/fault"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
-	"github.com/millrace/millrace/kv"
-	"github.com/millrace/millrace/nodes"
 )
 
 // JobInfo is a job as users see it. Its JSON is stable: programs rely on it.
@@ -47,6 +41,19 @@ type JobInfo struct {
 	Unique      *UniqueInfo     `json:"unique"`   // the key that it was submitted with
 	Revision    uint64          `json:"revision"`
 	Attempts    []AttemptInfo   `json:"attempts"` // the first two and the last eight
+}
+
+// BlobInfo is an input or a result that is kept in the object store.
+type BlobInfo struct {
+	Name string `json:"name"`
+	Size int    `json:"size"` // in bytes
+}
+
+// UniqueInfo is the unique key that a job was submitted with.
+type UniqueInfo struct {
+	Key   string     `json:"key"`
+	Scope string     `json:"scope"` // pending, active or period
+	Until *time.Time `json:"until"` // of the period
 }
 
 // ErrorInfo is why a job or an attempt failed.
@@ -163,6 +170,20 @@ func waitOf(j machine.Job) string {
 	return ""
 }
 
+func describeBlob(b *machine.Blob) *BlobInfo {
+	if b == nil {
+		return nil
+	}
+	return &BlobInfo{Name: b.Name, Size: b.Size}
+}
+
+func describeUnique(u *machine.Unique) *UniqueInfo {
+	if u == nil {
+		return nil
+	}
+	return &UniqueInfo{Key: u.Key, Scope: string(u.Scope), Until: moment(u.Until)}
+}
+
 func describeError(e *machine.Error) *ErrorInfo {
 	if e == nil {
 		return nil
@@ -180,144 +201,4 @@ func moment(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
-}
-
-// Get reads a job. It returns [ErrNotFound] for one that is not there. Of a job
-// that has been pending for more than a moment it also finds out what that waits
-// for, which costs a few requests more; see [Engine.Why].
-func (e *Engine) Get(ctx context.Context, id string) (JobInfo, error) {
-	if err := checkID(id); err != nil {
-		return JobInfo{}, err
-	}
-	entry, err := e.store.Get(ctx, id)
-	if err != nil {
-		return JobInfo{}, fmt.Errorf("engine: get job: %w", err)
-	}
-	info := describe(entry)
-	if err := e.fetch(ctx, &info, entry.Value); err != nil {
-		return JobInfo{}, fmt.Errorf("engine: get job: %w", err)
-	}
-	if why := e.waits(ctx, entry); why != "" {
-		info.Wait = &why
-	}
-	return info, nil
-}
-
-// ListOptions says which jobs to list. The zero value of a field means all.
-type ListOptions struct {
-	State string
-	Queue string
-	Kind  string
-	// Limit is how many jobs to list. Default 100.
-	Limit int
-}
-
-func (o ListOptions) validate() error {
-	if o.State != "" && !machine.State(o.State).Known() {
-		return fmt.Errorf("engine: list jobs: there is no state %q: use one of %v", o.State, machine.States)
-	}
-	if o.Limit < 0 {
-		return fmt.Errorf("engine: list jobs: limit is %d: use 1 or more, or 0 for the default", o.Limit)
-	}
-	if o.Queue != "" {
-		return name.Check("queue", o.Queue)
-	}
-	return nil
-}
-
-func (o ListOptions) match(j machine.Job) bool {
-	return (o.State == "" || o.State == string(j.State)) && (o.Kind == "" || o.Kind == j.Kind)
-}
-
-// List returns jobs, the most recently changed first. It may be some
-// milliseconds behind.
-func (e *Engine) List(ctx context.Context, opts ...ListOptions) ([]JobInfo, error) {
-	o := first(opts)
-	if o.Limit == 0 {
-		o.Limit = 100
-	}
-	if err := o.validate(); err != nil {
-		return nil, err
-	}
-	var list []JobInfo
-	err := e.store.Recent(ctx, o.Queue, func(entry store.Entry) bool {
-		if o.match(entry.Value) {
-			list = append(list, describe(entry))
-		}
-		return len(list) < o.Limit
-	})
-	if err != nil {
-		return nil, fmt.Errorf("engine: list jobs: %w", err)
-	}
-	slices.SortFunc(list, func(a, b JobInfo) int { return cmp.Compare(b.Revision, a.Revision) })
-	return list, nil
-}
-
-// Watch calls visit with every job that matches and then with every change of
-// one, until ctx ends. The limit does not matter. It costs the server a
-// consumer while it lasts.
-func (e *Engine) Watch(ctx context.Context, o ListOptions, visit func(JobInfo)) error {
-	if err := o.validate(); err != nil {
-		return err
-	}
-	return e.store.Watch(ctx, o.Queue, func(ev kv.Event[machine.Job]) {
-		if ev.Kind == kv.Put && o.match(ev.Entry.Value) {
-			visit(describe(ev.Entry))
-		}
-	})
-}
-
-// Cancel makes a job end, and returns it. One that nobody runs is cancelled then.
-// One that runs ends when its handler does, whose context ends with
-// [ErrCancelled]; unless it succeeds, it is cancelled. A job that was cancelled
-// before stays as it is.
-func (e *Engine) Cancel(ctx context.Context, id string) (JobInfo, error) {
-	if err := checkID(id); err != nil {
-		return JobInfo{}, err
-	}
-	e.knowRetention(ctx)
-	entry, err := e.store.Cancel(ctx, id, "cancelled by request")
-	if err != nil {
-		return JobInfo{}, fmt.Errorf("engine: cancel job: %w", err)
-	}
-	return describe(entry), nil
-}
-
-// Delete removes a job that has ended, with everything that belongs to it; its ID
-// is free then. One that has not ended is refused with [ErrNotEnded].
-func (e *Engine) Delete(ctx context.Context, id string) error {
-	if err := checkID(id); err != nil {
-		return err
-	}
-	if err := e.store.Delete(ctx, id); err != nil {
-		return fmt.Errorf("engine: delete job: %w", err)
-	}
-	return nil
-}
-
-// Nodes returns the nodes that are there or were within the last day, by ID.
-func (e *Engine) Nodes(ctx context.Context) ([]nodes.Member, error) {
-	return nodes.List(ctx, e.pub, e.ns)
-}
-
-// Node returns a node that is there or was within the last day. It returns
-// [ErrNotFound] otherwise.
-func (e *Engine) Node(ctx context.Context, id string) (nodes.Member, error) {
-	list, err := nodes.List(ctx, e.pub, e.ns)
-	if err != nil {
-		return nodes.Member{}, fmt.Errorf("engine: get node: %w", err)
-	}
-	for _, m := range list {
-		if m.ID == id {
-			return m, nil
-		}
-	}
-	return nodes.Member{}, fmt.Errorf("engine: get node %s: %w", id, ErrNotFound)
-}
-
-func checkID(id string) error {
-	if _, _, err := name.SplitJobID(id); err != nil {
-		return fmt.Errorf("engine: %w", err)
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/engine/attempt"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/name"
 )
@@ -37,6 +38,38 @@ type JobOptions struct {
 
 // Retry says how long a job waits between a failure and its next attempt.
 type Retry = machine.Retry
+
+// Handler runs one attempt of a job. Its input and result are JSON. [JobFrom]
+// tells which job it is.
+type Handler = attempt.Handler
+
+// Middleware does something around each attempt: it returns a handler that calls
+// next, or does not. It is asked once for each kind of a worker. What it returns
+// in place of the handler's result or error is what counts, [Fail],
+// [RetryAfter] and [Snooze] included.
+//
+// An attempt goes through them from left to right and back:
+//
+//	trace ▶ metrics ▶ recovery ▶ the worker's ▶ the job's ▶ recovery ▶ handler
+//
+// A panic of the handler is a [*PanicError] for those around it; theirs are, for
+// the engine.
+type Middleware = attempt.Middleware
+
+// PanicError is a panic of a handler or of a [Middleware], with its stack.
+type PanicError = attempt.PanicError
+
+// Current is the job that a handler runs: which one it is, and what the handler
+// can say of it. Its methods may be called at any time and by several goroutines;
+// none of them waits for NATS.
+type Current = attempt.Current
+
+// MaxDetails is how large the details of a heartbeat may be, in bytes of JSON.
+const MaxDetails = attempt.MaxDetails
+
+// JobFrom returns the job that the handler with this context runs. It returns
+// the zero value elsewhere.
+func JobFrom(ctx context.Context) Current { return attempt.From(ctx) }
 
 // Job is a definition: a kind and the handler for it, with the types of its
 // input and result. They travel as JSON.

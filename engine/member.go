@@ -134,7 +134,7 @@ func (e *Engine) register(ctx context.Context) error {
 	m.describe(&info)
 	node, err := nodes.Join(ctx, e.pub, nodes.Options{
 		Namespace: e.ns, ID: e.opts.Node, Lease: e.settings.Lease, Info: info,
-		Runs: e.running.runs, End: e.running.cancel, Lost: e.metrics.LeaseLost, Load: e.running.count, Settle: e.idle, Logger: e.log,
+		Runs: e.running.Runs, End: e.running.Cancel, Lost: e.metrics.LeaseLost, Load: e.running.Count, Settle: e.idle, Logger: e.log,
 	})
 	if err != nil {
 		return err
@@ -195,4 +195,24 @@ func union(a, b []string) []string {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// Nodes returns the nodes that are there or were within the last day, by ID.
+func (e *Engine) Nodes(ctx context.Context) ([]nodes.Member, error) {
+	return nodes.List(ctx, e.pub, e.ns)
+}
+
+// Node returns a node that is there or was within the last day. It returns
+// [ErrNotFound] otherwise.
+func (e *Engine) Node(ctx context.Context, id string) (nodes.Member, error) {
+	list, err := nodes.List(ctx, e.pub, e.ns)
+	if err != nil {
+		return nodes.Member{}, fmt.Errorf("engine: get node: %w", err)
+	}
+	for _, m := range list {
+		if m.ID == id {
+			return m, nil
+		}
+	}
+	return nodes.Member{}, fmt.Errorf("engine: get node %s: %w", id, ErrNotFound)
 }

@@ -2,10 +2,7 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -74,7 +71,7 @@ func (e *Engine) healed(lack store.Lack) { e.metrics.Healed(string(lack)) }
 // sample says how the process is now. What concerns all jobs only the owner
 // knows, so that nobody is asked twice.
 func (e *Engine) sample() obs.Sample {
-	s := obs.Sample{Ready: e.Ready(), Slots: e.member.slots(), Used: e.running.count()}
+	s := obs.Sample{Ready: e.Ready(), Slots: e.member.slots(), Used: e.running.Count()}
 	if owner := e.owner.Load(); owner != nil {
 		s.Owner = true
 		e.survey(owner, &s)
@@ -104,38 +101,4 @@ func (e *Engine) survey(owner *reconcile.Reconciler, s *obs.Sample) {
 		})
 	}
 	wg.Wait()
-}
-
-// traced begins a span for each attempt, in the trace of the job's submitter.
-func traced(next Handler) Handler {
-	tracer := obs.NewTracer()
-	return func(ctx context.Context, input json.RawMessage) (result json.RawMessage, err error) {
-		job := JobFrom(ctx)
-		queue, _, _ := strings.Cut(job.ID, ".")
-		ctx, end := tracer.Start(ctx, obs.Attempt{
-			Namespace: job.Namespace, Node: job.Node, Queue: queue, Job: job.ID, Kind: job.Kind, Number: job.Attempt,
-		})
-		defer func() {
-			if nap := (*snooze)(nil); errors.As(err, &nap) {
-				end(nil)
-				return
-			}
-			end(err)
-		}()
-		return next(ctx, input)
-	}
-}
-
-// measured counts and times attempts.
-func (w *Worker) measured(next Handler) Handler {
-	metrics := w.eng.metrics
-	if metrics == nil {
-		return next
-	}
-	return func(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
-		job := JobFrom(ctx)
-		queue, _, _ := strings.Cut(job.ID, ".")
-		defer metrics.Run(queue, job.Kind)()
-		return next(ctx, input)
-	}
 }

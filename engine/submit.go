@@ -8,7 +8,6 @@ import (
 	"iter"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -16,45 +15,12 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
-	"github.com/millrace/millrace/internal/obs"
 	"github.com/millrace/millrace/internal/publish"
 )
 
-// SubmitOptions is what a submit says about its job. The zero value of a field
-// means its default.
-type SubmitOptions struct {
-	// ID is the job's local ID, one subject token of up to 128 bytes:
-	// submitting it again attaches to the job that is there. Default: a new
-	// one that sorts by time.
-	ID string
-	// Queue is where the job waits. Default: as the definition says.
-	Queue string
-	// Class is the job's class of priority: [High], [Normal] or [Low]. Default:
-	// as the definition says.
-	Class Class
-	// MaxAttempts is how many failures end the job. Default: as the
-	// definition says.
-	MaxAttempts int
-	// Delay is how long the job waits before it may start, and At is when it
-	// may, by the server's clock. Default: at once.
-	Delay time.Duration
-	At    time.Time
-	// QueueTimeout is after how long the job fails if no attempt has started,
-	// from when it may start. Default: never.
-	QueueTimeout time.Duration
-	// Deadline is after how long the job fails if it has not ended, from when
-	// it may start. Default: never.
-	Deadline time.Duration
-	// Unique is a key that one job of the kind holds at a time. It excludes an ID.
-	// Default: none.
-	Unique Unique
-	// Retry says how long to wait between attempts. Default: as the definition
-	// says.
-	Retry *Retry
-	// Trace is the W3C trace context to hand on, by header name. Default: that
-	// of the OpenTelemetry span in the context of the submit, if there is one.
-	Trace map[string]string
-}
+// MaxValue is how many bytes an input or a result may have. One of more than 32 KiB
+// is not part of the job's record: it is kept in the object store until the job goes.
+const MaxValue = store.MaxValue
 
 // Handle is a job that was submitted. Out is the type of its result.
 type Handle[Out any] struct {
@@ -152,14 +118,6 @@ func submit[Out any](ctx context.Context, e *Engine, kind string, input json.Raw
 		return nil, err
 	}
 	return &Handle[Out]{eng: e, ID: entry.Key, Created: created}, nil
-}
-
-// traceOf returns o with the trace of ctx, if o has none.
-func (o SubmitOptions) traceOf(ctx context.Context) SubmitOptions {
-	if o.Trace == nil {
-		o.Trace = obs.Inject(ctx)
-	}
-	return o
 }
 
 // submitted is a job that is there.
@@ -284,51 +242,6 @@ func (e *Engine) made(kind string, input json.RawMessage, o SubmitOptions) (mach
 	return j, nil
 }
 
-// validate reports what is wrong with numbers and times.
-func (o SubmitOptions) validate(kind string) error {
-	var err error
-	switch {
-	case o.MaxAttempts < 0:
-		err = fmt.Errorf("max attempts is %d: use 1 or more, or 0 for the default", o.MaxAttempts)
-	case o.Delay < 0 || o.QueueTimeout < 0 || o.Deadline < 0:
-		err = errors.New("a delay, queue timeout or deadline is negative: use a positive one, or 0 for none")
-	case o.Delay > 0 && !o.At.IsZero():
-		err = errors.New("there is both a delay and a time: use one of them")
-	case !o.At.IsZero() && (o.At.Year() < 1970 || o.At.Year() > 9999):
-		err = fmt.Errorf("the time %v is out of range: use the years 1970 to 9999", o.At)
-	case checkClass(o.Class) != nil:
-		err = checkClass(o.Class)
-	case o.Retry != nil:
-		err = o.Retry.Validate()
-	}
-	if err == nil {
-		err = o.Unique.withDefaults().validate()
-	}
-	if err != nil {
-		return fmt.Errorf("engine: submit %s: %w", kind, err)
-	}
-	return nil
-}
-
-// plan sets the times of a new job.
-func (o SubmitOptions) plan(j *machine.Job) {
-	from := j.Created
-	due := o.At
-	if o.Delay > 0 {
-		due = from.Add(o.Delay)
-	}
-	if due = machine.Millisecond(due); due.After(from) {
-		j.State, j.Due, j.Wait = machine.Scheduled, due, machine.WaitDelay
-		from = due
-	}
-	if o.QueueTimeout > 0 {
-		j.StartBy = machine.Millisecond(from.Add(o.QueueTimeout))
-	}
-	if o.Deadline > 0 {
-		j.Deadline = machine.Millisecond(from.Add(o.Deadline))
-	}
-}
-
 // readClock makes sure that the server's time is known well enough for jobs that
 // depend on it.
 func (e *Engine) readClock(ctx context.Context, o SubmitOptions) error {
@@ -337,6 +250,19 @@ func (e *Engine) readClock(ctx context.Context, o SubmitOptions) error {
 	}
 	if err := e.clock.Fresh(ctx); err != nil {
 		return fmt.Errorf("engine: submit: read the server's clock: %w", err)
+	}
+	return nil
+}
+
+// checkInput refuses what could not be stored.
+func checkInput(kind string, input json.RawMessage) error {
+	if len(input) > MaxValue { // before it is read
+		return fmt.Errorf("engine: submit %s: input has %d bytes, and up to %d are stored: put it elsewhere and pass a reference", kind, len(input), MaxValue)
+	}
+	if len(input) > 0 && !json.Valid(input) {
+		var v any
+		err := json.Unmarshal(input, &v)
+		return fmt.Errorf("engine: submit %s: input is no JSON: %w", kind, err)
 	}
 	return nil
 }

@@ -5,21 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/engine/attempt"
 	"github.com/millrace/millrace/engine/intake"
-	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/engine/triggers"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
-	"github.com/millrace/millrace/streams"
 )
 
 // WorkerOptions configures a [Worker]. The zero value of a field means its
@@ -69,16 +65,11 @@ func (o WorkerOptions) validate() error {
 type Worker struct {
 	eng      *Engine
 	opts     WorkerOptions
-	log      *slog.Logger
-	handlers map[string]*definition
+	kinds    map[string]attempt.Kind
+	queues   []string // of their definitions
 	triggers []triggers.Rule
-	decided  chan struct{} // a token for each outcome that is under way
-	ending   *ending       // how it was asked to end
+	ending   *ending // how it was asked to end
 }
-
-// maxUndecided is how many outcomes may be under way at once, beyond which
-// their slots stay taken.
-const maxUndecided = 1024
 
 // Worker returns a worker for the given definitions. It does nothing before
 // [Worker.Run].
@@ -87,10 +78,7 @@ func (e *Engine) Worker(opts WorkerOptions, defs ...Definition) (*Worker, error)
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	w := &Worker{
-		eng: e, opts: o, log: e.log, handlers: map[string]*definition{},
-		decided: make(chan struct{}, maxUndecided), ending: newEnding(),
-	}
+	w := &Worker{eng: e, opts: o, kinds: map[string]attempt.Kind{}, ending: newEnding()}
 	var errs []error
 	for _, def := range defs {
 		errs = append(errs, def.register(w))
@@ -99,27 +87,22 @@ func (e *Engine) Worker(opts WorkerOptions, defs ...Definition) (*Worker, error)
 		return nil, err
 	}
 	if len(w.opts.Queues) == 0 {
-		w.opts.Queues = w.queues()
+		slices.Sort(w.queues)
+		w.opts.Queues = slices.Compact(w.queues)
 	}
 	return w, nil
 }
 
 func (w *Worker) add(d *definition) error {
-	if w.handlers[d.kind] != nil {
+	if _, twice := w.kinds[d.kind]; twice {
 		return fmt.Errorf("engine: worker: kind %s has two handlers", d.kind)
 	}
-	own := *d
-	own.handle = wrap(d.handle, w.around(d)...)
-	w.handlers[d.kind] = &own
-	return nil
-}
-
-func (w *Worker) queues() []string {
-	set := map[string]bool{}
-	for _, d := range w.handlers {
-		set[d.opts.Queue] = true
+	w.kinds[d.kind] = attempt.Kind{
+		Handle:      attempt.Wrap(d.handle, w.eng.metrics, slices.Concat(w.opts.Middleware, d.opts.Middleware)...),
+		MaxAttempts: d.opts.MaxAttempts, Timeout: d.opts.Timeout, Heartbeat: d.opts.Heartbeat, Retry: d.opts.Retry,
 	}
-	return slices.Sorted(maps.Keys(set))
+	w.queues = append(w.queues, d.opts.Queue)
+	return nil
 }
 
 // Run takes jobs and runs them until ctx ends. Then it takes no more, hands
@@ -135,7 +118,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	entering, entered := w.untilDrained(ctx)
 	defer entered()
 	member, err := w.eng.enter(entering, role{
-		kinds: slices.Collect(maps.Keys(w.handlers)), queues: w.opts.Queues, slots: w.opts.Slots,
+		kinds: slices.Collect(maps.Keys(w.kinds)), queues: w.opts.Queues, slots: w.opts.Slots,
 	})
 	if err != nil {
 		return w.unlessDrained(entering, err)
@@ -177,31 +160,49 @@ func (w *Worker) run(ctx context.Context, member *membership) error {
 	keeping := make(chan struct{})
 	go func() {
 		defer close(keeping)
-		w.eng.running.keepAlive(alive)
+		w.eng.running.KeepAlive(alive)
 	}()
 
 	handling, halt := context.WithCancelCause(alive)
-	h := w.hand(member.node, handling, alive)
-	defer w.eng.takes(h.in)()
+	attempts := w.attempts(handling, alive, member.node)
+	in := w.intake(attempts, member.node)
+	defer w.eng.takes(in)()
 	working, stop := context.WithCancelCause(ctx)
 	var others errgroup.Group
 	w.look(working, &others, member.node)
 
 	taking, stopTaking := w.untilDrained(ctx)
-	err := h.in.Run(taking)
+	err := in.Run(taking)
 	<-taking.Done() // also if there are no queues
 	if w.ending.drained() && ctx.Err() == nil {
 		others.Go(func() error { member.drain(working); return nil })
-		w.awaitDrained(ctx, &h.attempts)
+		w.awaitDrained(ctx, attempts)
 	}
 	stopTaking()
 	stop(ErrStopping)
 	err = both(err, others.Wait())
 	halt(ErrStopping)
-	err = both(err, w.await(&h.attempts))
+	err = both(err, w.await(attempts))
 	dead()
 	<-keeping
 	return err
+}
+
+// attempts returns what runs jobs in one run of the worker.
+func (w *Worker) attempts(handling, storing context.Context, node *nodes.Node) *attempt.Runner {
+	e := w.eng
+	return attempt.New(handling, storing, attempt.Options{
+		Namespace: e.ns, Node: node, Kinds: w.kinds, Store: e.store, Logs: e.logs, Clock: e.clock,
+		Running: e.running, Metrics: e.metrics, Logger: e.log,
+	})
+}
+
+// intake returns what takes items for them.
+func (w *Worker) intake(attempts *attempt.Runner, node *nodes.Node) *intake.Intake {
+	return intake.New(w.eng.work, intake.Options{
+		Queues: w.opts.Queues, Slots: w.opts.Slots, Ready: node.Ready,
+		Gates: []intake.Gate{w.eng.book.Gate, undrained(node)}, Shape: w.eng.shape, Take: attempts.Take, Logger: w.eng.log,
+	})
 }
 
 // look starts what a worker looks after besides jobs, until ctx ends: events,
@@ -219,7 +220,7 @@ func (w *Worker) look(ctx context.Context, g *errgroup.Group, node *nodes.Node) 
 }
 
 // await waits for the attempts under way, but no longer than the grace.
-func (w *Worker) await(attempts *sync.WaitGroup) error {
+func (w *Worker) await(attempts *attempt.Runner) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -231,44 +232,4 @@ func (w *Worker) await(attempts *sync.WaitGroup) error {
 	case <-time.After(w.opts.Grace):
 		return fmt.Errorf("engine: worker: handlers did not end, or their outcomes could not be stored, within %v: their jobs will run again elsewhere", w.opts.Grace)
 	}
-}
-
-// hand is one run of a worker: the node as deliveries see it.
-type hand struct {
-	*Worker
-	node     *nodes.Node
-	in       *intake.Intake
-	handling context.Context // ends handlers
-	storing  context.Context // ends the storing of outcomes
-	attempts sync.WaitGroup
-	warned   atomic.Int64 // when the log warned that an item was left, in seconds since 1970
-}
-
-var _ store.Runner = (*hand)(nil)
-
-// Identity implements [store.Runner].
-func (h *hand) Identity() (string, uint64) { return h.node.ID(), h.node.Incarnation() }
-
-// Begin implements [store.Runner].
-func (h *hand) Begin(job, token string, d *streams.Delivery) (string, uint64) {
-	h.eng.running.begin(job, token, d)
-	return h.Identity()
-}
-
-// End implements [store.Runner].
-func (h *hand) End(_, token string) { h.eng.running.refused(token) }
-
-// Runs implements [store.Runner].
-func (h *hand) Runs(job, token string) bool { return h.eng.running.runs(job, token) }
-
-// Adopt implements [store.Runner].
-func (h *hand) Adopt(_, token string, d *streams.Delivery) { h.eng.running.adopt(token, d) }
-
-// Handles implements [store.Runner].
-func (h *hand) Handles(kind string) (int, bool) {
-	d := h.handlers[kind]
-	if d == nil {
-		return 0, false
-	}
-	return d.opts.MaxAttempts, true
 }

@@ -1,4 +1,4 @@
-package engine
+package attempt
 
 import (
 	"context"
@@ -27,57 +27,57 @@ type Current struct {
 	// Namespace is the installation that the job belongs to.
 	Namespace string
 
-	reporter *reporter // nil outside a handler
+	says *reporter // nil outside a handler
 }
 
 type currentKey struct{}
 
-// JobFrom returns the job that the handler with this context runs. It returns
+// From returns the job that the handler with this context runs. It returns
 // the zero value elsewhere.
-func JobFrom(ctx context.Context) Current {
+func From(ctx context.Context) Current {
 	current, _ := ctx.Value(currentKey{}).(Current)
 	return current
 }
 
 // Logger returns a logger for what the handler has to say about the job. It
 // writes to the logger of the engine, and from level info on to the job's log,
-// which [Engine.Logs] reads.
+// which Engine.Logs reads.
 func (c Current) Logger() *slog.Logger {
-	if c.reporter == nil {
+	if c.says == nil {
 		return slog.Default()
 	}
-	return slog.New(slog.NewMultiHandler(c.process().Handler(), c.reporter.lines.Handler()))
+	return slog.New(slog.NewMultiHandler(c.process().Handler(), c.says.lines.Handler()))
 }
 
 // process returns the logger of the engine, for this job.
 func (c Current) process() *slog.Logger {
-	return c.reporter.hand.log.With("job", c.ID, "kind", c.Kind, "attempt", c.Attempt)
+	return c.says.runner.opts.Logger.With("job", c.ID, "kind", c.Kind, "attempt", c.Attempt)
 }
 
 // Say adds a line to the job's log, as it is: what a program has printed, for
 // instance.
 func (c Current) Say(line string) {
-	if c.reporter == nil {
+	if c.says == nil {
 		slog.Default().Info("job says", "text", line)
 		return
 	}
 	c.process().Info("job says", "text", line)
-	c.reporter.lines.Say(line)
+	c.says.lines.Say(line)
 }
 
 // maxNote is how long the note of a progress may be, in bytes.
 const maxNote = 200
 
 // Progress says how far the job is: done of total, which is 0 if nobody knows
-// it, and a few words. It is shown by [JobInfo] within a second. Like
+// it, and a few words. It is shown by JobInfo within a second. Like
 // [Current.Heartbeat] it is a sign of life.
 func (c Current) Progress(done, total int64, note string) {
-	if c.reporter == nil {
+	if c.says == nil {
 		return
 	}
-	at := c.reporter.hand.eng.clock.Now()
-	c.reporter.beat()
-	c.reporter.say(machine.Report{Progress: &machine.Progress{Done: done, Total: total, Note: fault.Clip(note, maxNote), At: at}})
+	at := c.says.runner.opts.Clock.Now()
+	c.says.beat()
+	c.says.say(machine.Report{Progress: &machine.Progress{Done: done, Total: total, Note: fault.Clip(note, maxNote), At: at}})
 }
 
 // MaxDetails is how large the details of a heartbeat may be, in bytes of JSON.
@@ -89,10 +89,10 @@ const MaxDetails = 8 << 10
 // returns an error if the details do not become JSON or are larger than
 // [MaxDetails]; a sign of life it is all the same.
 func (c Current) Heartbeat(details any) error {
-	if c.reporter == nil {
+	if c.says == nil {
 		return nil
 	}
-	c.reporter.beat()
+	c.says.beat()
 	if details == nil {
 		return nil
 	}
@@ -103,7 +103,7 @@ func (c Current) Heartbeat(details any) error {
 	if len(data) > MaxDetails {
 		return fmt.Errorf("engine: heartbeat: the details have %d bytes, and up to %d are stored: put them elsewhere and leave a reference", len(data), MaxDetails)
 	}
-	c.reporter.say(machine.Report{Details: data})
+	c.says.say(machine.Report{Details: data})
 	return nil
 }
 
@@ -111,10 +111,10 @@ func (c Current) Heartbeat(details any) error {
 // as far as it was stored: what was said in the last second before a node died
 // may be lost. It returns false if there is nothing.
 func (c Current) Details(into any) (bool, error) {
-	if c.reporter == nil || len(c.reporter.claimed.Details) == 0 {
+	if c.says == nil || len(c.says.claimed.Details) == 0 {
 		return false, nil
 	}
-	if err := json.Unmarshal(c.reporter.claimed.Details, into); err != nil {
+	if err := json.Unmarshal(c.says.claimed.Details, into); err != nil {
 		return true, fmt.Errorf("engine: the details of the last attempt do not fit %T: %w", into, err)
 	}
 	return true, nil

@@ -1,4 +1,4 @@
-package engine
+package attempt
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// running is what runs on this node: the attempts, by their tokens, and the
-// deliveries that are to be kept alive. It answers "do you run job X under
-// token T?".
-type running struct {
+// Running is what runs on this node, whoever runs it: the attempts, by their
+// tokens, and the deliveries that are to be kept alive. It answers "do you run
+// job X under token T?".
+type Running struct {
 	lease time.Duration
 
 	mu       sync.Mutex
@@ -31,34 +31,36 @@ type attempt struct {
 	end      context.CancelCauseFunc
 }
 
-func newRunning(lease time.Duration) *running {
-	return &running{lease: lease, attempts: map[string]*attempt{}, held: map[*streams.Delivery]struct{}{}}
+// NewRunning returns what runs on a node that has just begun. The lease is after
+// how long a silent node is taken for dead.
+func NewRunning(lease time.Duration) *Running {
+	return &Running{lease: lease, attempts: map[string]*attempt{}, held: map[*streams.Delivery]struct{}{}}
 }
 
-// count returns how many attempts there are, those included whose claim or
+// Count returns how many attempts there are, those included whose claim or
 // outcome is under way.
-func (r *running) count() int {
+func (r *Running) Count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.attempts)
 }
 
 // hold keeps a delivery alive until it is released.
-func (r *running) hold(d *streams.Delivery) {
+func (r *Running) hold(d *streams.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held[d] = struct{}{}
 }
 
 // release forgets a delivery.
-func (r *running) release(d *streams.Delivery) {
+func (r *Running) release(d *streams.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.held, d)
 }
 
 // begin notes an attempt that is about to be claimed.
-func (r *running) begin(job, token string, d *streams.Delivery) {
+func (r *Running) begin(job, token string, d *streams.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.attempts[token] = &attempt{job: job, delivery: d}
@@ -66,7 +68,7 @@ func (r *running) begin(job, token string, d *streams.Delivery) {
 
 // refused forgets an attempt that did not come to be. Its delivery may be
 // another's by now.
-func (r *running) refused(token string) {
+func (r *Running) refused(token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.attempts, token)
@@ -74,7 +76,7 @@ func (r *running) refused(token string) {
 
 // end forgets an attempt and returns the delivery that it has by now, which is
 // no longer kept alive. It returns nil if there is none.
-func (r *running) end(token string) *streams.Delivery {
+func (r *Running) end(token string) *streams.Delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.attempts[token]
@@ -87,7 +89,7 @@ func (r *running) end(token string) *streams.Delivery {
 }
 
 // adopt makes d the delivery of an attempt in place of the one it had.
-func (r *running) adopt(token string, d *streams.Delivery) {
+func (r *Running) adopt(token string, d *streams.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.attempts[token]
@@ -100,7 +102,7 @@ func (r *running) adopt(token string, d *streams.Delivery) {
 }
 
 // adopted reports whether d is the delivery of an attempt.
-func (r *running) adopted(d *streams.Delivery) bool {
+func (r *Running) adopted(d *streams.Delivery) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.attempts {
@@ -111,22 +113,22 @@ func (r *running) adopted(d *streams.Delivery) bool {
 	return false
 }
 
-// runs reports whether the node runs a job under a token. An attempt counts
+// Runs reports whether the node runs a job under a token. An attempt counts
 // while its claim is under way, while it has the lease, for one lease after it
 // lost it, and as long as its outcome is in hand.
-func (r *running) runs(job, token string) bool {
+func (r *Running) Runs(job, token string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.attempts[token]
 	return a != nil && a.job == job && !r.abandoned(a)
 }
 
-func (r *running) abandoned(a *attempt) bool {
+func (r *Running) abandoned(a *attempt) bool {
 	return !a.returned && !a.lost.IsZero() && time.Since(a.lost) > r.lease
 }
 
 // leaseLost notes that the handler of an attempt goes on without a lease.
-func (r *running) leaseLost(token string) {
+func (r *Running) leaseLost(token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a := r.attempts[token]; a != nil && a.lost.IsZero() {
@@ -135,7 +137,7 @@ func (r *running) leaseLost(token string) {
 }
 
 // returned notes that the handler has returned: the outcome is in hand.
-func (r *running) returned(token string) {
+func (r *Running) returned(token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a := r.attempts[token]; a != nil {
@@ -144,7 +146,7 @@ func (r *running) returned(token string) {
 }
 
 // endBy notes how to end the handler of an attempt, which may be due already.
-func (r *running) endBy(token string, end context.CancelCauseFunc) {
+func (r *Running) endBy(token string, end context.CancelCauseFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.attempts[token]
@@ -156,8 +158,8 @@ func (r *running) endBy(token string, end context.CancelCauseFunc) {
 	}
 }
 
-// cancel ends the handler of the attempt that runs a job under a token.
-func (r *running) cancel(job, token, cause string) {
+// Cancel ends the handler of the attempt that runs a job under a token.
+func (r *Running) Cancel(job, token, cause string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.attempts[token]
@@ -170,10 +172,10 @@ func (r *running) cancel(job, token, cause string) {
 	}
 }
 
-// keepAlive holds off the redelivery of everything that is held, every third
+// KeepAlive holds off the redelivery of everything that is held, every third
 // of the lease, until ctx ends. An attempt that was abandoned is not held any
 // more, so that another node gets it.
-func (r *running) keepAlive(ctx context.Context) {
+func (r *Running) KeepAlive(ctx context.Context) {
 	tick := time.NewTicker(r.lease / 3)
 	defer tick.Stop()
 	for {
@@ -188,7 +190,7 @@ func (r *running) keepAlive(ctx context.Context) {
 	}
 }
 
-func (r *running) toKeep() []*streams.Delivery {
+func (r *Running) toKeep() []*streams.Delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.attempts {

@@ -1,4 +1,4 @@
-package engine
+package attempt
 
 import (
 	"context"
@@ -25,7 +25,7 @@ const reportEvery = time.Second
 // stored on whatever revision the attempt is at then. A report of an attempt that
 // has lost the job is dropped.
 type reporter struct {
-	hand    *hand
+	runner  *Runner
 	token   string
 	claimed machine.Job // as it was when the attempt began
 	lines   *logs.Writer
@@ -44,15 +44,15 @@ type reporter struct {
 }
 
 // reporter returns the reporter of an attempt that was claimed.
-func (h *hand) reporter(entry store.Entry, token string) *reporter {
+func (r *Runner) reporter(entry store.Entry, token string) *reporter {
 	j := entry.Value
 	source := logs.Source{Job: j.ID, Attempt: j.Attempt, Fence: j.Fence, Node: j.Lease.Node}
-	r := &reporter{
-		hand: h, token: token, claimed: j, lines: h.eng.logs.Writer(h.storing, source),
+	says := &reporter{
+		runner: r, token: token, claimed: j, lines: r.opts.Logs.Writer(r.storing, source),
 		wake: make(chan struct{}, 1),
 	}
-	r.mu.entry = entry
-	return r
+	says.mu.entry = entry
+	return says
 }
 
 // watch calls end when there is no sign of life for some time, until the function
@@ -88,7 +88,7 @@ func (r *reporter) say(report machine.Report) {
 	}
 	r.mu.said = merge(r.mu.said, report)
 	if r.mu.stop == nil {
-		ctx, stop := context.WithCancel(r.hand.storing)
+		ctx, stop := context.WithCancel(r.runner.storing)
 		r.mu.stop = stop
 		r.storing.Go(func() { r.run(ctx) })
 	}
@@ -122,7 +122,7 @@ func (r *reporter) run(ctx context.Context) {
 			return
 		}
 		var moved *machine.MoveError
-		if err := r.store(ctx); errors.As(err, &moved) || errors.Is(err, ErrNotFound) {
+		if err := r.store(ctx); errors.As(err, &moved) || errors.Is(err, store.ErrNotFound) {
 			return
 		}
 		pause(ctx, reportEvery)
@@ -139,7 +139,7 @@ func (r *reporter) store(ctx context.Context) error {
 	if said == nil {
 		return nil
 	}
-	stored, err := r.hand.eng.store.Report(ctx, entry, r.token, *said)
+	stored, err := r.runner.opts.Store.Report(ctx, entry, r.token, *said)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
@@ -147,7 +147,7 @@ func (r *reporter) store(ctx context.Context) error {
 		return nil
 	}
 	if ctx.Err() == nil {
-		r.hand.log.Debug("report is not stored", "job", entry.Key, "err", err)
+		r.runner.opts.Logger.Debug("report is not stored", "job", entry.Key, "err", err)
 	}
 	if r.mu.said != nil {
 		said = merge(said, *r.mu.said)
