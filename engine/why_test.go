@@ -80,9 +80,14 @@ func TestWhyPending(t *testing.T) {
 			t.Errorf("got %+v, %v", list, err)
 		}
 
+		if _, err := p.Submit(t.Context(), "job.one", nil, engine.SubmitOptions{ID: "1", Queue: "other"}); err != nil {
+			t.Fatal(err)
+		}
+		because(t, p.Engine, "other.1", "no_worker", "no node takes from queue other: start a worker with kind job.one that takes from queue other")
+
 		b := start(t, srv, "b", nil)
 		stop := b.run(alone(1, "elsewhere"), endless("job.one"))
-		because(t, p.Engine, "job.1", "no_worker", "no node takes from queue job, and node b has kind job.one for other queues")
+		because(t, p.Engine, "job.1", "no_worker", "no node takes from queue job, and node b has kind job.one for other queues: start one that takes from it")
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}

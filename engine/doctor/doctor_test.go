@@ -174,6 +174,7 @@ var ofJobs = []finding{
 		w.client.submit("post.b", "2")
 		w.client.submit("fax", "1")
 		w.client.submit("mail.other", "9")
+		w.client.submit("mail", "8", engine.SubmitOptions{Queue: "night"})
 		w.worker.work(instant("page"))
 		time.Sleep(time.Second)
 		w.publish("mr.default.work.page.normal.1", nil) // no item of ours
@@ -183,6 +184,7 @@ var ofJobs = []finding{
 	}, doctor.Options{}, []string{
 		`warning drained: node d is draining: it takes no jobs: stop it, or`,
 		`wrong workers: 1 job waits in queue fax, and no node takes from it: start a worker with kind fax$`,
+		`wrong workers: 1 job waits in queue night, and no node takes from it: start a worker with kind mail that takes from queue night$`,
 		`wrong workers: 2 jobs wait in queue post, and no node takes from it: start a worker with kinds post.a, post.b$`,
 		`wrong kinds: 1 job of kind mail.other waits in queue mail, and no node that takes from it has a handler: w: start`,
 		`wrong consumers: queue text has no consumer, so its items reach nobody, although there is node n: let`,

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
 )
 
@@ -45,7 +46,11 @@ func checkWorkers(c *chart) (found []Finding) {
 			}
 		}
 		slices.Sort(kinds)
-		found = append(found, wrong("start a worker with "+either(len(kinds), "kind", "kinds")+" "+brief(kinds),
+		remedy := "start a worker with " + either(len(kinds), "kind", "kinds") + " " + brief(kinds)
+		if slices.ContainsFunc(kinds, func(kind string) bool { return name.Queue(kind) != queue }) {
+			remedy += " that takes from queue " + queue
+		}
+		found = append(found, wrong(remedy,
 			"%s %s in queue %s, and no node takes from it", count(jobs, "job"), either(jobs, "waits", "wait"), queue))
 	}
 	return found

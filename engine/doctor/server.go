@@ -40,7 +40,7 @@ func checkClock(c *chart) []Finding {
 		off, how = -off, "behind"
 	}
 	if off < mostAhead {
-		return fine("this machine's clock is %v %s the server's, or less", off, how)
+		return fine("this machine's clock is at most %v %s the server's", off, how)
 	}
 	return []Finding{warning("let NTP set both; jobs go by the server's clock and are not affected, what logs say is",
 		"this machine's clock is %v %s the server's", off, how)}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
 )
@@ -96,9 +97,18 @@ func (v view) nobody() (code, text string) {
 		text += ", " + verb(gone, stateOf, "did", "did")
 	}
 	if elsewhere := v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.handles(m) }); len(elsewhere) > 0 {
-		return NoWorker, fmt.Sprintf("%s, and %s kind %s for other queues", text, verb(elsewhere, nodeID, "has", "have"), v.job.Kind)
+		return NoWorker, fmt.Sprintf("%s, and %s kind %s for other queues: start one that takes from it", text, verb(elsewhere, nodeID, "has", "have"), v.job.Kind)
 	}
-	return NoWorker, fmt.Sprintf("%s: start a worker with kind %s", text, v.job.Kind)
+	return NoWorker, text + ": " + v.starting()
+}
+
+// starting says which worker would take the job.
+func (v view) starting() string {
+	text := "start a worker with kind " + v.job.Kind
+	if v.queue != name.Queue(v.job.Kind) {
+		text += " that takes from queue " + v.queue
+	}
+	return text
 }
 
 // drained says that those who could take the job drain, or nothing if there are
@@ -108,7 +118,7 @@ func (v view) drained() (code, text string) {
 	if len(could) == 0 {
 		return "", ""
 	}
-	next := "start a worker with kind " + v.job.Kind
+	next := v.starting()
 	for _, m := range could {
 		if m.Drained {
 			next = "see millrace node undrain, or " + next
