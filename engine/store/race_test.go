@@ -16,8 +16,8 @@ import (
 	"github.com/millrace/millrace/internal/natstest"
 )
 
-// Two nodes, two submitters, an owner who fires timers, somebody who cancels and
-// somebody who deletes fight for one job over connections that break and answers
+// Two nodes, two submitters, an owner who fires timers, somebody who cancels,
+// somebody who retries and somebody who deletes fight for one job over connections that break and answers
 // that get lost. What they are told is what one job could have told them, one
 // after the other.
 func TestRace(t *testing.T) {
@@ -46,6 +46,10 @@ func TestRace(t *testing.T) {
 						h.delete(p, rng)
 						h.submit(p, rng)
 					})
+				}
+				if seed%4 < 2 {
+					p := w.process("e")
+					actors.Go(func() { h.redrive(p, rand.New(rand.NewPCG(seed, 60))) })
 				}
 				submits.Wait()
 				actors.Wait()
@@ -76,7 +80,7 @@ func (p *process) unlucky(rng *rand.Rand) {
 
 // told is what an operation on the job came to.
 type told struct {
-	what    string // submit, take, finish, cancel or delete
+	what    string // submit, take, finish, cancel, redrive or delete
 	token   string
 	success bool // of an attempt that finished
 	result  string
@@ -141,6 +145,25 @@ func (h *history) cancel(p *process, rng *rand.Rand) {
 			time.Sleep(time.Second) // the connection is down
 		}
 	})
+}
+
+// redrive retries the job, twice, once it has ended.
+func (h *history) redrive(p *process, rng *rand.Rand) {
+	for left := 2; left > 0; {
+		time.Sleep(within(rng, lease))
+		h.record(func() told {
+			_, err := p.Redrive(h.w.Context(), "q.1")
+			switch {
+			case err == nil:
+				left--
+				return told{what: "redrive", result: "done"}
+			case errors.Is(err, store.ErrNotFound):
+				left--
+				return told{what: "redrive", result: "none"}
+			}
+			return told{what: "redrive", result: "refused"} // it has not ended, or is about to go
+		})
+	}
 }
 
 // delete deletes the job once it has ended.
@@ -227,7 +250,7 @@ func (h *history) check() {
 	if h.deleting {
 		return // it is another job since
 	}
-	if j.Attempt != takes || len(j.Attempts) != takes {
+	if j.Attempt != takes || len(j.Attempts) != min(takes, 10) {
 		h.w.Errorf("the record tells of %d attempts, and %d ran", j.Attempt, takes)
 	}
 	if lost := slices.ContainsFunc(j.Attempts, func(a machine.Attempt) bool { return a.Outcome == machine.AttemptLost }); lost {
@@ -237,10 +260,11 @@ func (h *history) check() {
 
 // one is the job as the model sees it.
 type one struct {
-	state   machine.State // empty: not there
-	holder  string
-	attempt int
-	cancel  bool // it is to end
+	state    machine.State // empty: not there
+	holder   string
+	attempt  int
+	failures int
+	cancel   bool // it is to end
 }
 
 // model is one job to which everything happens one after the other.
@@ -262,7 +286,7 @@ func (s one) step(in told) (bool, any) {
 		switch {
 		case in.result == "true":
 			free := s.state == machine.Pending || s.state == machine.Retrying
-			return free && in.attempt == s.attempt+1, one{machine.Running, in.token, s.attempt + 1, false}
+			return free && in.attempt == s.attempt+1, one{state: machine.Running, holder: in.token, attempt: s.attempt + 1, failures: s.failures}
 		case s.state == machine.Pending:
 			return in.result == "failed", s
 		}
@@ -276,13 +300,22 @@ func (s one) step(in told) (bool, any) {
 			s.state = machine.Succeeded
 		case s.cancel:
 			s.state = machine.Cancelled
-		case s.attempt == machine.DefaultMaxAttempts: // each attempt failed
+		case s.failures+1 == machine.DefaultMaxAttempts:
 			s.state = machine.Failed
 		default:
 			s.state = machine.Retrying
+			s.failures++
 		}
 		accepted := in.result == string(store.Accepted) || in.result == string(store.Overtaken)
 		return accepted || in.forgotten, s
+	case "redrive":
+		switch in.result {
+		case "done":
+			return s.state.Final(), one{state: machine.Pending, attempt: s.attempt}
+		case "none":
+			return s.state == "", s
+		}
+		return s.state != "" && (!s.state.Final() || in.forgotten), s
 	case "delete":
 		switch in.result {
 		case "refused":
