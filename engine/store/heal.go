@@ -23,7 +23,7 @@ const (
 	LackItem    Lack = "item"    // nobody would start it: offered again
 	LackTimer   Lack = "timer"   // nothing would happen when it is due: set again
 	LackExpiry  Lack = "expiry"  // it would never go: its expiry timer is set
-	LackRemoval Lack = "removal" // whoever removed it died: removed
+	LackRemoval Lack = "removal" // whoever was to remove it died: removed
 	LackNode    Lack = "node"    // its node is gone, and nobody took it: pending again, or ended
 )
 
@@ -36,6 +36,9 @@ const (
 // A running job whose node is gone is made pending, or ends if somebody wants
 // that, whether a worker will come for it or not. The node of a running job that
 // shall end is told again, which heals nothing.
+//
+// A job with a unique key that another job has got before this one was offered is
+// taken away: its record landed late.
 //
 // If the process dies after it made a job pending, the job has no item, or that of
 // its last attempt: the next look finds out.
@@ -61,6 +64,11 @@ func (s *Store) heal(ctx context.Context, entry Entry) ([]Lack, error) {
 	}
 	if now, err := s.Get(ctx, entry.Key); now.Revision != entry.Revision {
 		return nil, passOver(err)
+	}
+	if late, err := s.landedLate(ctx, entry.Value); err != nil {
+		return nil, err
+	} else if late {
+		return []Lack{LackRemoval}, s.takeBack(ctx, entry)
 	}
 	for _, lack := range lacks {
 		if err := s.carryOut(ctx, remedies[lack], entry); err != nil {

@@ -66,7 +66,8 @@ func sameKey(a, b machine.Job) bool {
 //   - It may find nothing, if that job has ended and was deleted meanwhile, and would
 //     create a job whose key may be another's. So whoever has created the record reads
 //     the key again before it offers the job: if the key does not name it any more,
-//     nobody has seen the job, and it takes the record away, by its revision.
+//     nobody has seen the job, and it takes the record away, by its revision. If it
+//     dies before, or its record lands when it is gone, [Store.Heal] does.
 //   - A job that has ended frees the key ([Store.free]) if its record still says so,
 //     by the revision that the key had before that was read. If there is a new life
 //     under the same ID, the key was written anew before it began.
@@ -166,6 +167,34 @@ func (s *Store) fill(ctx context.Context, key string, j machine.Job) (entry Entr
 		s.drop(ctx, b)
 	}
 	return Entry{}, false, false, nil
+}
+
+// landedLate reports whether the record of a job came to be when its key was another
+// job's already. Whoever created it has died, or does not know that it landed, and
+// nobody was given it: a job that has not started, for the first time, is named by its
+// key if there is one.
+func (s *Store) landedLate(ctx context.Context, j machine.Job) (bool, error) {
+	started := j.Attempt > 0 || !j.Redriven.IsZero()
+	if j.Unique == nil || j.Unique.Scope == machine.WithinPeriod || started || j.State.Final() {
+		return false, nil
+	}
+	held, err := s.keys.Get(ctx, uniqueKey(j))
+	if errors.Is(err, kv.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && held.Value.ID != j.ID, err
+}
+
+// takeBack removes the record of a job that nobody was given. If the process dies in
+// between, what the record named is swept.
+func (s *Store) takeBack(ctx context.Context, entry Entry) error {
+	if err := s.jobs.Remove(ctx, entry.Key, entry.Revision); err != nil {
+		return err
+	}
+	for _, b := range owned(entry.Value) {
+		s.drop(ctx, b)
+	}
+	return nil
 }
 
 // stillNames reports whether a key names a job, however long it takes to find out.

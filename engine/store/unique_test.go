@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/millrace/millrace/engine/blobs"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
@@ -468,5 +469,53 @@ func (p *process) workUntil(over <-chan struct{}, rng *rand.Rand) {
 				p.w.Log(err)
 			}
 		}
+	}
+}
+
+// A record that lands when its submitter is gone, and its key is another's by then, is
+// taken away instead of being offered. One whose job was redriven, or whose period is
+// over, stays, and so does one whose key is not there.
+func TestUniqueLanded(t *testing.T) {
+	for name, test := range map[string]struct {
+		scope machine.Scope
+		alter func(w *world, j *machine.Job)
+		want  []string // what is active then
+	}{
+		"pending":   {scope: machine.WhileActive, want: []string{"q.2"}},
+		"scheduled": {scope: machine.WhilePending, alter: delayed, want: []string{"q.2"}},
+		"large":     {scope: machine.WhileActive, alter: stowed, want: []string{"q.2"}},
+		"redriven":  {scope: machine.WhileActive, alter: func(_ *world, j *machine.Job) { j.Redriven = j.Created }, want: []string{"q.1", "q.2"}},
+		"period":    {scope: machine.WithinPeriod, want: []string{"q.1", "q.2"}},
+		"no key":    {scope: machine.WhileActive, alter: func(_ *world, j *machine.Job) { j.Unique.Key = "k2" }, want: []string{"q.1", "q.2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				p, late := w.process("a"), unique("1", test.scope)
+				p.submits(unique("2", test.scope), "q.2")
+				if test.alter != nil {
+					test.alter(w, &late)
+				}
+				must(w.jobs.Create(t.Context(), late.ID, late))(t)
+				lacks := must(p.Heal(t.Context(), late.ID))(t)
+				if got := w.active(); !slices.Equal(got, test.want) {
+					t.Errorf("active are %v, want %v", got, test.want)
+				}
+				if taken := slices.Equal(lacks, []store.Lack{store.LackRemoval}); taken != (len(test.want) == 1) {
+					t.Errorf("it lacked %v", lacks)
+				}
+				w.wantObjects(0)
+			})
+		})
+	}
+}
+
+func delayed(_ *world, j *machine.Job) {
+	j.State, j.Due, j.Wait = machine.Scheduled, j.Created.Add(time.Hour), machine.WaitDelay
+}
+
+func stowed(w *world, j *machine.Job) {
+	j.InputBlob = &machine.Blob{Name: blobs.Name(j.ID, j.Created), Size: 1}
+	if err := blobs.Open(w.pub, ns).Put(w.Context(), j.InputBlob.Name, []byte("1")); err != nil {
+		w.Fatal(err)
 	}
 }
