@@ -197,11 +197,11 @@ func (a *Asker) mustBeThere(ctx context.Context, node string) error {
 	info, err := a.infos.Get(ctx, infoKey(node))
 	switch {
 	case errors.Is(err, kv.ErrNotFound):
-		return fmt.Errorf("%w, and has not been there within the last %v: check its ID", ErrOffline, keepFor)
+		return fmt.Errorf("%w, and has not been there within the last day: check its ID", ErrOffline)
 	case err != nil:
 		return nil
 	case info.Value.Drained:
-		return fmt.Errorf("%w, and was asked to drain before: it takes nothing if it comes back within %v", ErrOffline, keepFor)
+		return fmt.Errorf("%w, and was asked to drain before: it takes nothing if it comes back within a day", ErrOffline)
 	}
 	return fmt.Errorf("%w: it takes nothing while it is, and does when it comes back", ErrOffline)
 }
