@@ -17,6 +17,7 @@ package fault
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -41,6 +42,9 @@ const (
 
 // maxVisits bounds how many errors are looked at: an error may wrap itself.
 const maxVisits = 64
+
+// maxChain is how many errors one may wrap: errors.Is looks at all of them.
+const maxChain = 10_000
 
 // maxCode is the length of the longest code, in bytes.
 const maxCode = 64
@@ -164,6 +168,33 @@ func marshal(err error) (data json.RawMessage) {
 		return nil
 	}
 	return data
+}
+
+// Finite returns err, or its text alone if it wraps so many errors that [errors.Is]
+// would not come back in time: itself, for instance.
+func Finite(err error) error {
+	if left := maxChain; counted(err, &left) {
+		return err
+	}
+	message, _ := text(err)
+	return errors.New(message)
+}
+
+// counted takes the errors of a chain off what is left, and reports whether that was
+// enough.
+func counted(err error, left *int) bool {
+	if err == nil {
+		return true
+	}
+	if *left--; *left < 0 {
+		return false
+	}
+	for _, e := range children(err) {
+		if !counted(e, left) {
+			return false
+		}
+	}
+	return true
 }
 
 // Clip returns s, made valid and cut to limit bytes.

@@ -220,6 +220,46 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// An error that wraps itself, or too many others, is its text; all others are
+// themselves.
+func TestFinite(t *testing.T) {
+	t.Parallel()
+	var wide []error
+	for range 5000 {
+		wide = append(wide, errSoldOut)
+	}
+	deep := errSoldOut
+	for range 100 {
+		deep = fmt.Errorf("deep: %w", deep)
+	}
+	bush := errSoldOut // 2^40 ways lead to it
+	for range 40 {
+		bush = twice{bush}
+	}
+	for name, c := range map[string]struct {
+		err    error
+		finite bool
+	}{
+		"none": {nil, true}, "plain": {errSoldOut, true}, "wide": {errors.Join(wide...), true}, "deep": {deep, true},
+		"unruly": {unruly{"unwrap"}, true}, "loop": {loop{}, false}, "in a loop": {fmt.Errorf("in: %w", loop{}), false}, "bush": {bush, false},
+	} {
+		got := fault.Finite(c.err)
+		same := reflect.DeepEqual(got, c.err)
+		if same != c.finite {
+			t.Errorf("%s: is itself: %v, want %v", name, same, c.finite)
+		}
+		if !c.finite && (got.Error() != c.err.Error() || errors.Is(got, io.EOF)) { // it comes back
+			t.Errorf("%s: got %q, want %q", name, got, c.err)
+		}
+	}
+}
+
+// twice wraps an error in two ways.
+type twice struct{ err error }
+
+func (twice) Error() string     { return "twice" }
+func (w twice) Unwrap() []error { return []error{w.err, w.err} }
+
 func TestRegisterTwice(t *testing.T) {
 	t.Parallel()
 	fault.Register[*declined]("test.declined") // the same again
