@@ -64,6 +64,9 @@ const (
 	// inFlight is how many chunks are under way at once. A link has to take all
 	// of them within the time in which a message has to be answered.
 	inFlight = 8
+	// maxAhead bounds the memory that is taken for a blob because it says that it is
+	// that large.
+	maxAhead = 64 << 20
 	// readBatch is how many chunks one request asks for.
 	readBatch = 64
 	// tries is how often a blob is read that is not complete, with readPause in
@@ -211,7 +214,7 @@ func (b *Blobs) get(ctx context.Context, blob string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var data bytes.Buffer
+	data := bytes.NewBuffer(make([]byte, 0, min(is.Size, maxAhead)))
 	request := direct.Get{Seq: 1, NextBySubject: b.chunks(blob), Batch: readBatch}
 	err = request.All(ctx, b.pub, b.stream, func(m direct.Message) {
 		if data.Len() <= is.Size {
