@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -47,6 +48,8 @@ func TestOutcomes(t *testing.T) {
 		"escaped":  {handle: returns(strings.Repeat("<", 40_000), nil), state: "succeeded", ends: []string{"succeeded"}},
 		"longest":  {handle: returns(nil, errors.New(strings.Repeat("é", 100_000))), state: "failed", ends: many, message: "éé"},
 		"notjson":  {handle: returns(func() {}, nil), state: "failed", ends: many[:1], message: "does not become JSON", code: "fail"},
+		"deep":     {handle: returns(json.RawMessage(strings.Repeat("[", 9500)+strings.Repeat("]", 9500)), nil), state: "failed", ends: many[:1], message: "nested 9500 deep", code: "fail"},
+		"endless":  {handle: returns(nil, fmt.Errorf("no: %w", circular{})), state: "failed", ends: many, message: "no: it wraps itself"},
 		"goneexit": {handle: returns(nil, context.Canceled), state: "failed", ends: many, message: "context canceled"},
 	}
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
@@ -79,6 +82,12 @@ func TestOutcomes(t *testing.T) {
 		}
 	})
 }
+
+// circular is an error in whose chain [errors.Is] looks for ever.
+type circular struct{}
+
+func (circular) Error() string   { return "it wraps itself" }
+func (c circular) Unwrap() error { return c }
 
 func returns(v any, err error) func(context.Context, any) (any, error) {
 	return func(context.Context, any) (any, error) { return v, err }

@@ -115,6 +115,9 @@ func TestMiddlewareDecides(t *testing.T) {
 			"panics": {around(func(context.Context, engine.Handler, json.RawMessage) (json.RawMessage, error) {
 				panic(engine.Fail(boom)) // a panic is one, whatever it is called with
 			}), "failed", 2, 2, ""},
+			"injects": {around(func(context.Context, engine.Handler, json.RawMessage) (json.RawMessage, error) {
+				return json.RawMessage(`1,"state":"running"`), nil // no JSON of its own
+			}), "failed", 1, 1, ""},
 		}
 		var defs []engine.Definition
 		for kind, c := range cases {

@@ -43,13 +43,15 @@ func Wrap(handle Handler, metrics *obs.Metrics, around ...Middleware) Handler {
 	return handle
 }
 
-// recovered makes an error of a panic.
+// recovered makes an error of a panic, and text of an error that has no end: whoever
+// looks for something in it would not come back.
 func recovered(next Handler) Handler {
 	return func(ctx context.Context, input json.RawMessage) (result json.RawMessage, err error) {
 		defer func() {
 			if r := recover(); r != nil {
 				result, err = nil, &PanicError{Value: r, Stack: string(debug.Stack())}
 			}
+			err = fault.Finite(err)
 		}()
 		return next(ctx, input)
 	}

@@ -74,8 +74,11 @@ func conclude(cause error, result json.RawMessage, err error, ev machine.Erred) 
 
 // checkResult refuses what could not be stored. Another attempt would fare no better.
 func checkResult(result json.RawMessage) error {
-	if len(result) > store.MaxValue {
+	if len(result) > store.MaxValue { // before it is read
 		return Fail(fmt.Errorf("the result has %d bytes, and up to %d are stored: put it elsewhere and return a reference", len(result), store.MaxValue))
+	}
+	if err := machine.CheckValue(result); err != nil {
+		return Fail(fmt.Errorf("the result cannot be stored: %w", err))
 	}
 	return nil
 }
