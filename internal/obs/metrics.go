@@ -162,13 +162,16 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 // up as many as he likes.
 const maxKinds = 500
 
+// other is the label of all that have no numbers of their own.
+const other = "other"
+
 // kinds are those that have been seen.
 type kinds struct {
 	mu    sync.RWMutex
 	known map[string]struct{}
 }
 
-// label returns the kind, or "other" if there are too many.
+// label returns the kind, or [other] if there are too many.
 func (k *kinds) label(kind string) string {
 	k.mu.RLock()
 	_, known := k.known[kind]
@@ -178,7 +181,7 @@ func (k *kinds) label(kind string) string {
 	case known:
 		return kind
 	case full:
-		return "other"
+		return other
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -186,5 +189,5 @@ func (k *kinds) label(kind string) string {
 		k.known[kind] = struct{}{}
 		return kind
 	}
-	return "other"
+	return other
 }

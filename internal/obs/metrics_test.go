@@ -102,6 +102,39 @@ func TestKindsAreBounded(t *testing.T) {
 	}
 }
 
+// Neither does whoever makes up queues: those with the most jobs have numbers of their
+// own.
+func TestQueuesAreBounded(t *testing.T) {
+	t.Parallel()
+	s := obs.Sample{Jobs: map[string]obs.Jobs{"large": {Pending: 7, Delayed: 2}}, Queues: map[string]obs.Items{"large": {Waiting: 7}}}
+	for i := range 2000 {
+		queue := fmt.Sprint("queue", i)
+		s.Jobs[queue], s.Queues[queue] = obs.Jobs{Pending: 1, Running: 1}, obs.Items{Waiting: 1, Taken: 1}
+	}
+	delete(s.Queues, "queue999") // nobody knows
+	lines := scrape(t, obs.New(obs.Options{Probe: func() obs.Sample { return s }}))
+	n := 0
+	for _, line := range lines {
+		if strings.HasPrefix(line, "millrace_jobs{") {
+			n++
+		}
+	}
+	if n != 3*501 {
+		t.Errorf("there are %d numbers of jobs, want three for each of 500 queues and for the others", n)
+	}
+	for _, want := range []string{
+		`millrace_jobs{namespace="",queue="large",state="pending"} 7`,
+		`millrace_jobs{namespace="",queue="large",state="delayed"} 2`,
+		`millrace_queue_items_waiting{namespace="",queue="large"} 7`,
+		`millrace_jobs{namespace="",queue="other",state="running"} 1501`,
+		`millrace_queue_items_taken{namespace="",queue="other"} 1500`,
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no line %s", want)
+		}
+	}
+}
+
 // Metrics that nobody wants count nothing.
 func TestNil(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,12 @@
 package obs
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Sample is what a process knows of itself when it is asked.
 type Sample struct {
@@ -20,6 +26,37 @@ type Jobs struct{ Pending, Delayed, Running int }
 
 // Items counts the items of a queue: in nobody's hands, and in those of workers.
 type Items struct{ Waiting, Taken uint64 }
+
+// maxQueues bounds how many queues have numbers of their own. Who submits can make up
+// as many as he likes.
+const maxQueues = 500
+
+// bounded returns s with the numbers of the queues that have the most jobs, and those
+// of all others under the name "other".
+func (s Sample) bounded() Sample {
+	if len(s.Jobs) <= maxQueues {
+		return s
+	}
+	all := func(n Jobs) int { return n.Pending + n.Delayed + n.Running }
+	names := slices.SortedFunc(maps.Keys(s.Jobs), func(a, b string) int {
+		return cmp.Or(all(s.Jobs[b])-all(s.Jobs[a]), cmp.Compare(a, b))
+	})
+	jobs, items := make(map[string]Jobs, maxQueues+1), make(map[string]Items, maxQueues+1)
+	for i, name := range names {
+		as := name
+		if i >= maxQueues {
+			as = other
+		}
+		n, more := jobs[as], s.Jobs[name]
+		jobs[as] = Jobs{n.Pending + more.Pending, n.Delayed + more.Delayed, n.Running + more.Running}
+		if more, known := s.Queues[name]; known {
+			n := items[as]
+			items[as] = Items{n.Waiting + more.Waiting, n.Taken + more.Taken}
+		}
+	}
+	s.Jobs, s.Queues = jobs, items
+	return s
+}
 
 // gauges describe what is sampled.
 type gauges struct {
@@ -55,6 +92,7 @@ func (g gauges) collect(ch chan<- prometheus.Metric, s Sample) {
 	put(g.owner, truth(s.Owner))
 	put(g.slots, float64(s.Slots))
 	put(g.used, float64(s.Used))
+	s = s.bounded()
 	for queue, n := range s.Jobs {
 		put(g.jobs, float64(n.Pending), queue, "pending")
 		put(g.jobs, float64(n.Delayed), queue, "delayed")
