@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,7 +75,7 @@ type Runner struct {
 	opts     Options
 	handling context.Context // ends handlers
 	storing  context.Context // ends the storing of outcomes
-	attempts sync.WaitGroup
+	crew     *crew
 	decided  chan struct{} // has a token for each outcome that is under way
 	warned   atomic.Int64  // when the log warned that an item was left, in seconds since 1970
 }
@@ -85,13 +84,13 @@ type Runner struct {
 // outcomes until storing ends.
 func New(handling, storing context.Context, opts Options) *Runner {
 	return &Runner{
-		opts: opts.withDefaults(), handling: handling, storing: storing, decided: make(chan struct{}, maxUndecided),
+		opts: opts.withDefaults(), handling: handling, storing: storing, crew: newCrew(), decided: make(chan struct{}, maxUndecided),
 	}
 }
 
 // Wait waits until no attempt is left, and the outcomes of all are decided.
 // Nothing must be taken any more.
-func (r *Runner) Wait() { r.attempts.Wait() }
+func (r *Runner) Wait() { r.crew.wait() }
 
 // Take takes an item that has a slot, and gives it a goroutine.
 func (r *Runner) Take(ctx context.Context, t *intake.Taken, err error) {
@@ -101,7 +100,7 @@ func (r *Runner) Take(ctx context.Context, t *intake.Taken, err error) {
 		r.handBack(t, r.opts.Running.lease) // to whoever knows it
 		return
 	}
-	r.attempts.Go(func() { r.attempt(ctx, t) })
+	r.crew.do(func() { r.attempt(ctx, t) })
 }
 
 // handBack gives an item that has not started to others, after a delay.
