@@ -17,6 +17,8 @@ const module = "github.com/millrace/millrace/"
 var layers = []string{
 	"e2e",
 	"cmd",
+	"cmd/millrace/program cmd/millrace/demo cmd/millrace/bench",
+	"cmd/millrace/show",
 	"examples",
 	"console",
 	"history engine/enginetest",

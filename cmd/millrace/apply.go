@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/engine/spec"
 )
@@ -101,5 +102,5 @@ func orNone(s string) string {
 	if s == "" {
 		return "(none)"
 	}
-	return plain(s, widestField)
+	return show.Plain(s, widestField)
 }

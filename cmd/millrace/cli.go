@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/millrace/millrace/cmd/millrace/program"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
 )
@@ -64,8 +65,8 @@ type env struct {
 	given          bool // the server was: --server or NATS_URL
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	programs       *programs   // that run as handlers
-	interrupts     *interrupts // requests to stop
+	programs       *program.Running // that run as handlers
+	interrupts     *interrupts      // requests to stop
 }
 
 // The exit statuses.
@@ -77,8 +78,8 @@ const (
 
 // execute runs one command line and returns the exit status.
 func execute(args []string) int {
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, programs: &programs{}}
-	ctx, interrupts, stop := interruptible(e.programs.kill)
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, programs: &program.Running{}}
+	ctx, interrupts, stop := interruptible(e.programs.Kill)
 	defer stop()
 	e.interrupts = interrupts
 	if len(args) == 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
 )
@@ -27,7 +28,7 @@ type deadListCmd struct {
 var deadJobColumns = []column[engine.DeadGroup]{
 	{"kind", func(g engine.DeadGroup) string { return g.Kind }},
 	{"jobs", func(g engine.DeadGroup) string { return strconv.Itoa(g.Count) }},
-	{"last", func(g engine.DeadGroup) string { return clock(&g.Last) }},
+	{"last", func(g engine.DeadGroup) string { return show.Time(&g.Last) }},
 	{"example", func(g engine.DeadGroup) string { return g.ID }},
 	{"error", func(g engine.DeadGroup) string { return g.Error.Message }},
 }

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/millrace/millrace/cmd/millrace/demo"
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/embedded"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/examples/orders"
@@ -26,16 +31,12 @@ const (
 	exampleSlots = 4
 	// examplePause is between two events of the example, so that one can watch.
 	examplePause = 120 * time.Millisecond
-	// demoPatience is how long nothing may move before the demo gives up.
-	demoPatience = 30 * time.Second
-	// demoLook is how often the demo looks whether all is done.
-	demoLook = 50 * time.Millisecond
 )
 
 // Run runs NATS, the engine and a worker in this process and a temporary
 // folder, publishes events and shows the jobs that they start.
 func (c demoCmd) Run(ctx context.Context, e *env) error {
-	plan, err := c.plan(e)
+	plan, slots, err := c.plan(e)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func (c demoCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer eng.Close()
-	worker, err := eng.Worker(engine.WorkerOptions{Slots: plan.slots}, orders.Handlers()...)
+	worker, err := eng.Worker(engine.WorkerOptions{Slots: slots}, orders.Handlers()...)
 	if err != nil {
 		return err
 	}
@@ -71,12 +72,12 @@ func (c demoCmd) Run(ctx context.Context, e *env) error {
 	defer shop.Close()
 	if e.Output == "table" {
 		fmt.Fprintf(e.stdout, "NATS %s, the engine and a worker with %d slots run in this process.\n%s start jobs from the events of a shop.\n\n",
-			embedded.Version(), plan.slots, number(len(plan.triggers), "trigger"))
+			embedded.Version(), slots, show.Count(plan.Triggers(), "trigger"))
 	}
-	d := &demo{eng: eng, shop: shop, plan: plan, board: newBoard(e)}
-	err = together(ctx, eng.Serve, worker.Run, d.watch, d.board.run, d.play)
-	if d.took > 0 {
-		return errors.Join(err, d.conclude(e))
+	d := demo.New(eng, shop, plan, demo.Options{Out: e.stdout, Live: e.Output == "table"})
+	err = together(ctx, eng.Serve, worker.Run, d.Watch, d.Draw, d.Play)
+	if d.Over() {
+		return errors.Join(err, conclude(e, d))
 	}
 	if err == nil {
 		err = context.Cause(ctx)
@@ -84,122 +85,103 @@ func (c demoCmd) Run(ctx context.Context, e *env) error {
 	return err
 }
 
-// plan reads the events.
-func (c demoCmd) plan(e *env) (*plan, error) {
-	if c.Events == "" {
-		p, err := newPlan("examples/orders/events.jsonl", orders.Events)
-		if err != nil {
-			return nil, err
-		}
-		p.pause, p.slots = examplePause, exampleSlots
-		return p, nil
+// conclude shows how a demo ended, and returns what did not go as it should.
+func conclude(e *env, d *demo.Demo) error {
+	if e.Output == "json" {
+		return errors.Join(list(e, d.Jobs(), jobColumns), d.Judge())
 	}
-	arg := "@" + c.Events
-	if c.Events == "-" {
-		arg = "-"
-	}
-	data, err := e.text("--events", arg)
-	if err != nil {
-		return nil, err
-	}
-	return newPlan(c.Events, data)
-}
-
-// demo is one performance.
-type demo struct {
-	eng   *engine.Engine
-	shop  *nats.Conn
-	plan  *plan
-	board *board
-
-	began time.Time
-	took  time.Duration    // 0 until all is over
-	jobs  []engine.JobInfo // as they ended
-	dead  []engine.DeadEvent
-}
-
-// watch puts every change of a job on the board.
-func (d *demo) watch(ctx context.Context) error {
-	err := d.eng.Watch(ctx, engine.ListOptions{}, d.board.put)
-	if ctx.Err() != nil {
-		return nil
+	d.Conclude()
+	err := d.Judge()
+	if err == nil {
+		fmt.Fprint(e.stdout, next)
 	}
 	return err
 }
 
-// play applies the triggers, publishes the events, and waits until all that
-// follows from them has happened.
-func (d *demo) play(ctx context.Context) error {
-	for _, t := range d.plan.triggers {
-		if _, err := d.eng.Apply(ctx, t); err != nil {
-			return err
+// next is what one may want to do after the demo.
+const next = `
+Everything ended as it should. Now with a NATS that stays:
+  millrace dev
+  millrace apply -f examples/orders/triggers.yaml
+  millrace worker --exec order.fulfil=cat --exec 'mail.confirm=echo sent'
+  millrace event send orders.created --data '{"id":"A-1","customer":"ann","total":9}'
+  millrace job list
+`
+
+// plan reads the events, and returns what to do with them, and how many slots the
+// worker has.
+func (c demoCmd) plan(e *env) (plan *demo.Plan, slots int, err error) {
+	file, lines, slots := "examples/orders/events.jsonl", orders.Events, exampleSlots
+	if c.Events != "" {
+		file, slots = c.Events, demoSlots
+		arg := "@" + c.Events
+		if c.Events == "-" {
+			arg = "-"
+		}
+		if lines, err = e.text("--events", arg); err != nil {
+			return nil, 0, err
 		}
 	}
-	d.began = time.Now()
-	if err := d.publish(ctx); err != nil {
-		return err
+	events, err := parseEvents(file, lines)
+	if err != nil {
+		return nil, 0, usage(err)
 	}
-	if err := d.settle(ctx); err != nil {
-		return err
+	if plan, err = demo.NewPlan(events); err != nil {
+		return nil, 0, err
 	}
-	took := time.Since(d.began)
-	most := len(d.plan.triggers)*len(d.plan.events) + 1 // one more than there should ever be
-	var err error
-	if d.dead, err = d.eng.DeadEvents(ctx, "", most); err != nil {
-		return err
+	if c.Events == "" {
+		plan.Pause = examplePause
 	}
-	if d.jobs, err = d.eng.List(ctx, engine.ListOptions{Limit: most}); err != nil {
-		return err
-	}
-	d.took = took
-	return nil
+	return plan, slots, nil
 }
 
-func (d *demo) publish(ctx context.Context) error {
-	for _, event := range d.plan.events {
-		if err := d.shop.PublishMsg(event); err != nil {
-			return fmt.Errorf("publish event on %s: %w", event.Subject, err)
-		}
-		d.board.sent()
-		if d.plan.pause == 0 {
+// parseEvents reads events, one JSON object a line; file is for messages.
+func parseEvents(file string, lines []byte) ([]*nats.Msg, error) {
+	var events []*nats.Msg
+	var errs []error
+	n := 0
+	for line := range bytes.Lines(lines) {
+		n++
+		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(d.plan.pause):
+		msg, err := parseEvent(line)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s:%d: %w", file, n, err))
+			continue
 		}
+		events = append(events, msg)
 	}
-	return send(ctx, d.shop)
+	if len(errs) == 0 && len(events) == 0 {
+		errs = append(errs, errors.New("no events: give at least one line"))
+	}
+	return events, errors.Join(errs...)
 }
 
-// settle waits until every event has been handled and every job has ended.
-func (d *demo) settle(ctx context.Context) error {
-	look := time.NewTicker(demoLook)
-	defer look.Stop()
-	for {
-		triggers, err := d.eng.Triggers(ctx)
-		if err != nil {
-			return err
-		}
-		var waiting uint64
-		for _, t := range triggers {
-			if t.Waiting != nil {
-				waiting += *t.Waiting
-			}
-		}
-		started, open, still := d.board.count()
-		if waiting == 0 && open == 0 && started >= d.plan.jobs {
-			return nil
-		}
-		if still > demoPatience {
-			return fmt.Errorf("nothing has moved for %v: %d events are waiting, %d of %d jobs are not there, %d have not ended",
-				demoPatience, waiting, d.plan.jobs-started, d.plan.jobs, open)
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-look.C:
-		}
+// parseEvent reads one line.
+func parseEvent(line []byte) (*nats.Msg, error) {
+	var event struct {
+		Subject string            `json:"subject"`
+		Data    json.RawMessage   `json:"data"`
+		Headers map[string]string `json:"headers"`
 	}
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&event); err != nil {
+		return nil, fmt.Errorf(`not an event: %w: write {"subject":…,"data":…,"headers":…}`, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("not an event: there is more after it: write one a line")
+	}
+	if err := checkEventSubject(event.Subject); err != nil {
+		return nil, err
+	}
+	msg := &nats.Msg{Subject: event.Subject, Data: event.Data}
+	for key, value := range event.Headers {
+		if msg.Header == nil {
+			msg.Header = nats.Header{}
+		}
+		msg.Header.Set(key, value)
+	}
+	return msg, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine/doctor"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/streams"
@@ -83,7 +84,7 @@ func printFindings(e *env, found []doctor.Finding) error {
 		return nil
 	}
 	for _, f := range found {
-		fmt.Fprintf(e.stdout, "%-7s  %-*s  %s\n", f.Level, width, f.Check, plain(f.String(), widestField))
+		fmt.Fprintf(e.stdout, "%-7s  %-*s  %s\n", f.Level, width, f.Check, show.Plain(f.String(), widestField))
 	}
 	return nil
 }

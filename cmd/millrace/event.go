@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
 )
@@ -79,7 +80,7 @@ type eventDeadListCmd struct {
 }
 
 var deadColumns = []column[engine.DeadEvent]{
-	{"died", func(d engine.DeadEvent) string { return clock(&d.Died) }},
+	{"died", func(d engine.DeadEvent) string { return show.Time(&d.Died) }},
 	{"trigger", func(d engine.DeadEvent) string { return d.Trigger }},
 	{"subject", func(d engine.DeadEvent) string { return d.Subject }},
 	{"sequence", func(d engine.DeadEvent) string { return strconv.FormatUint(d.Sequence, 10) }},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
 )
@@ -89,13 +90,13 @@ var jobColumns = []column[engine.JobInfo]{
 	{"job", func(j engine.JobInfo) string { return j.ID }},
 	{"kind", func(j engine.JobInfo) string { return j.Kind }},
 	{"state", func(j engine.JobInfo) string { return j.State }},
-	{"attempt", attempt},
+	{"attempt", show.Attempt},
 	{"node", func(j engine.JobInfo) string { return deref(j.Node) }},
-	{"created", func(j engine.JobInfo) string { return clock(j.Created) }},
+	{"created", func(j engine.JobInfo) string { return show.Time(j.Created) }},
 	{"wait", wait},
-	{"due", func(j engine.JobInfo) string { return clock(j.Due) }},
-	{"took", func(j engine.JobInfo) string { return took(j.Created, j.Finished) }},
-	{"error", func(j engine.JobInfo) string { return message(j.Error) }},
+	{"due", func(j engine.JobInfo) string { return show.Time(j.Due) }},
+	{"took", func(j engine.JobInfo) string { return show.Took(j.Created, j.Finished) }},
+	{"error", func(j engine.JobInfo) string { return show.Message(j.Error) }},
 }
 
 // wait says what a job waits for.
@@ -120,16 +121,9 @@ func unique(u *engine.UniqueInfo) string {
 	case u == nil:
 		return ""
 	case u.Until != nil:
-		return fmt.Sprintf("%s until %s", u.Key, clock(u.Until))
+		return fmt.Sprintf("%s until %s", u.Key, show.Time(u.Until))
 	}
 	return fmt.Sprintf("%s while %s", u.Key, u.Scope)
-}
-
-func attempt(j engine.JobInfo) string {
-	if j.Attempt == 0 {
-		return ""
-	}
-	return strconv.Itoa(j.Attempt)
 }
 
 // progress says how far a job is.
@@ -145,13 +139,6 @@ func progress(p *engine.ProgressInfo) string {
 		text += ": " + p.Note
 	}
 	return text
-}
-
-func message(e *engine.ErrorInfo) string {
-	if e == nil {
-		return ""
-	}
-	return e.Message
 }
 
 // unusual returns a class unless it is that of most jobs.
@@ -171,18 +158,18 @@ func jobFields(j engine.JobInfo) []field {
 		{"state", j.State},
 		{"class", unusual(j.Class)},
 		{"failures", fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)},
-		{"created", clock(j.Created)},
+		{"created", show.Time(j.Created)},
 		{"progress", progress(j.Progress)},
 		{"wait", wait(j)},
-		{"due", clock(j.Due)},
-		{"start by", clock(j.StartBy)},
-		{"deadline", clock(j.Deadline)},
-		{"finished", clock(j.Finished)},
+		{"due", show.Time(j.Due)},
+		{"start by", show.Time(j.StartBy)},
+		{"deadline", show.Time(j.Deadline)},
+		{"finished", show.Time(j.Finished)},
 		{"unique", unique(j.Unique)},
 		{"input", valueText(j.Input, j.InputBlob)},
 		{"details", string(j.Details)},
 		{"result", valueText(j.Result, j.ResultBlob)},
-		{"error", message(j.Error)},
+		{"error", show.Message(j.Error)},
 	}
 	for _, a := range j.Attempts {
 		outcome := a.Outcome
@@ -190,7 +177,7 @@ func jobFields(j engine.JobInfo) []field {
 			outcome = "running"
 		}
 		line := fmt.Sprintf("%s on %s", outcome, a.Node)
-		if t := took(a.Started, a.Ended); t != "" {
+		if t := show.Took(a.Started, a.Ended); t != "" {
 			line += " in " + t
 		}
 		if a.Error != nil {

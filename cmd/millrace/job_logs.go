@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 )
 
@@ -49,9 +50,9 @@ func (e *env) line(l engine.LogLine) error {
 	if e.Output == "json" {
 		return e.json(l)
 	}
-	text := fmt.Sprintf("%s  %-5s  %s", l.Time.Local().Format("2006-01-02 15:04:05.000"), l.Level, plain(l.Text, widestLine))
+	text := fmt.Sprintf("%s  %-5s  %s", l.Time.Local().Format("2006-01-02 15:04:05.000"), l.Level, show.Plain(l.Text, widestLine))
 	if attrs := attributes(l.Attrs); attrs != "" {
-		text += "  " + plain(attrs, widestLine)
+		text += "  " + show.Plain(attrs, widestLine)
 	}
 	if l.Cut {
 		text += "  (cut)"

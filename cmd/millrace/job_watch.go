@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 )
 
@@ -83,20 +84,20 @@ func (e *env) change(j engine.JobInfo) error {
 	line := fmt.Sprintf("%s  %-9s  %s", time.Now().Format("15:04:05.000"), j.State, j.ID)
 	switch {
 	case j.Due != nil && !j.Ended():
-		line += fmt.Sprintf("  %s, due %s", wait(j), clock(j.Due))
+		line += fmt.Sprintf("  %s, due %s", wait(j), show.Time(j.Due))
 	case j.Attempt > 0 && !j.Ended():
 		line += fmt.Sprintf("  attempt %d on %s", j.Attempt, deref(j.Node))
 		if why := wait(j); why != "" {
 			line += ", waits for " + why
 		}
 		if at := progress(j.Progress); at != "" {
-			line += "  " + plain(at, widestCell)
+			line += "  " + show.Plain(at, widestCell)
 		}
 	case j.Ended():
-		line += "  after " + took(j.Created, j.Finished)
+		line += "  after " + show.Took(j.Created, j.Finished)
 	}
-	if m := message(j.Error); m != "" {
-		line += "  " + plain(m, widestCell)
+	if m := show.Message(j.Error); m != "" {
+		line += "  " + show.Plain(m, widestCell)
 	}
 	_, err := fmt.Fprintln(e.stdout, line)
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 )
 
@@ -36,6 +37,6 @@ func (c jobWhyCmd) Run(ctx context.Context, e *env) error {
 		{"code", r.Code},
 		{"reason", r.Text},
 		{"node", deref(r.Node)},
-		{"due", clock(r.Due)},
+		{"due", show.Time(r.Due)},
 	})
 }

@@ -4,7 +4,9 @@
 //
 // Start reading at [cli], the whole command line as one struct; each of its
 // commands is a type with a Run method, in a file of its own. Commands that
-// stay hand their loops to [together].
+// stay hand their loops to [together]. What is more than a command is a package
+// below: program runs the handlers of a worker, demo and bench are what they are
+// called, and show is how things look to people.
 package main
 
 import "os"

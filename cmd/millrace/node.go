@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
@@ -51,7 +52,7 @@ var nodeColumns = []column[node]{
 	{"kinds", func(n node) string { return strings.Join(n.Kinds, " ") }},
 	{"labels", func(n node) string { return labels(n.Labels) }},
 	{"incarnation", incarnation},
-	{"started", func(n node) string { return clock(&n.Started) }},
+	{"started", func(n node) string { return show.Time(&n.Started) }},
 }
 
 // Run prints the nodes.
@@ -149,7 +150,7 @@ func (c nodeGetCmd) on(ctx context.Context, e *env, do func(*engine.Engine) erro
 		{"build", n.Build},
 		{"host", n.Host},
 		{"process", strconv.Itoa(n.PID)},
-		{"started", clock(&n.Started)},
+		{"started", show.Time(&n.Started)},
 	})
 }
 

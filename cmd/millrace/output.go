@@ -3,13 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"strings"
-	"time"
-	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/millrace/millrace/cmd/millrace/show"
 )
 
 // column is how one field of a T stands in a table.
@@ -28,10 +25,10 @@ func list[T any](e *env, values []T, columns []column[T]) error {
 		}
 		return nil
 	}
-	t := newTable(e.stdout)
+	t := show.Table(e.stdout)
 	t.AppendHeader(row(columns, func(c column[T]) string { return c.title }))
 	for _, v := range values {
-		t.AppendRow(row(columns, func(c column[T]) string { return plain(c.cell(v), widestCell) }))
+		t.AppendRow(row(columns, func(c column[T]) string { return show.Plain(c.cell(v), widestCell) }))
 	}
 	t.Render()
 	return nil
@@ -43,19 +40,6 @@ func row[T any](columns []column[T], cell func(column[T]) string) table.Row {
 		r[i] = cell(c)
 	}
 	return r
-}
-
-// newTable returns a table without lines, as wide as what is in it.
-func newTable(w io.Writer) table.Writer {
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	style := table.StyleLight
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
-	style.Format.Header = text.FormatUpper
-	t.SetStyle(style)
-	t.SuppressTrailingSpaces()
-	return t
 }
 
 // field is a line of what is known about one thing.
@@ -75,7 +59,7 @@ func describe(e *env, value any, fields []field) error {
 	}
 	for _, f := range fields {
 		if f.value != "" {
-			fmt.Fprintf(e.stdout, "%-*s  %s\n", width, f.name, plain(f.value, widestField))
+			fmt.Fprintf(e.stdout, "%-*s  %s\n", width, f.name, show.Plain(f.value, widestField))
 		}
 	}
 	return nil
@@ -93,51 +77,6 @@ const (
 	widestCell  = 60
 	widestField = 2000
 )
-
-// plain returns s on one line, without anything that a terminal would obey, cut
-// to a width.
-func plain(s string, width int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n', r == '\t':
-			return ' '
-		case !unicode.IsPrint(r):
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
-	if runes := []rune(s); len(runes) > width {
-		return string(runes[:width-1]) + "…"
-	}
-	return s
-}
-
-// clock returns a time as people in this place read it.
-func clock(t *time.Time) string {
-	if t == nil {
-		return ""
-	}
-	return t.Local().Format(time.DateTime)
-}
-
-// took returns how long something took.
-func took(from, to *time.Time) string {
-	if from == nil || to == nil {
-		return ""
-	}
-	return length(to.Sub(*from))
-}
-
-// length returns a duration with no more digits than are of interest.
-func length(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		return d.Round(10 * time.Millisecond).String()
-	}
-	return d.Round(time.Second).String()
-}
 
 // deref returns what a pointer points to, or nothing.
 func deref(s *string) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
 )
@@ -82,7 +83,7 @@ func (c triggerGetCmd) Run(ctx context.Context, e *env) error {
 		fields = append(fields, field{"queue", d.Queue}, field{"when", d.When}, field{"id", d.ID}, field{"input", d.Input})
 	}
 	return describe(e, t, append(fields,
-		field{"problem", t.Problem}, field{"read from", t.Source}, field{"waiting", waiting(t)}, field{"changed", clock(t.Changed)}))
+		field{"problem", t.Problem}, field{"read from", t.Source}, field{"waiting", waiting(t)}, field{"changed", show.Time(t.Changed)}))
 }
 
 func (c triggerGetCmd) explain(e *env, err error) error {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace/millrace/cmd/millrace/program"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
 )
@@ -55,10 +56,10 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := e.programs.watch(); err != nil {
+	if err := e.programs.Watch("guard"); err != nil {
 		return err
 	}
-	defer e.programs.kill()
+	defer e.programs.Kill()
 	defer context.AfterFunc(ctx, func() { log.Info("stopping: once more to stop at once", "grace", c.Grace) })()
 	asked := e.interrupts.first()
 	c.warn(log)
@@ -122,7 +123,7 @@ func (c workerCmd) warn(log *slog.Logger) {
 }
 
 // definitions returns a job for each --exec.
-func (c workerCmd) definitions(programs *programs) ([]engine.Definition, error) {
+func (c workerCmd) definitions(programs *program.Running) ([]engine.Definition, error) {
 	opts := engine.JobOptions{Timeout: c.Timeout, Heartbeat: c.Heartbeat, MaxAttempts: c.attempts(), Retry: c.policy()}
 	var defs []engine.Definition
 	var errs []error
@@ -141,8 +142,8 @@ func (c workerCmd) definitions(programs *programs) ([]engine.Definition, error) 
 		if err := name.CheckKind(kind); err != nil {
 			errs = append(errs, fmt.Errorf("--exec: %w", err))
 		}
-		p := program{line: line, grace: c.Grace, running: programs}
-		defs = append(defs, engine.NewJob[json.RawMessage, json.RawMessage](kind, p.handle, opts))
+		p := program.Handler{Line: line, Grace: c.Grace, Running: programs}
+		defs = append(defs, engine.NewJob[json.RawMessage, json.RawMessage](kind, p.Handle, opts))
 	}
 	return defs, errors.Join(errs...)
 }

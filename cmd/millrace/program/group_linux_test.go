@@ -1,4 +1,4 @@
-package main
+package program
 
 import (
 	"context"
@@ -29,8 +29,8 @@ func TestCommandEnds(t *testing.T) {
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		ready := writer(func([]byte) { cancel() })
-		p := program{line: line, grace: time.Hour, running: &programs{}}
-		state, err := p.run(ctx, engine.Current{}, nil, ready, io.Discard)
+		h := Handler{Line: line, Grace: time.Hour, Running: &Running{}}
+		state, err := h.run(ctx, engine.Current{}, nil, ready, io.Discard)
 		if err != nil || !strings.HasPrefix(state.String(), "signal: terminated") {
 			t.Errorf("%s: got %v, %v, want it terminated", line, state, err)
 		}

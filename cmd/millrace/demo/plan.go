@@ -1,11 +1,6 @@
-package main
+package demo
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,13 +10,14 @@ import (
 	"github.com/millrace/millrace/internal/name"
 )
 
-// plan is what a demo publishes, and what should follow from it: computed from
+// Plan is what a demo publishes, and what should follow from it: computed from
 // the definitions alone, so that it can be held against what the engine did.
-type plan struct {
+type Plan struct {
+	// Pause is how long to wait after each event.
+	Pause time.Duration
+
 	triggers []spec.Trigger
 	events   []*nats.Msg
-	pause    time.Duration // after each event
-	slots    int           // of the worker
 
 	jobs      int // that should be there in the end
 	started   int // events that start jobs
@@ -32,9 +28,9 @@ type plan struct {
 	dead      int // events that should be dead: one for each trigger that cannot map it
 }
 
-// newPlan reads events, one JSON object a line; file is for messages.
-func newPlan(file string, lines []byte) (*plan, error) {
-	p := &plan{slots: demoSlots}
+// NewPlan returns the plan to publish events, with the triggers of the example.
+func NewPlan(events []*nats.Msg) (*Plan, error) {
+	p := &Plan{events: events}
 	docs, err := spec.Parse("examples/orders/triggers.yaml", orders.Triggers)
 	if err != nil {
 		return nil, err
@@ -42,59 +38,14 @@ func newPlan(file string, lines []byte) (*plan, error) {
 	for _, doc := range docs {
 		p.triggers = append(p.triggers, doc.(spec.Trigger))
 	}
-	var errs []error
-	n := 0
-	for line := range bytes.Lines(lines) {
-		n++
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		msg, err := parseEvent(line)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s:%d: %w", file, n, err))
-			continue
-		}
-		p.events = append(p.events, msg)
-	}
-	if len(errs) > 0 {
-		return nil, usage(errors.Join(errs...))
-	}
-	if len(p.events) == 0 {
-		return nil, usage(errors.New("no events: give at least one line"))
-	}
 	return p, p.foresee()
 }
 
-// parseEvent reads one line.
-func parseEvent(line []byte) (*nats.Msg, error) {
-	var event struct {
-		Subject string            `json:"subject"`
-		Data    json.RawMessage   `json:"data"`
-		Headers map[string]string `json:"headers"`
-	}
-	dec := json.NewDecoder(bytes.NewReader(line))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&event); err != nil {
-		return nil, fmt.Errorf(`not an event: %w: write {"subject":…,"data":…,"headers":…}`, err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("not an event: there is more after it: write one a line")
-	}
-	if err := checkEventSubject(event.Subject); err != nil {
-		return nil, err
-	}
-	msg := &nats.Msg{Subject: event.Subject, Data: event.Data}
-	for key, value := range event.Headers {
-		if msg.Header == nil {
-			msg.Header = nats.Header{}
-		}
-		msg.Header.Set(key, value)
-	}
-	return msg, nil
-}
+// Triggers returns how many triggers there are.
+func (p *Plan) Triggers() int { return len(p.triggers) }
 
 // foresee says what should follow from the events.
-func (p *plan) foresee() error {
+func (p *Plan) foresee() error {
 	mappings := make([]*spec.Mapping, len(p.triggers))
 	for i, t := range p.triggers {
 		var err error

@@ -1,37 +1,29 @@
-package main
+package demo
 
 import (
 	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 )
 
-// conclude shows how the demo ended, and returns what did not go as it should.
-func (d *demo) conclude(e *env) error {
-	if e.Output == "json" {
-		return errors.Join(list(e, d.jobs, jobColumns), d.judge())
-	}
+// Over reports whether all that follows from the events has happened.
+func (d *Demo) Over() bool { return d.took > 0 }
+
+// Jobs returns the jobs as they ended.
+func (d *Demo) Jobs() []engine.JobInfo { return d.jobs }
+
+// Conclude shows how the demo ended.
+func (d *Demo) Conclude() {
 	d.board.finish(d.jobs)
-	fmt.Fprintf(e.stdout, "%s: %s\n", number(len(d.plan.events), "event"), d.events())
-	fmt.Fprintf(e.stdout, "%s: %s, in %s\n", number(len(d.jobs), "job"), d.outcomes(), length(d.took))
-	err := d.judge()
-	if err == nil {
-		fmt.Fprint(e.stdout, `
-Everything ended as it should. Now with a NATS that stays:
-  millrace dev
-  millrace apply -f examples/orders/triggers.yaml
-  millrace worker --exec order.fulfil=cat --exec 'mail.confirm=echo sent'
-  millrace event send orders.created --data '{"id":"A-1","customer":"ann","total":9}'
-  millrace job list
-`)
-	}
-	return err
+	fmt.Fprintf(d.board.out, "%s: %s\n", show.Count(len(d.plan.events), "event"), d.events())
+	fmt.Fprintf(d.board.out, "%s: %s, in %s\n", show.Count(len(d.jobs), "job"), d.outcomes(), show.Length(d.took))
 }
 
 // events says what the events came to.
-func (d *demo) events() string {
+func (d *Demo) events() string {
 	p := d.plan
 	parts := []string{fmt.Sprintf("%d started jobs", p.started)}
 	for _, part := range []struct {
@@ -51,7 +43,7 @@ func (d *demo) events() string {
 }
 
 // outcomes says how the jobs ended.
-func (d *demo) outcomes() string {
+func (d *Demo) outcomes() string {
 	states := map[string]int{}
 	again := 0
 	for _, j := range d.jobs {
@@ -72,8 +64,8 @@ func (d *demo) outcomes() string {
 	return strings.Join(parts, ", ")
 }
 
-// judge returns what differs from what should have happened.
-func (d *demo) judge() error {
+// Judge returns what differs from what should have happened.
+func (d *Demo) Judge() error {
 	var errs []error
 	if len(d.jobs) != d.plan.jobs {
 		errs = append(errs, fmt.Errorf("there are %d jobs, and the events should have started %d", len(d.jobs), d.plan.jobs))
@@ -92,13 +84,4 @@ func (d *demo) judge() error {
 		errs = append(errs, fmt.Errorf("there are %d dead events, and %d were to be expected", len(d.dead), d.plan.dead))
 	}
 	return errors.Join(errs...)
-}
-
-// finish shows the jobs as they ended, for good.
-func (b *board) finish(jobs []engine.JobInfo) {
-	for _, j := range jobs {
-		b.put(j)
-	}
-	b.draw(true)
-	fmt.Fprintln(b.out)
 }

@@ -1,8 +1,10 @@
-package main
+package show_test
 
 import (
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/cmd/millrace/show"
 )
 
 // What others wrote is shown on one line, and obeyed by no terminal.
@@ -18,8 +20,8 @@ func TestPlain(t *testing.T) {
 		"thirteen char":         "thirteen ch…",
 		"ääääääääääääääääääääää": "äääääääääää…",
 	} {
-		if got := plain(given, 12); got != want {
-			t.Errorf("plain(%q) = %q, want %q", given, got, want)
+		if got := show.Plain(given, 12); got != want {
+			t.Errorf("Plain(%q) = %q, want %q", given, got, want)
 		}
 	}
 }
@@ -35,8 +37,8 @@ func TestLength(t *testing.T) {
 		1234 * time.Millisecond:    "1.23s",
 		75600 * time.Millisecond:   "1m16s",
 	} {
-		if got := length(given); got != want {
-			t.Errorf("length(%d) = %s, want %s", given, got, want)
+		if got := show.Length(given); got != want {
+			t.Errorf("Length(%d) = %s, want %s", given, got, want)
 		}
 	}
 }

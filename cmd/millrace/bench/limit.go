@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -55,7 +55,7 @@ const (
 )
 
 func newRawLimit(ctx context.Context, pub *publish.Publisher, js jetstream.JetStream, payload int) (*rawLimit, error) {
-	ns := streams.Namespace(benchNamespace)
+	ns := streams.Namespace(namespace)
 	r := &rawLimit{js: js, pub: pub, records: "$KV.mr_=raw_jobs.bench.", items: "mr.=raw.work.bench.normal."}
 	for i, size := range []int{rawCreated, rawClaimed, rawFinished} {
 		r.bodies[i] = bytes.Repeat([]byte("x"), size+payload)

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
 )
 
@@ -44,10 +45,11 @@ const (
 	boardMargin = 5
 )
 
-func newBoard(e *env) *board {
-	b := &board{out: e.stdout, jobs: map[string]engine.JobInfo{}, moved: time.Now()}
-	if f, ok := e.stdout.(*os.File); ok && e.Output == "table" {
-		if _, _, ok := terminalSize(f); ok {
+// newBoard returns a board on out, for a terminal if that is one and live is set.
+func newBoard(out io.Writer, live bool) *board {
+	b := &board{out: out, jobs: map[string]engine.JobInfo{}, moved: time.Now()}
+	if f, ok := out.(*os.File); ok && live {
+		if _, _, ok := show.Size(f); ok {
 			b.terminal, b.colour = f, os.Getenv("NO_COLOR") == ""
 		}
 	}
@@ -111,7 +113,7 @@ func (b *board) draw(last bool) {
 	defer b.mu.Unlock()
 	rows, width := boardRows, 0
 	if b.terminal != nil && !last {
-		if w, h, ok := terminalSize(b.terminal); ok {
+		if w, h, ok := show.Size(b.terminal); ok {
 			rows, width = max(1, h-boardMargin), w
 		}
 	}
@@ -136,7 +138,7 @@ func (b *board) progress() string {
 			ended++
 		}
 	}
-	return fmt.Sprintf("\n%s sent, %d of %s ended\n", number(b.events, "event"), ended, number(len(b.jobs), "job"))
+	return fmt.Sprintf("\n%s sent, %d of %s ended\n", show.Count(b.events, "event"), ended, show.Count(len(b.jobs), "job"))
 }
 
 // table returns the last jobs, up to a number, in lines of a width.
@@ -147,14 +149,14 @@ func (b *board) table(rows, width int) string {
 		shown = shown[hidden:]
 		fmt.Fprintf(&buf, "… %d more above\n", hidden)
 	}
-	t := newTable(&buf)
+	t := show.Table(&buf)
 	if width > 0 {
 		t.Style().Size.WidthMax = width
 	}
 	t.AppendHeader(table.Row{"job", "kind", "state", "attempt", "took", "result"})
 	for _, id := range shown {
 		j := b.jobs[id]
-		t.AppendRow(table.Row{j.ID, j.Kind, b.state(j), attempt(j), took(j.Created, j.Finished), plain(news(j), widestNews)})
+		t.AppendRow(table.Row{j.ID, j.Kind, b.state(j), show.Attempt(j), show.Took(j.Created, j.Finished), show.Plain(news(j), widestNews)})
 	}
 	t.Render()
 	return buf.String()
@@ -186,10 +188,10 @@ func (b *board) state(j engine.JobInfo) string {
 // news returns what there is to say about a job: its result, and what went
 // wrong last.
 func news(j engine.JobInfo) string {
-	trouble := message(j.Error)
+	trouble := show.Message(j.Error)
 	for _, a := range j.Attempts {
 		if a.Error != nil && trouble == "" {
-			trouble = message(a.Error)
+			trouble = show.Message(a.Error)
 		}
 	}
 	if j.State != "succeeded" {
@@ -205,10 +207,11 @@ func news(j engine.JobInfo) string {
 	return result
 }
 
-// number returns a number of things in words.
-func number(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
+// finish shows the jobs as they ended, for good.
+func (b *board) finish(jobs []engine.JobInfo) {
+	for _, j := range jobs {
+		b.put(j)
 	}
-	return strconv.Itoa(n) + " " + thing + "s"
+	b.draw(true)
+	fmt.Fprintln(b.out)
 }

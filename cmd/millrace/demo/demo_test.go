@@ -1,11 +1,13 @@
-package main
+package demo
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/examples/orders"
@@ -14,7 +16,18 @@ import (
 // The plan of the example is what its events say to a reader.
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	p, err := newPlan("events.jsonl", orders.Events)
+	var events []*nats.Msg
+	for line := range bytes.Lines(orders.Events) {
+		var event struct {
+			Subject string
+			Data    json.RawMessage
+		}
+		if err := json.Unmarshal(line, &event); err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, &nats.Msg{Subject: event.Subject, Data: event.Data})
+	}
+	p, err := NewPlan(events)
 	if err != nil {
 		t.Fatal(err)
 	}

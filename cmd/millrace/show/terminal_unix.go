@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package show
 
 import (
 	"os"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalSize returns the size of a terminal in characters, or false for what
+// Size returns the size of a terminal in characters, or false for what
 // is none.
-func terminalSize(f *os.File) (width, height int, ok bool) {
+func Size(f *os.File) (width, height int, ok bool) {
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil || size.Col == 0 || size.Row == 0 {
 		return 0, 0, false
