@@ -192,7 +192,7 @@ func TestCancelAll(t *testing.T) {
 		time.Sleep(time.Second)
 		begun := time.Now()
 		got, err := p.CancelAll(t.Context(), engine.CancelFilter{})
-		if err != nil || got != (engine.Cancellation{Cancelled: 800, Ending: 200}) {
+		if err != nil || got.Cancelled+got.Ending != 1000 || got.Ending < 200 { // more, if b starts some meanwhile
 			t.Errorf("got %+v, %v", got, err)
 		}
 		open := func() map[string]int {
