@@ -27,6 +27,9 @@ const (
 	LackNode    Lack = "node"    // its node is gone, and nobody took it: pending again, or ended
 )
 
+// Lacks are all that a job can lack.
+var Lacks = []Lack{LackItem, LackTimer, LackExpiry, LackRemoval, LackNode}
+
 // Heal looks for what the job needs that is not there, makes up for it, and
 // returns what it was. A job that is not there lacks nothing, and neither does
 // one that a newer build wrote. Everything is read from the leader; a job that

@@ -14,6 +14,9 @@ type Options struct {
 	// Probe is asked at each scrape. It is required, and bounds its time
 	// itself.
 	Probe func() Sample
+	// Lacks are what a job can lack, see [Metrics.Healed]. They are counted from 0:
+	// whoever scrapes sees no growth in a series that begins with 1.
+	Lacks []string
 }
 
 // Metrics counts what happens in a process. It is safe for concurrent use, and
@@ -61,6 +64,9 @@ func New(o Options) *Metrics {
 	m.attempts = counter("attempts_total", "Attempts that ended in a write of this process: succeeded, failed, returned, cancelled or lost.", "kind", "outcome")
 	m.stale = counter("stale_outcomes_total", "Outcomes of attempts that were dropped: somebody else had the job by then, or it had ended.", "kind")
 	m.healed = counter("reconciled_total", "Jobs that had lost what drives them and that this process healed as the owner, by what they lacked.", "lack")
+	for _, lack := range o.Lacks {
+		m.healed.WithLabelValues(lack)
+	}
 	m.conflicts = counter("conflicts_total", "Writes of jobs that were refused because another one came first.").WithLabelValues()
 	m.losses = counter("lease_losses_total", "How often this process lost its lease as a node.").WithLabelValues()
 	m.waited = histogram("job_start_delay_seconds", "From when a job could start, submitted or due, to the start of its first attempt.")

@@ -31,7 +31,7 @@ func scrape(t *testing.T, m *obs.Metrics) []string {
 
 func TestScrape(t *testing.T) {
 	t.Parallel()
-	m := obs.New(obs.Options{Namespace: "ns", Probe: func() obs.Sample {
+	m := obs.New(obs.Options{Namespace: "ns", Lacks: []string{"timer"}, Probe: func() obs.Sample {
 		return obs.Sample{
 			Ready: true, Owner: true, Slots: 10, Used: 3,
 			Jobs:   map[string]obs.Jobs{"q": {Pending: 1, Delayed: 2, Running: 3}},
@@ -61,6 +61,7 @@ func TestScrape(t *testing.T) {
 		`millrace_jobs_ended_total{kind="q.k",namespace="ns",state="succeeded"} 1`,
 		`millrace_stale_outcomes_total{kind="q.k",namespace="ns"} 1`,
 		`millrace_reconciled_total{lack="item",namespace="ns"} 1`,
+		`millrace_reconciled_total{lack="timer",namespace="ns"} 0`,
 		`millrace_conflicts_total{namespace="ns"} 1`,
 		`millrace_lease_losses_total{namespace="ns"} 1`,
 		`millrace_ready{namespace="ns"} 1`,
