@@ -2,6 +2,7 @@ package queues_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,6 +88,36 @@ func TestBookReadsAgain(t *testing.T) {
 		time.Sleep(31 * time.Second)
 		if !p.open("a") {
 			t.Error("the deletion was not read within 30 s")
+		}
+	})
+}
+
+// A change is heard at once although the definitions are read meanwhile, and the
+// answer to that is lost.
+func TestBookHearsWhileItReads(t *testing.T) {
+	bubble(t, func(t *testing.T, srv *server.Server, editor *process) {
+		var losing atomic.Bool
+		lost := make(chan struct{}, 1)
+		link := natstest.NewLink(t, srv, func(natstest.Write) natstest.Fault {
+			if !losing.CompareAndSwap(true, false) {
+				return natstest.Pass
+			}
+			lost <- struct{}{}
+			return natstest.LoseAnswer
+		}, "$JS.API.STREAM.MSG.GET.KV_mr_default_config")
+		p := join(t, link.Connect(t))
+		p.run(t)
+		time.Sleep(5 * time.Second)
+		losing.Store(true)
+		<-lost
+		must(editor.Pause(t.Context(), "a"))(t)
+		synctest.Wait()
+		if p.open("a") {
+			t.Error("the gate is open although the server has told of the pause")
+		}
+		time.Sleep(time.Minute)
+		if p.open("a") {
+			t.Error("the pause was forgotten")
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,6 +44,11 @@ func (b *Book) Run(ctx context.Context) error {
 	status := nc.StatusChanged(nats.CONNECTED, nats.DISCONNECTED, nats.RECONNECTING, nats.CLOSED)
 	defer nc.RemoveStatusListener(status)
 	defer b.setCurrent(false)
+	ctx, cancel := context.WithCancel(ctx)
+	var hearing sync.WaitGroup
+	hearing.Go(func() { b.listen(ctx, told) })
+	defer hearing.Wait()
+	defer cancel()
 
 	again := time.NewTimer(0)
 	defer again.Stop()
@@ -50,9 +56,6 @@ func (b *Book) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case msg := <-told:
-			b.hear(msg)
-			continue
 		case s := <-status:
 			if s == nats.CLOSED {
 				return fmt.Errorf("engine: listen to the definitions of queues: %w", nats.ErrConnectionClosed)
@@ -61,6 +64,20 @@ func (b *Book) Run(ctx context.Context) error {
 		case <-again.C:
 		}
 		again.Reset(b.read(ctx))
+	}
+}
+
+// listen notes changes as the server tells of them, until ctx ends. It does so also
+// while the definitions are read, which may take as long as an answer that is lost:
+// nothing is to start for so long in a queue that was paused.
+func (b *Book) listen(ctx context.Context, told <-chan *nats.Msg) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case msg := <-told:
+			b.hear(msg)
+		}
 	}
 }
 
