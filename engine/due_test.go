@@ -244,6 +244,36 @@ func TestTimeLimits(t *testing.T) {
 	})
 }
 
+// A definition has limits for its jobs, those that events start included. A submit
+// may say otherwise.
+func TestLimitsOfDefinition(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p := start(t, srv, "a", nil)
+		serve(t, p.Engine)
+		job := engine.NewJob[string, any]("job", nil, engine.JobOptions{QueueTimeout: time.Minute, Deadline: time.Hour})
+		for id, opts := range map[string]engine.SubmitOptions{"as-defined": {}, "otherwise": {QueueTimeout: 2 * time.Minute}} {
+			opts.ID = id
+			if _, err := job.Submit(t.Context(), p.Engine, "", opts); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other := engine.NewJob[any, any]("other", returns(nil, nil))
+		by := engine.On("by", engine.Subject("orders.created"), job, nil, engine.TriggerOptions[string]{ID: func(engine.Message, string) string { return "event" }})
+		p.run(engine.WorkerOptions{}, other, by)
+		time.Sleep(time.Second)
+		publish(t, p.nc, "orders.created", `"x"`)
+		time.Sleep(time.Second)
+		for id, want := range map[string]time.Duration{"job.as-defined": time.Minute, "job.otherwise": 2 * time.Minute, "job.event": time.Minute} {
+			info := ended(t, p.Engine, id, "failed", 0, 0)
+			if info.Error.Code != "queue_timeout" || info.StartBy.Sub(*info.Created).Round(time.Second) != want || info.Deadline.Sub(*info.Created).Round(time.Second) != time.Hour {
+				t.Errorf("%s: %+v, start by %v, deadline %v", id, info.Error, info.StartBy, info.Deadline)
+			}
+		}
+		_, err := engine.NewJob[any, any]("job", nil, engine.JobOptions{Deadline: -time.Second}).Submit(t.Context(), p.Engine, nil)
+		refused(t, err, "deadline is -1s")
+	})
+}
+
 // A worker without a handler for a kind puts the job off, and counts no attempt;
 // whoever has one runs it.
 func TestMissingKindIsPutOff(t *testing.T) {

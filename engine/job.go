@@ -24,6 +24,11 @@ type JobOptions struct {
 	MaxAttempts int
 	// Timeout bounds one attempt. Default: none.
 	Timeout time.Duration
+	// QueueTimeout is after how long a job fails if no attempt has started, and
+	// Deadline after how long it fails if it has not ended, from when it may
+	// start. A submit may say otherwise. Default: never.
+	QueueTimeout time.Duration
+	Deadline     time.Duration
 	// Heartbeat ends an attempt, which is a failure then, when its handler has
 	// called neither [Current.Heartbeat] nor [Current.Progress] for that long.
 	// Default: none.
@@ -154,6 +159,9 @@ func (d *definition) validate() error {
 	}
 	if d.opts.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("engine: job %s: timeout is %v: use a positive one, or 0 for none", d.kind, d.opts.Timeout))
+	}
+	if d.opts.QueueTimeout < 0 || d.opts.Deadline < 0 {
+		errs = append(errs, fmt.Errorf("engine: job %s: queue timeout is %v, deadline is %v: use positive ones, or 0 for none", d.kind, d.opts.QueueTimeout, d.opts.Deadline))
 	}
 	if d.opts.Heartbeat < 0 {
 		errs = append(errs, fmt.Errorf("engine: job %s: heartbeat is %v: use a positive one, or 0 for none", d.kind, d.opts.Heartbeat))

@@ -95,6 +95,12 @@ func (j *Job[In, Out]) prepare(in In, o SubmitOptions) (json.RawMessage, SubmitO
 	if o.MaxAttempts == 0 {
 		o.MaxAttempts = j.def.opts.MaxAttempts
 	}
+	if o.QueueTimeout == 0 {
+		o.QueueTimeout = j.def.opts.QueueTimeout
+	}
+	if o.Deadline == 0 {
+		o.Deadline = j.def.opts.Deadline
+	}
 	input, err := json.Marshal(in)
 	if err != nil {
 		return nil, o, fmt.Errorf("engine: submit %s: input does not become JSON: %w", j.def.kind, err)

@@ -80,8 +80,11 @@ func On[In, Out any](name string, source Source, job *Job[In, Out], mapping func
 		return t
 	}
 	t.err = errors.Join(t.err, job.def.err)
-	t.rule.Kind, t.rule.Queue, t.rule.Attempts = job.def.kind, job.def.opts.Queue, job.def.opts.MaxAttempts
-	t.rule.Class = job.def.opts.Class
+	o := job.def.opts
+	t.rule.Kind = job.def.kind
+	t.rule.Terms = triggers.Terms{
+		Queue: o.Queue, Class: o.Class, MaxAttempts: o.MaxAttempts, QueueTimeout: o.QueueTimeout, Deadline: o.Deadline,
+	}
 	if mapping == nil {
 		mapping = func(m Message) (in In, err error) { return in, m.Decode(&in) }
 	}
@@ -123,7 +126,10 @@ func (t *Trigger) register(w *Worker) error {
 
 // started returns the record of a job that an event starts.
 func (e *Engine) started(j triggers.Job) (machine.Job, error) {
-	return e.made(j.Kind, j.Input, SubmitOptions{ID: j.Local, Queue: j.Queue, Class: j.Class, MaxAttempts: j.MaxAttempts, Trace: j.Trace})
+	return e.made(j.Kind, j.Input, SubmitOptions{
+		ID: j.Local, Queue: j.Queue, Class: j.Class, MaxAttempts: j.MaxAttempts,
+		QueueTimeout: j.QueueTimeout, Deadline: j.Deadline, Trace: j.Trace,
+	})
 }
 
 // What Apply did, or would do.

@@ -89,7 +89,7 @@ func (f *following) job(m Message) (machine.Job, error) {
 		local = eventID(f.rule.Name, f.place.created, m.Sequence)
 	}
 	return f.make(Job{
-		Kind: f.rule.Kind, Local: local, Queue: f.rule.Queue, Class: f.rule.Class, MaxAttempts: f.rule.Attempts,
+		Kind: f.rule.Kind, Local: local, Terms: f.rule.Terms,
 		Input: out.Input, Trace: trace(m.Header),
 	})
 }

@@ -7,19 +7,16 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/internal/name"
 )
 
 // Rule is a trigger as it runs, wherever it was declared.
 type Rule struct {
-	Name     string
-	Source   Source
-	Kind     string        // of the jobs
-	Queue    string        // of the jobs; empty means the kind's
-	Class    machine.Class // of priority; "" means the normal one
-	Attempts int           // how many failures end a job; 0 means the default
+	Name   string
+	Source Source
+	Kind   string // of the jobs
+	Terms
 	// Mapping returns what an event comes to, or [ErrSkip], or why it cannot
 	// start a job.
 	Mapping func(Message) (Mapped, error)
@@ -39,7 +36,7 @@ func storedRule(t spec.Trigger, revision uint64) (Rule, error) {
 		return Rule{}, err
 	}
 	return Rule{
-		Name: t.Name, Source: Source{t.Subject, t.Stream, t.Filter}, Kind: t.Job, Queue: t.Queue, stored: revision,
+		Name: t.Name, Source: Source{t.Subject, t.Stream, t.Filter}, Kind: t.Job, Terms: Terms{Queue: t.Queue}, stored: revision,
 		Mapping: func(m Message) (Mapped, error) {
 			out, err := mapping.Map(spec.Event{Subject: m.Subject, Data: m.Data, Header: m.Header, Time: m.Time, Sequence: m.Sequence})
 			if err == nil && out.Skip {

@@ -66,13 +66,21 @@ func (o Options) withDefaults() Options {
 
 // Job is a job that an event starts.
 type Job struct {
-	Kind        string
-	Local       string        // ID
-	Queue       string        // empty means the kind's
-	Class       machine.Class // of priority; "" means the normal one
-	MaxAttempts int           // 0 means the default
-	Input       json.RawMessage
-	Trace       map[string]string // W3C trace context, by header name
+	Kind  string
+	Local string // ID
+	Terms
+	Input json.RawMessage
+	Trace map[string]string // W3C trace context, by header name
+}
+
+// Terms is what a rule says about its jobs. The zero value of a field means its
+// default.
+type Terms struct {
+	Queue        string        // default: the kind's
+	Class        machine.Class // of priority; default: the normal one
+	MaxAttempts  int
+	QueueTimeout time.Duration // to start; default: none
+	Deadline     time.Duration // to end; default: none
 }
 
 // Triggers are the triggers of a namespace as one process sees them. It is safe
