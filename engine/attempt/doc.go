@@ -9,6 +9,7 @@
 //
 //	runner.go      takes items and has their jobs claimed and finished
 //	running.go     what runs on this node, and the deliveries to keep alive
+//	crew.go        goroutines that are used again
 //	handle.go      what a handler runs under, and when it is not started
 //	input.go       an input that is not part of the record
 //	middleware.go  what is around a handler
