@@ -44,8 +44,10 @@ func TestRandom(t *testing.T) {
 	for s := first; s < first+uint64(many); s++ {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-				w := &random{T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}, drained: map[string]bool{},
-					solos: map[string]soloRun{}, soloIDs: map[string]bool{}}
+				w := &random{
+					T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}, drained: map[string]bool{},
+					solos: map[string]soloRun{}, soloIDs: map[string]bool{},
+				}
 				w.run()
 				if t.Failed() {
 					t.Logf("again: go test ./engine -run TestRandom -seed %d", s)
