@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,7 @@ func (s site) test(t *testing.T, near, far *server.Server) {
 	eng := s.connect(t, far, "")
 	greeted(t, eng, engine.SubmitOptions{})
 	greeted(t, eng, engine.SubmitOptions{Delay: time.Second})
+	copied(t, eng)
 	cancelled(t, eng, hold)
 	triggered(t, eng, got, near, far)
 
@@ -101,6 +103,29 @@ func greeted(t *testing.T, eng *engine.Engine, opts engine.SubmitOptions) {
 	defer cancel()
 	if got, err := job.Wait(ctx); err != nil || got != "hello Ann" {
 		t.Errorf("got %q, %v, want hello Ann", got, err)
+	}
+}
+
+// copied checks that values travel that are not part of the record, with a unique key,
+// and go with the job.
+func copied(t *testing.T, eng *engine.Engine) {
+	t.Helper()
+	name := strings.Repeat("n", 200<<10)
+	opts := engine.SubmitOptions{Unique: engine.Unique{Key: "large", Period: time.Hour}}
+	job, err := greeting().Submit(t.Context(), eng, name, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if got, err := job.Wait(ctx); err != nil || got != "hello "+name {
+		t.Errorf("got %d bytes, %v, want %d", len(got), err, len("hello "+name))
+	}
+	if again, err := greeting().Submit(ctx, eng, name, opts); err != nil || again.ID != job.ID {
+		t.Errorf("got %+v, %v, want %s", again, err, job.ID)
+	}
+	if err := eng.Delete(ctx, job.ID); err != nil {
+		t.Error(err)
 	}
 }
 
