@@ -130,13 +130,19 @@ func (e *Engine) Wait(ctx context.Context, id string) (JobInfo, error) {
 	}
 }
 
-// withResult describes a job that has ended, with its result.
+// withResult describes a job that has ended, with its result. If that is gone because
+// somebody had the job run once more meanwhile, the error says only that it is not known.
 func (e *Engine) withResult(ctx context.Context, entry store.Entry) (JobInfo, error) {
 	info := describe(entry)
 	if entry.Value.ResultBlob == nil {
 		return info, nil
 	}
 	result, err := e.store.Fetch(ctx, entry.Value.ResultBlob)
+	if blobs.Gone(err) {
+		if now, missing := e.store.Get(ctx, entry.Key); missing != nil || now.Revision != entry.Revision {
+			return info, fmt.Errorf("engine: job %s goes on: %w", entry.Key, publish.ErrUnknown)
+		}
+	}
 	info.Result = result
 	return info, err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -91,6 +92,40 @@ func purgeStream(t *testing.T, p *process, name string) {
 	if _, err := p.nc.Request("$JS.API.STREAM.PURGE."+name, nil, time.Second); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Whoever reads that a job has ended, and not its result any more because it is redriven,
+// waits for its next end.
+func TestLargeResultRedriven(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p := start(t, srv, "a", nil)
+		p.run(engine.WorkerOptions{}, engine.NewJob("echo", func(ctx context.Context, _ any) (string, error) {
+			return strings.Repeat(fmt.Sprint(engine.JobFrom(ctx).Attempt), 40_000), nil
+		}))
+		submit(t, p.Engine, "echo", 1)
+		ended(t, p.Engine, "echo.1", "succeeded", 1, 0)
+		reads := 0
+		q := start(t, srv, "b", func(natstest.Write) natstest.Fault {
+			if reads++; reads == 1 {
+				return natstest.Hold
+			}
+			return natstest.Pass
+		}, "$JS.API.STREAM.MSG.GET.OBJ_mr_default_blobs")
+		waited := make(chan struct{})
+		go func() {
+			defer close(waited)
+			info, err := q.Wait(t.Context(), "echo.1")
+			if err != nil || info.Attempt != 2 || !strings.HasPrefix(string(info.Result), `"22`) {
+				t.Errorf("got %.9s of attempt %d, %v, want that of the second", info.Result, info.Attempt, err)
+			}
+		}()
+		synctest.Wait()
+		if _, err := p.Retry(t.Context(), "echo.1"); err != nil {
+			t.Error(err)
+		}
+		q.link.Release()
+		<-waited
+	})
 }
 
 // A worker that cannot fetch an input because NATS is away tries again, or hands the
