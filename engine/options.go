@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/obs"
@@ -138,13 +139,13 @@ func shown(c Class) string { return string(cmp.Or(c, Normal)) }
 // [Handle.Created]. A job that is retried after it has ended does not take its key
 // back.
 type Unique struct {
-	// Key is any string of up to 1,024 bytes.
+	// Key is any text of up to 1,024 bytes, in UTF-8.
 	Key string
 	// Scope is for how long the job holds the key. Default: [WhileActive], or
 	// [WithinPeriod] if there is a period.
 	Scope Scope
-	// Period is how long the key is held in scope [WithinPeriod], a second at
-	// least, from when the job is submitted.
+	// Period is how long the key is held in scope [WithinPeriod], from when the
+	// job is submitted: from a second to 100 years.
 	Period time.Duration
 }
 
@@ -158,8 +159,13 @@ const (
 	WithinPeriod = machine.WithinPeriod // for the period, whatever becomes of it
 )
 
-// maxKey bounds the keys, which are part of the records.
-const maxKey = 1024
+const (
+	// maxKey bounds the keys, which are part of the records.
+	maxKey = 1024
+	// maxPeriod bounds the periods: the server forgets at once what it should keep
+	// for more than two centuries.
+	maxPeriod = 100 * 366 * 24 * time.Hour
+)
 
 func (u Unique) withDefaults() Unique {
 	switch {
@@ -181,10 +187,12 @@ func (u Unique) validate() error {
 		return errors.New("there is a scope or a period without a unique key: say which key")
 	case len(u.Key) > maxKey:
 		return fmt.Errorf("the unique key has %d bytes: use up to %d", len(u.Key), maxKey)
+	case !utf8.ValidString(u.Key): // the record would say another one
+		return fmt.Errorf("the unique key %q is no UTF-8: encode it, in hex for instance", u.Key)
 	case !known:
 		return fmt.Errorf("the unique key has the scope %q: use %s, %s or %s", u.Scope, WhilePending, WhileActive, WithinPeriod)
-	case u.Scope == WithinPeriod && u.Period < time.Second:
-		return fmt.Errorf("the unique key is held for a period of %v: use a second or more", u.Period)
+	case u.Scope == WithinPeriod && (u.Period < time.Second || u.Period > maxPeriod):
+		return fmt.Errorf("the unique key is held for a period of %v: use a second or more, up to 100 years", u.Period)
 	case u.Scope != WithinPeriod && u.Period != 0:
 		return fmt.Errorf("the unique key has a period, and the scope %s: leave one of them out", u.Scope)
 	}

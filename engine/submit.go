@@ -265,10 +265,8 @@ func checkInput(kind string, input json.RawMessage) error {
 	if len(input) > MaxValue { // before it is read
 		return fmt.Errorf("engine: submit %s: input has %d bytes, and up to %d are stored: put it elsewhere and pass a reference", kind, len(input), MaxValue)
 	}
-	if len(input) > 0 && !json.Valid(input) {
-		var v any
-		err := json.Unmarshal(input, &v)
-		return fmt.Errorf("engine: submit %s: input is no JSON: %w", kind, err)
+	if err := machine.CheckValue(input); err != nil {
+		return fmt.Errorf("engine: submit %s: its input cannot be stored: %w", kind, err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -156,22 +157,25 @@ func TestSubmitRefused(t *testing.T) {
 		input json.RawMessage
 		opts  engine.SubmitOptions
 	}{
-		`kind "a..b"`:                          {kind: "a..b"},
-		`kind is empty`:                        {kind: ""},
-		`ID "a.b" contains '.'`:                {kind: "a", opts: engine.SubmitOptions{ID: "a.b"}},
-		`ID "a=b" contains "="`:                {kind: "a", opts: engine.SubmitOptions{ID: "a=b"}},
-		`queue "a b" contains ' '`:             {kind: "a", opts: engine.SubmitOptions{Queue: "a b"}},
-		`max attempts is -1`:                   {kind: "a", opts: engine.SubmitOptions{MaxAttempts: -1}},
-		`input is no JSON`:                     {kind: "a", input: json.RawMessage(`{"a":`)},
-		`and up to 67108864 are stored`:        {kind: "a", input: large},
-		`there is both an ID and a unique key`: {kind: "a", opts: engine.SubmitOptions{ID: "a", Unique: engine.Unique{Key: "k"}}},
-		`without a unique key`:                 {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Scope: engine.WhileActive}}},
-		`has the scope "ever"`:                 {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: "ever"}}},
-		`for a period of 0s`:                   {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: engine.WithinPeriod}}},
-		`for a period of -1s`:                  {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Period: -time.Second}}},
-		`has a period, and the scope active`:   {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: engine.WhileActive, Period: time.Hour}}},
-		`the unique key has 1025 bytes`:        {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: strings.Repeat("k", 1025)}}},
-		`input is no JSON: invalid character`:  {kind: "a", input: json.RawMessage("{\n\x00}")},
+		`kind "a..b"`:                               {kind: "a..b"},
+		`kind is empty`:                             {kind: ""},
+		`ID "a.b" contains '.'`:                     {kind: "a", opts: engine.SubmitOptions{ID: "a.b"}},
+		`ID "a=b" contains "="`:                     {kind: "a", opts: engine.SubmitOptions{ID: "a=b"}},
+		`queue "a b" contains ' '`:                  {kind: "a", opts: engine.SubmitOptions{Queue: "a b"}},
+		`max attempts is -1`:                        {kind: "a", opts: engine.SubmitOptions{MaxAttempts: -1}},
+		`its input cannot be stored: it is no JSON`: {kind: "a", input: json.RawMessage(`{"a":`)},
+		`and up to 67108864 are stored`:             {kind: "a", input: large},
+		`there is both an ID and a unique key`:      {kind: "a", opts: engine.SubmitOptions{ID: "a", Unique: engine.Unique{Key: "k"}}},
+		`without a unique key`:                      {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Scope: engine.WhileActive}}},
+		`has the scope "ever"`:                      {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: "ever"}}},
+		`for a period of 0s`:                        {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: engine.WithinPeriod}}},
+		`for a period of -1s`:                       {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Period: -time.Second}}},
+		`has a period, and the scope active`:        {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Scope: engine.WhileActive, Period: time.Hour}}},
+		`the unique key has 1025 bytes`:             {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: strings.Repeat("k", 1025)}}},
+		`"k\xff" is no UTF-8`:                       {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k\xff"}}},
+		`up to 100 years`:                           {kind: "a", opts: engine.SubmitOptions{Unique: engine.Unique{Key: "k", Period: math.MaxInt64}}},
+		`it is nested 9500 deep`:                    {kind: "a", input: json.RawMessage(strings.Repeat("[", 9500) + strings.Repeat("]", 9500))},
+		`stored: it is no JSON: invalid character`:  {kind: "a", input: json.RawMessage("{\n\x00}")},
 	} {
 		_, err := eng.Submit(t.Context(), c.kind, c.input, c.opts)
 		refused(t, err, want)
