@@ -6,14 +6,20 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/reconcile"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/obs"
 )
 
-// sampleTime bounds what a scrape costs.
-const sampleTime = 2 * time.Second
+// sampleTime and askAtOnce bound what a scrape costs: how long it takes, and how many
+// requests are under way at once.
+const (
+	sampleTime = 2 * time.Second
+	askAtOnce  = 64
+)
 
 // meter makes the metrics of the engine, if somebody wants them, and hands the
 // store's part of them to its options.
@@ -87,18 +93,20 @@ func (e *Engine) survey(owner *reconcile.Reconciler, s *obs.Sample) {
 	counts := owner.Count()
 	s.Jobs, s.Queues = make(map[string]obs.Jobs, len(counts)), make(map[string]obs.Items, len(counts))
 	var mu sync.Mutex
-	var wg sync.WaitGroup
+	var asking errgroup.Group
+	asking.SetLimit(askAtOnce)
 	for queue, n := range counts {
 		s.Jobs[queue] = obs.Jobs(n)
-		wg.Go(func() {
+		asking.Go(func() error {
 			load, err := e.work.Load(ctx, queue)
 			if err != nil {
-				return // a gap shows that nobody knows
+				return nil // a gap shows that nobody knows
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			s.Queues[queue] = obs.Items{Waiting: load.Waiting, Taken: load.Taken}
+			return nil
 		})
 	}
-	wg.Wait()
+	_ = asking.Wait() // there is none
 }
