@@ -15,7 +15,7 @@ import (
 
 type jobSubmitCmd struct {
 	Kind  string `arg:"" help:"Name of the handler, such as email.send."`
-	ID    string `help:"Local ID: submitting it again attaches to the job that is there." placeholder:"ID"`
+	ID    filled `help:"Local ID: submitting it again attaches to the job that is there." placeholder:"ID"`
 	Input string `help:"JSON, @FILE, or - for standard input." placeholder:"JSON"`
 	Queue string `help:"Where the job waits. Default: the kind up to its first dot." placeholder:"QUEUE"`
 	Class string `help:"Priority among what waits for a slot: high, normal or low. Default: normal." placeholder:"CLASS"`
@@ -25,20 +25,33 @@ type jobSubmitCmd struct {
 	uniqueFlags
 }
 
+// filled is a flag that makes no sense when it is empty, as it would be if the variable
+// of a script is not set: the job would be another one each time.
+type filled string
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (f *filled) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return errors.New("it is empty: leave it out if that is meant")
+	}
+	*f = filled(text)
+	return nil
+}
+
 // uniqueFlags make a job the only one that holds a key.
 type uniqueFlags struct {
-	Unique       string        `help:"Key that one job of the kind holds at a time: submitting it again attaches to that job." placeholder:"KEY"`
+	Unique       filled        `help:"Key that one job of the kind holds at a time: submitting it again attaches to that job." placeholder:"KEY"`
 	UniqueScope  string        `help:"For how long the job holds the key: pending (until it starts), active (until it has ended), or period. Default: active." placeholder:"SCOPE"`
 	UniquePeriod time.Duration `help:"How long the key is held, whatever becomes of the job." placeholder:"DURATION"`
 }
 
 // key returns what the flags say.
 func (f uniqueFlags) key() engine.Unique {
-	return engine.Unique{Key: f.Unique, Scope: engine.Scope(f.UniqueScope), Period: f.UniquePeriod}
+	return engine.Unique{Key: string(f.Unique), Scope: engine.Scope(f.UniqueScope), Period: f.UniquePeriod}
 }
 
 // check refuses flags that do not go together.
-func (f uniqueFlags) check(id string) error {
+func (f uniqueFlags) check(id filled) error {
 	switch {
 	case f.Unique == "" && (f.UniqueScope != "" || f.UniquePeriod != 0):
 		return errors.New("there is --unique-scope or --unique-period without --unique: say which key")
@@ -122,7 +135,7 @@ func sameJSON(a, b json.RawMessage) bool {
 func (c jobSubmitCmd) check() error {
 	errs := []error{usage(name.CheckKind(c.Kind))}
 	if c.ID != "" {
-		errs = append(errs, usage(name.CheckLocal(c.ID)))
+		errs = append(errs, usage(name.CheckLocal(string(c.ID))))
 	}
 	if c.Queue != "" {
 		errs = append(errs, usage(name.Check("queue", c.Queue)))
@@ -141,7 +154,7 @@ func (c jobSubmitCmd) options() (engine.SubmitOptions, error) {
 		notNegative("--queue-timeout", c.QueueTimeout), notNegative("--deadline", c.Deadline), c.retryFlags.check(), c.uniqueFlags.check(c.ID),
 	)
 	opts := engine.SubmitOptions{
-		ID: c.ID, Queue: c.Queue, Class: engine.Class(c.Class), MaxAttempts: c.attempts(),
+		ID: string(c.ID), Queue: c.Queue, Class: engine.Class(c.Class), MaxAttempts: c.attempts(),
 		Delay: c.Delay, At: at, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline, Unique: c.key(),
 	}
 	if len(c.Retry) > 0 {
