@@ -27,7 +27,8 @@ func TestCancel(t *testing.T) {
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
 			var cancelled *engine.JobError
-			if _, err := h.Wait(t.Context()); !errors.As(err, &cancelled) || cancelled.State != "cancelled" || cancelled.Code != "cancelled" {
+			_, err := h.Wait(t.Context())
+			if !errors.As(err, &cancelled) || cancelled.State != "cancelled" || cancelled.Code != "cancelled" || !errors.Is(err, engine.ErrCancelled) {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/millrace/millrace/engine/attempt"
 	"github.com/millrace/millrace/engine/fault"
+	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
@@ -92,3 +93,14 @@ func (e *JobError) Error() string {
 // Unwrap returns the last error as it arrived, with what is registered in it: see
 // [RegisterError].
 func (e *JobError) Unwrap() error { return e.err }
+
+// Is makes a job that was cancelled an [ErrCancelled] for whoever waits for it.
+func (e *JobError) Is(target error) bool {
+	return target == ErrCancelled && e.State == string(machine.Cancelled)
+}
+
+// absent is what an error says of something that is not there and is no job.
+type absent string
+
+func (a absent) Error() string        { return string(a) }
+func (a absent) Is(target error) bool { return target == ErrNotFound }

@@ -58,7 +58,7 @@ func TestList(t *testing.T) {
 			}
 		}
 		_, err := p.List(t.Context(), engine.ListOptions{State: "asleep"})
-		refused(t, err, `there is no state "asleep": use one of [scheduled pending running`)
+		refused(t, err, `there is no state "asleep": use scheduled, pending, running`)
 		_, err = p.List(t.Context(), engine.ListOptions{Queue: "a.b"})
 		refused(t, err, `queue "a.b"`)
 		_, err = p.List(t.Context(), engine.ListOptions{Limit: -1})

@@ -158,7 +158,7 @@ type ListOptions struct {
 
 func (o ListOptions) validate() error {
 	if o.State != "" && !machine.State(o.State).Known() {
-		return fmt.Errorf("engine: list jobs: there is no state %q: use one of %v", o.State, machine.States)
+		return fmt.Errorf("engine: list jobs: there is no state %q: use scheduled, pending, running, retrying, succeeded, failed or cancelled", o.State)
 	}
 	if o.Limit < 0 {
 		return fmt.Errorf("engine: list jobs: limit is %d: use 1 or more, or 0 for the default", o.Limit)

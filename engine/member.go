@@ -150,10 +150,10 @@ func (e *Engine) register(ctx context.Context) error {
 	return nil
 }
 
-// describeNode tells others of the roles. If that fails now, the node makes up
-// for it.
+// describeNode tells others of the roles. If that fails now, or ctx has ended, the
+// node makes up for it.
 func (e *Engine) describeNode(ctx context.Context) {
-	if err := e.member.node.SetInfo(ctx, e.member.describe); err != nil {
+	if err := e.member.node.SetInfo(ctx, e.member.describe); err != nil && ctx.Err() == nil {
 		e.log.InfoContext(ctx, "description of node is late", "node", e.member.node.ID(), "err", err)
 	}
 }
@@ -214,5 +214,5 @@ func (e *Engine) Node(ctx context.Context, id string) (nodes.Member, error) {
 			return m, nil
 		}
 	}
-	return nodes.Member{}, fmt.Errorf("engine: get node %s: %w", id, ErrNotFound)
+	return nodes.Member{}, fmt.Errorf("engine: get node %s: %w", id, absent("it is not there, and was not within the last day"))
 }

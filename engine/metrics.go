@@ -27,7 +27,11 @@ func (e *Engine) meter(opts *store.Options) {
 	if e.opts.Registerer == nil {
 		return
 	}
-	e.metrics = obs.New(obs.Options{Namespace: string(e.ns), Probe: e.sample})
+	lacks := make([]string, len(store.Lacks))
+	for i, lack := range store.Lacks {
+		lacks[i] = string(lack)
+	}
+	e.metrics = obs.New(obs.Options{Namespace: string(e.ns), Probe: e.sample, Lacks: lacks})
 	opts.Moved, opts.Conflicted = e.moved, e.metrics.Conflict
 }
 

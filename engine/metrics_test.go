@@ -98,7 +98,7 @@ func TestMetrics(t *testing.T) {
 			"attempts_in_flight slow": 1, "attempts_in_flight good": 0,
 			"jobs slow running": 1, "jobs slow delayed": 1, "jobs nap delayed": 2, "jobs nobody pending": 4,
 			"queue_items_taken slow": 1, "queue_items_waiting slow": 0,
-			"lease_losses_total ": 0,
+			"lease_losses_total ": 0, "reconciled_total item": 0, "reconciled_total node": 0,
 		})
 		close(release)
 		if _, err := p.Wait(t.Context(), "slow.1"); err != nil {

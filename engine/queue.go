@@ -86,8 +86,9 @@ func (e *Engine) knowRetention(ctx context.Context) {
 }
 
 // Queues returns all queues that have a definition, a node that takes from them,
-// or had one, by name. It costs a request or two for each, however many jobs they
-// have, and may be some milliseconds behind.
+// or had one, or jobs that the owner has found there, which takes it some seconds;
+// by name. It costs a request or two for each, however many jobs they have, and may
+// be some milliseconds behind.
 func (e *Engine) Queues(ctx context.Context) ([]QueueInfo, error) {
 	defined, err := e.queues.List(ctx)
 	if err != nil {
@@ -158,7 +159,7 @@ func (e *Engine) Queue(ctx context.Context, queue string) (QueueInfo, error) {
 		info.ByState[string(state)] = count
 	}
 	if !known && len(n) == 0 && info.Workers == 0 && info.Waiting+info.Taken == 0 {
-		return QueueInfo{}, fmt.Errorf("engine: look at queue %s: %w: there is no queue of that name", queue, ErrNotFound)
+		return QueueInfo{}, fmt.Errorf("engine: look at queue %s: %w", queue, absent("there is no queue of that name"))
 	}
 	return info, nil
 }

@@ -384,8 +384,13 @@ func TestQueues(t *testing.T) {
 		if err != nil || one.ByState["pending"] != 1 {
 			t.Errorf("a queue without workers: %+v, %v", one, err)
 		}
-		if _, err := p.Queue(ctx, "none"); !errors.Is(err, engine.ErrNotFound) {
+		_, err = p.Queue(ctx, "none")
+		if refused(t, err, "engine: look at queue none: there is no queue"); !errors.Is(err, engine.ErrNotFound) {
 			t.Errorf("a queue that is not there: %v", err)
+		}
+		_, err = p.Node(ctx, "none")
+		if refused(t, err, "engine: get node none: it is not there"); !errors.Is(err, engine.ErrNotFound) {
+			t.Errorf("a node that is not there: %v", err)
 		}
 		if err := p.DeleteQueue(ctx, "job"); !errors.Is(err, engine.ErrNotFound) {
 			t.Errorf("a definition that is not there: %v", err)
