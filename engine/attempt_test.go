@@ -37,6 +37,8 @@ func TestOutcomes(t *testing.T) {
 		"error":    {handle: returns(nil, boom), state: "failed", ends: many, message: "boom"},
 		"fewer":    {handle: returns(nil, boom), opts: engine.JobOptions{MaxAttempts: 2}, state: "failed", ends: many[:2], message: "boom"},
 		"fail":     {handle: returns(nil, engine.Fail(boom)), state: "failed", ends: many[:1], message: "boom", code: "fail"},
+		"failnil":  {handle: returns(nil, engine.Fail(nil)), state: "failed", ends: many[:1], message: "gave no error", code: "fail"},
+		"retrynil": {handle: returns(nil, engine.RetryAfter(0, nil)), state: "failed", ends: many, message: "gave no error"},
 		"wrapped":  {handle: returns(nil, fmt.Errorf("no: %w", engine.Fail(boom))), state: "failed", ends: many[:1], message: "no: boom", code: "fail"},
 		"panic":    {handle: func(context.Context, any) (any, error) { panic("oh no") }, state: "failed", ends: many, message: "panic: oh no", code: "panic"},
 		"exit":     {handle: func(context.Context, any) (any, error) { runtime.Goexit(); return nil, nil }, state: "failed", ends: many, message: "Goexit", code: "panic"},

@@ -188,6 +188,9 @@ func (e *Engine) Lease() time.Duration { return e.settings.Lease }
 
 // checkConn refuses a connection that would give up or send late.
 func checkConn(nc *nats.Conn) error {
+	if nc == nil {
+		return errors.New("engine: connect: there is no NATS connection: make one by nats.Connect(url, engine.ConnectOptions()...)")
+	}
 	o := nc.Opts
 	switch {
 	case !o.AllowReconnect || o.MaxReconnect >= 0:

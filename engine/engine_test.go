@@ -223,6 +223,22 @@ func TestJob(t *testing.T) {
 	}
 }
 
+// A connection with which an engine could not keep its word is refused.
+func TestConnectRefuses(t *testing.T) {
+	t.Parallel()
+	_, err := engine.Connect(t.Context(), nil)
+	refused(t, err, "engine: connect: there is no NATS connection: make one")
+	srv := natstest.Start(t, t.TempDir())
+	for want, opt := range map[string]nats.Option{
+		"the NATS connection gives up":   nats.MaxReconnects(60),
+		"the NATS connection sends late": nats.ReconnectBufSize(1024),
+		"the NATS connection waits 1m0s": nats.ReconnectWait(time.Minute),
+	} {
+		_, err := engine.Connect(t.Context(), natstest.Connect(t, srv, opt))
+		refused(t, err, "engine: connect: "+want)
+	}
+}
+
 // An engine that is closed ends whatever waits for an answer.
 func TestClose(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {

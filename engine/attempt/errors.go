@@ -47,7 +47,7 @@ func Fail(err error) error { return &failure{err} }
 
 type failure struct{ err error }
 
-func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Error() string { return textOf(f.err, "it failed for good, and gave no error") }
 func (f *failure) Unwrap() error { return f.err }
 
 // RetryAfter returns an error that fails the attempt like err, and says how long
@@ -59,8 +59,18 @@ type retryAfter struct {
 	err  error
 }
 
-func (r *retryAfter) Error() string { return r.err.Error() }
+func (r *retryAfter) Error() string {
+	return textOf(r.err, "it asked to be tried again, and gave no error")
+}
 func (r *retryAfter) Unwrap() error { return r.err }
+
+// textOf returns the text of an error, or another one for none.
+func textOf(err error, none string) string {
+	if err == nil {
+		return none
+	}
+	return err.Error()
+}
 
 // Snooze returns an error that hands the job back without counting a failure,
 // to be tried again after d by any worker.
