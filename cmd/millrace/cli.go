@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/millrace/millrace/cmd/millrace/program"
+	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
 )
@@ -173,6 +175,6 @@ func (e *env) report(err error) {
 		return
 	}
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(e.stderr, "millrace: %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(e.stderr, "millrace: %s\n", show.Plain(strings.TrimRight(line, "\n"), math.MaxInt))
 	}
 }

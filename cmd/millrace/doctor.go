@@ -21,6 +21,9 @@ type doctorCmd struct {
 // Run prints what is wrong with the installation, and what to do about it.
 func (c doctorCmd) Run(ctx context.Context, e *env) error {
 	if c.Queue != "" {
+		if c.Role == "any" {
+			return usage(errors.New("--queue says for whose jobs a --role is wanted: add it, or leave it out"))
+		}
 		if err := name.Check("queue", c.Queue); err != nil {
 			return usage(err)
 		}

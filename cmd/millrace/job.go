@@ -9,6 +9,7 @@ import (
 
 	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/name"
 )
 
@@ -19,7 +20,7 @@ type jobCmd struct {
 	List   jobListCmd   `cmd:"" help:"List jobs, the most recently changed first."`
 	Logs   jobLogsCmd   `cmd:"" help:"Print what the handlers of a job said, and commands wrote to standard error, in all its attempts."`
 	Watch  jobWatchCmd  `cmd:"" help:"Print every change of jobs: of those given until they have ended, otherwise of all."`
-	Cancel jobCancelCmd `cmd:"" help:"Cancel a job. One that runs ends when its attempt does, which is told to."`
+	Cancel jobCancelCmd `cmd:"" help:"Cancel jobs. One that runs ends when its attempt does, which is told to."`
 	Retry  jobRetryCmd  `cmd:"" help:"Run jobs that have ended once more, however they ended."`
 	Delete jobDeleteCmd `cmd:"" help:"Delete jobs that have ended: their IDs are free then."`
 }
@@ -74,6 +75,9 @@ func (c jobListCmd) Run(ctx context.Context, e *env) error {
 	if c.Limit < 1 {
 		return usage(fmt.Errorf("--limit is %d: use 1 or more", c.Limit))
 	}
+	if err := checkWhich(c.State, c.Queue); err != nil {
+		return err
+	}
 	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
@@ -84,6 +88,14 @@ func (c jobListCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	return list(e, jobs, jobColumns)
+}
+
+// checkWhich checks the flags that say which jobs are meant.
+func checkWhich(state, queue string) error {
+	if state != "" && !machine.State(state).Known() {
+		return usage(fmt.Errorf("--state is %q: use scheduled, pending, running, retrying, succeeded, failed or cancelled", state))
+	}
+	return checkQueue(queue)
 }
 
 var jobColumns = []column[engine.JobInfo]{

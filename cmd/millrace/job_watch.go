@@ -22,6 +22,9 @@ var errWatched = errors.New("all have ended")
 
 // Run prints changes of jobs as they happen.
 func (c jobWatchCmd) Run(ctx context.Context, e *env) error {
+	if err := checkWhich(c.State, c.Queue); err != nil {
+		return err
+	}
 	open := map[string]bool{}
 	for _, id := range c.IDs {
 		if err := checkJobID(id); err != nil {

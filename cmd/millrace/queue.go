@@ -94,7 +94,7 @@ func (c queueGetCmd) Run(ctx context.Context, e *env) error {
 		}
 		workers := strconv.Itoa(q.Workers)
 		if q.Workers > 0 {
-			workers = fmt.Sprintf("%d with %d slots: %s", q.Workers, q.Slots, strings.Join(q.Nodes, ", "))
+			workers = fmt.Sprintf("%d with %s: %s", q.Workers, amount(q.Slots, "slot", "slots"), strings.Join(q.Nodes, ", "))
 		}
 		return describe(e, q, []field{
 			{"queue", q.Name},

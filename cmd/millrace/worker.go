@@ -77,7 +77,11 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 // drain drains the worker until it has ended. The end of the drain timeout is
 // like being asked to stop once more, which ends ctx.
 func (c workerCmd) drain(ctx context.Context, e *env, worker *engine.Worker, log *slog.Logger) {
-	log.Info("draining: once more to end the commands that run", "timeout", c.DrainTimeout)
+	timeout := "none"
+	if c.DrainTimeout > 0 {
+		timeout = c.DrainTimeout.String()
+	}
+	log.Info("draining: once more to end the commands that run", "timeout", timeout)
 	if c.DrainTimeout > 0 {
 		late := time.AfterFunc(c.DrainTimeout, e.interrupts.ask)
 		defer late.Stop()
