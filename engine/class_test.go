@@ -84,13 +84,28 @@ func TestClasses(t *testing.T) {
 	})
 }
 
-// An endless stream of high jobs does not keep the only slot from a low one.
+// An endless stream of high jobs does not keep the only slot from a low one, and
+// neither do many queues that have no low ones any more.
 func TestClassStarves(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 		var s starts
 		p := start(t, srv, "a", nil)
+		defs := []engine.Definition{inTurn(&s)}
+		var others []string
+		for i := range 20 {
+			kind := fmt.Sprint("other", i)
+			defs = append(defs, engine.NewJob(kind, func(context.Context, any) (any, error) { return nil, nil }))
+			job, err := p.Submit(t.Context(), kind, nil, engine.SubmitOptions{Class: engine.Low})
+			if err != nil {
+				t.Fatal(err)
+			}
+			others = append(others, job.ID)
+		}
+		p.run(engine.WorkerOptions{Slots: 1}, defs...)
+		for _, id := range others {
+			ended(t, p.Engine, id, "succeeded", 1, 0)
+		}
 		classed(t, p.Engine, engine.High, 0, 5)
-		p.run(engine.WorkerOptions{Slots: 1}, inTurn(&s))
 		ctx, cancel := context.WithCancel(t.Context())
 		var feeding sync.WaitGroup
 		feeding.Go(func() {

@@ -35,6 +35,7 @@ var strides = [ranks]uint64{5, 20, 80}
 type ticket struct {
 	rank    rank
 	granted chan struct{} // closed when the wish comes true
+	turn    uint64        // of the class, when it came true
 }
 
 // arbiter grants slots: at once while some are free, and otherwise in turns. It is
@@ -48,12 +49,18 @@ type ticket struct {
 // else comes and goes: while a class waits, and before its next turn, each other
 // one has at most its share of them and one more, that is stride/its stride + 1.
 // So a job of the low class gets at least every 23rd slot.
+//
+// Who has a slot and then finds nothing to put into it has not had a turn: the
+// class has it again, until one who waited when it began finds something, or all
+// of them have found nothing. Otherwise a class would lose its share to queues in
+// which it has nothing.
 type arbiter struct {
 	free  int // nobody waits while it is more than 0
 	clock uint64
 	lines [ranks]struct {
 		turn    uint64
 		waiting []*ticket
+		looks   int // how many of those who waited when the turn began may still look in vain
 	}
 }
 
@@ -70,7 +77,7 @@ func (a *arbiter) take() bool {
 func (a *arbiter) queue(t *ticket) {
 	l := &a.lines[t.rank]
 	if len(l.waiting) == 0 {
-		l.turn = max(l.turn, a.clock+strides[t.rank])
+		l.turn, l.looks = max(l.turn, a.clock+strides[t.rank]), 0
 	}
 	l.waiting = append(l.waiting, t)
 }
@@ -91,9 +98,26 @@ func (a *arbiter) release() *ticket {
 	l := &a.lines[next]
 	t := l.waiting[0]
 	l.waiting = slices.Delete(l.waiting, 0, 1)
-	a.clock = l.turn
+	if l.looks == 0 {
+		l.looks = len(l.waiting) + 1
+	}
+	a.clock, t.turn = l.turn, l.turn
 	l.turn += strides[next]
 	return t
+}
+
+// conclude notes whether somebody whose wish came true had a use for the slot.
+func (a *arbiter) conclude(t *ticket, used bool) {
+	l := &a.lines[t.rank]
+	switch {
+	case used:
+		l.looks = 0
+	case l.turn != t.turn+strides[t.rank]: // the class has had another turn since
+	default:
+		if l.looks = max(l.looks-1, 0); l.looks > 0 {
+			l.turn = t.turn
+		}
+	}
 }
 
 // withdraw takes a wish back, and reports whether it had not come true.

@@ -7,8 +7,8 @@ import (
 )
 
 // While a class waits, no other has more turns before its next one than its share
-// and one more, whoever comes, goes and gives up. Within a class the first is
-// first, no slot is free while anybody waits, and none is lost or made.
+// and one more, whoever comes, goes, gives up and looks in vain. Within a class the
+// first is first, no slot is free while anybody waits, and none is lost or made.
 func TestArbiterLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		slots := rapid.IntRange(1, 4).Draw(t, "slots")
@@ -31,24 +31,31 @@ func TestArbiterLaws(t *testing.T) {
 					waiting[r] = append(waiting[r], w)
 				}
 			case op < 8 && taken > 0:
-				got := a.release()
-				taken--
-				if got == nil {
-					break
-				}
-				taken++
-				if len(waiting[got.rank]) == 0 || waiting[got.rank][0] != got {
-					t.Fatalf("somebody of class %d was served out of turn", got.rank)
-				}
-				waiting[got.rank] = waiting[got.rank][1:]
-				others[got.rank] = [ranks]int{}
-				for class := range ranks {
-					if len(waiting[class]) == 0 || class == got.rank {
-						continue
+				for used := false; !used; {
+					got := a.release()
+					taken--
+					if got == nil {
+						break
 					}
-					others[class][got.rank]++
-					if n, most := others[class][got.rank], int(strides[class]/strides[got.rank])+1; n > most {
-						t.Fatalf("class %d waits, and class %d had %d turns, more than %d", class, got.rank, n, most)
+					taken++
+					if len(waiting[got.rank]) == 0 || waiting[got.rank][0] != got {
+						t.Fatalf("somebody of class %d was served out of turn", got.rank)
+					}
+					waiting[got.rank] = waiting[got.rank][1:]
+					used = rapid.Bool().Draw(t, "used")
+					a.conclude(got, used)
+					if a.lines[got.rank].turn == got.turn {
+						continue // somebody else of the class has the turn
+					}
+					others[got.rank] = [ranks]int{}
+					for class := range ranks {
+						if len(waiting[class]) == 0 || class == got.rank {
+							continue
+						}
+						others[class][got.rank]++
+						if n, most := others[class][got.rank], int(strides[class]/strides[got.rank])+1; n > most {
+							t.Fatalf("class %d waits, and class %d had %d turns, more than %d", class, got.rank, n, most)
+						}
 					}
 				}
 			case op == 8 && len(waiting[r]) > 0:
@@ -92,6 +99,40 @@ func TestArbiterShares(t *testing.T) {
 		if want := []rank{high, high, high, high, normal, high}[i]; r != want {
 			t.Errorf("slot %d went to class %d, want %d: %v", i, r, want, turns[:6])
 		}
+	}
+}
+
+// However many look in vain, those of their class that find something have its
+// share, and so have the other classes.
+func TestArbiterLooksInVain(t *testing.T) {
+	t.Parallel()
+	a, idle := arbiter{}, map[*ticket]bool{}
+	ask := func(r rank, vain bool) {
+		ticket := &ticket{rank: r}
+		a.queue(ticket)
+		if vain {
+			idle[ticket] = true
+		}
+	}
+	for r := range ranks {
+		ask(r, false)
+	}
+	for range 40 {
+		ask(normal, true)
+		ask(low, true)
+	}
+	var got [ranks]int
+	for slot := 0; slot < 2100; {
+		ticket := a.release()
+		a.conclude(ticket, !idle[ticket])
+		ask(ticket.rank, idle[ticket])
+		if !idle[ticket] {
+			got[ticket.rank]++
+			slot++
+		}
+	}
+	if want := [ranks]int{1600, 400, 100}; got != want {
+		t.Errorf("of 2100 slots %v went to the classes, want %v", got, want)
 	}
 }
 

@@ -18,10 +18,13 @@ const (
 	// spare is how long an item waits here for a slot. It came for one that
 	// another queue was quicker to use, and other processes may have free ones.
 	spare = 250 * time.Millisecond
-	// idlePause is the pause before somebody who found nothing to put into a
-	// slot asks for the next one, while all are taken: meanwhile it goes to those
-	// who have something.
-	idlePause = 5 * time.Millisecond
+	// idlePause and longPause are the shortest and the longest pause before
+	// somebody who found nothing to put into a slot asks for the next one, while
+	// all are taken: meanwhile it goes to those who have something.
+	idlePause, longPause = 5 * time.Millisecond, time.Second
+	// idleShare is how much of the time of a slot goes into looking in vain, at
+	// most: one part of so many.
+	idleShare = 10
 	// closeTime bounds how long a puller says good-bye.
 	closeTime = time.Second
 )
@@ -138,20 +141,19 @@ func (l *lane) takeOnce(ctx context.Context, puller *streams.Puller) (err error)
 		})
 	}
 	for err == nil && waiting > 0 && ctx.Err() == nil && l.opts.Ready() {
-		reserved := l.slots.reserve(ctx, rankOf(l.class), int(min(waiting, streams.MaxPull)))
+		reserved, settle := l.slots.reserve(ctx, rankOf(l.class), int(min(waiting, streams.MaxPull)))
 		if reserved == 0 {
 			break
 		}
 		var taken int
+		began := time.Now()
 		taken, err = puller.Pull(ctx, reserved, 0, func(d *streams.Delivery, err error) {
 			waiting = d.Waiting
 			l.give(d, err)
 		})
-		l.slots.free(reserved - taken)
+		settle(taken)
 		if taken == 0 {
-			if l.slots.left() == 0 {
-				pause(ctx, idlePause)
-			}
+			l.rest(ctx, time.Since(began))
 			break
 		}
 	}
@@ -178,6 +180,15 @@ func (l *lane) start(ctx context.Context, d *streams.Delivery, err error) bool {
 func (l *lane) give(d *streams.Delivery, err error) {
 	l.busy.add(1)
 	l.opts.Take(l.taking, &Taken{Delivery: d, in: l.Intake}, err)
+}
+
+// rest lets others have the slots after a look in vain that took some time, unless
+// one is free.
+func (l *lane) rest(ctx context.Context, took time.Duration) {
+	long := min(max(took*time.Duration(idleShare*l.slots.queues), idlePause), longPause)
+	for began := time.Now(); ctx.Err() == nil && l.slots.left() == 0 && time.Since(began) < long; {
+		pause(ctx, idlePause)
+	}
 }
 
 // pause waits, unless ctx ends.

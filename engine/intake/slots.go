@@ -25,14 +25,8 @@ func (s *slots) left() int {
 	return s.arbiter.free
 }
 
-// take takes a slot, for which it waits until ctx ends. It reports whether there
-// was one.
-func (s *slots) take(ctx context.Context, r rank) bool {
-	t := s.ask(r)
-	return t == nil || s.await(ctx, t)
-}
-
-// takeWithin is take that waits no longer than d.
+// takeWithin takes a slot, for which it waits until ctx ends, but no longer than d.
+// It reports whether there was one.
 func (s *slots) takeWithin(ctx context.Context, r rank, d time.Duration) bool {
 	t := s.ask(r)
 	if t == nil {
@@ -40,7 +34,11 @@ func (s *slots) takeWithin(ctx context.Context, r rank, d time.Duration) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	return s.await(ctx, t)
+	if !s.await(ctx, t) {
+		return false
+	}
+	s.conclude(t, true)
+	return true
 }
 
 // ask takes a slot and returns nil, or returns the ticket for one.
@@ -68,16 +66,29 @@ func (s *slots) await(ctx context.Context, t *ticket) bool {
 }
 
 // reserve takes up to n slots: at least one, for which it waits unless ctx ends,
-// and no more than one queue's share of those that are free.
-func (s *slots) reserve(ctx context.Context, r rank, n int) int {
-	if !s.take(ctx, r) {
-		return 0
+// and no more than one queue's share of those that are free. The caller says by
+// settle how many of them it used.
+func (s *slots) reserve(ctx context.Context, r rank, n int) (reserved int, settle func(used int)) {
+	t := s.ask(r)
+	if t != nil && !s.await(ctx, t) {
+		return 0, func(int) {}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	more := min(n-1, s.arbiter.free/s.queues)
 	s.arbiter.free -= more
-	return 1 + more
+	return 1 + more, func(used int) {
+		if t != nil {
+			s.conclude(t, used > 0)
+		}
+		s.free(1 + more - used)
+	}
+}
+
+func (s *slots) conclude(t *ticket, used bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arbiter.conclude(t, used)
 }
 
 // free gives n slots back.
