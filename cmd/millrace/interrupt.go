@@ -59,6 +59,20 @@ func (i *interrupts) first() <-chan struct{} {
 func (i *interrupts) ask() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.act()
+}
+
+// hurry is the second request to stop, unless there was one.
+func (i *interrupts) hurry() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.asked < 2 {
+		i.act()
+	}
+}
+
+// act does what the next request asks for. The caller holds mu.
+func (i *interrupts) act() {
 	i.asked++
 	steps := []func(){func() { i.cancel(errInterrupted) }, func() { i.abort(); os.Exit(failed) }}
 	if i.mild != nil {

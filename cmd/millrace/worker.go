@@ -75,7 +75,8 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 }
 
 // drain drains the worker until it has ended. The end of the drain timeout is
-// like being asked to stop once more, which ends ctx.
+// like being asked to stop once more, which ends ctx; if somebody has asked by then
+// it is nothing.
 func (c workerCmd) drain(ctx context.Context, e *env, worker *engine.Worker, log *slog.Logger) {
 	timeout := "none"
 	if c.DrainTimeout > 0 {
@@ -83,7 +84,7 @@ func (c workerCmd) drain(ctx context.Context, e *env, worker *engine.Worker, log
 	}
 	log.Info("draining: once more to end the commands that run", "timeout", timeout)
 	if c.DrainTimeout > 0 {
-		late := time.AfterFunc(c.DrainTimeout, e.interrupts.ask)
+		late := time.AfterFunc(c.DrainTimeout, e.interrupts.hurry)
 		defer late.Stop()
 	}
 	_ = worker.Drain(ctx) // it can only say why ctx has ended
