@@ -61,6 +61,9 @@ func checkTaken(ctx context.Context, ns Namespace, pub *publish.Publisher, js je
 		Header:  nats.Header{jetstream.ExpectedStreamHeader: {"no stream has a name with spaces"}},
 	})
 	if refused := (*jetstream.APIError)(nil); errors.As(err, &refused) {
+		if _, err := js.Stream(ctx, ns.DeadStream()); err == nil {
+			return nil // another process has made it meanwhile
+		}
 		return fmt.Errorf("streams: create namespace %s: another JetStream that can be reached from here has it, in a domain of its own: use that one with --js-domain, or choose another --namespace", ns)
 	}
 	return nil
