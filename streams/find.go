@@ -45,6 +45,22 @@ func (w *Work) OfferedAt(ctx context.Context, queue, local string, revision uint
 	return last.Sequence > 0 && last.number(revisionHeader) >= revision, err
 }
 
+// Holds reports whether the item of a delivery is still there, in whatever hands it
+// is by now. The leader answers.
+func (w *Work) Holds(ctx context.Context, d *Delivery) (bool, error) {
+	request := struct {
+		Sequence uint64 `json:"seq"`
+	}{d.Sequence}
+	err := ask(ctx, w.pub, "STREAM.MSG.GET."+w.ns.WorkStream(), request, &refusal{})
+	if kv.Gone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("streams: look for the item of %s.%s: %w", d.Queue, d.Local, err)
+	}
+	return true, nil
+}
+
 // last returns the newest item of a job.
 func (w *Work) last(ctx context.Context, queue, local string) (found, error) {
 	last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local))

@@ -69,6 +69,29 @@ func TestClaimLandsLate(t *testing.T) {
 	})
 }
 
+// A node that stood still has an item that others are done with. The job is pending
+// again, by another item: nothing is claimed by the first.
+func TestClaimByItemThatIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.process("a"), w.process("b")
+		a.submit(job("1"))
+		stale := a.take()
+		time.Sleep(lease + time.Second) // the item comes back
+		entry, d := b.start("t1")
+		if fate := b.finish(entry, "t1", machine.Returned{Hold: hold("t1"), Reason: "drain"}, d); fate != store.Accepted {
+			t.Fatalf("the outcome is %s", fate)
+		}
+		w.want("q.1", machine.Pending, 1, 0)
+		if _, ok := a.deliver(stale, "t2"); ok {
+			t.Error("the job runs by an item that is gone")
+		}
+		w.want("q.1", machine.Pending, 1, 0)
+		w.wantItems("q.1", 1)
+		b.start("t3")
+		w.want("q.1", machine.Running, 2, 0)
+	})
+}
+
 // A claim that is held while somebody else takes the job is refused.
 func TestClaimLandsTooLate(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -36,6 +36,11 @@ type Runner interface {
 // node run the job it returns the job, running under token, and ok is true;
 // otherwise the delivery has been answered. The token is new and random.
 //
+// An item that is gone drives nothing, so a job whose record was read since the
+// delivery is claimed only if its item is there: this process may have stood still
+// while others ran the job and were done with the item. An item goes only after the
+// record has moved, so what was read before is claimed at its revision or not at all.
+//
 // If the process dies before the claim is stored, the item comes back. If it
 // dies afterwards, the item comes back too, and meets a running job whose node
 // does not know it or is gone.
@@ -63,6 +68,16 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 		case !handled: // its timer is owed then
 			entry, err = s.move(ctx, entry, machine.Postponed{At: s.Clock.Now(), Random: rand.Float64(), LostClaim: action.lostClaim})
 		default:
+			holds := true
+			if read {
+				holds, err = s.Work.Holds(ctx, d)
+			}
+			if err == nil && !holds {
+				return entry, false, d.Ack()
+			}
+			if err != nil {
+				break
+			}
 			entry, err = s.claim(ctx, action, entry, claim{d, token, maxAttempts, r})
 			if err == nil && entry.Value.Held(token) {
 				return entry, true, nil
