@@ -178,7 +178,7 @@ var ofJobs = []finding{
 		w.worker.work(instant("page"))
 		time.Sleep(time.Second)
 		w.publish("mr.default.work.page.normal.1", nil) // no item of ours
-		time.Sleep(time.Minute)
+		time.Sleep(45 * time.Second)                    // between two times at which mail.other is offered again
 		w.join("n", nodes.Info{Queues: []string{"text"}, Kinds: []string{"text"}, Slots: 1})
 		w.client.submit("text", "1") // the owner makes the consumer, somewhat later
 	}, doctor.Options{}, []string{
