@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/natstest"
@@ -219,5 +221,52 @@ func TestSubmitUnique(t *testing.T) {
 		if err != nil || info.Unique == nil || info.Unique.Key != "a key, with spaces" || info.Unique.Scope != "period" || info.Unique.Until == nil {
 			t.Errorf("got %+v, %v", info.Unique, err)
 		}
+	})
+}
+
+// A worker that may not use the object store cannot store a large result, ever: the
+// job fails, and says why.
+func TestLargeResultDenied(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, _ *server.Server) {
+		srv, err := server.NewServer(&server.Options{
+			DontListen: true, JetStream: true, NoLog: true, NoSigs: true, StoreDir: t.TempDir(),
+			Users: []*server.User{{Username: "admin", Password: "x"}, {Username: "worker", Password: "x", Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Deny: []string{"$O.>"}},
+			}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv.Start()
+		as := func(user string) *engine.Engine {
+			nc := natstest.Connect(t, srv, append(engine.ConnectOptions(), nats.UserInfo(user, "x"))...)
+			eng, err := engine.Connect(t.Context(), nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(eng.Close)
+			return eng
+		}
+		t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+		admin := as("admin")
+		job := engine.NewJob("job", func(context.Context, any) (string, error) { return strings.Repeat("x", 40<<10), nil })
+		worker, err := as("worker").Worker(engine.WorkerOptions{}, job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := worker.Run(ctx); err != nil {
+				t.Errorf("the worker ended: %v", err)
+			}
+		})
+		submit(t, admin, "job", 1)
+		info := ended(t, admin, "job.1", "failed", 1, 1)
+		if info.Error == nil || info.Error.Code != "denied" || !strings.Contains(info.Error.Message, "may not use the object store") {
+			t.Errorf("got %+v", info.Error)
+		}
+		stop()
+		running.Wait()
 	})
 }

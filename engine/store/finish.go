@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/millrace/millrace/engine/blobs"
 	"github.com/millrace/millrace/engine/machine"
 )
 
@@ -59,7 +60,9 @@ func (s *Store) finish(ctx context.Context, entry Entry, token string, ev *machi
 		case errors.Is(err, ErrUnreadable), closed(err), err != nil && ctx.Err() != nil:
 			return stored, Stale, fmt.Errorf("store: finish job %s: its outcome is not stored: %w", entry.Key, err)
 		case errors.Is(err, nats.ErrMaxPayload):
-			*ev = s.tooLarge(token, err)
+			*ev = s.unstorable(token, "too_large", fmt.Errorf("%w: return less, or raise max_payload", err))
+		case errors.Is(err, blobs.ErrDenied):
+			*ev = s.unstorable(token, "denied", err)
 		case err != nil:
 			s.log.Log(ctx, level, "outcome is refused, and tried again", "job", entry.Key, "err", err)
 			level = slog.LevelDebug
@@ -74,12 +77,12 @@ func (s *Store) finish(ctx context.Context, entry Entry, token string, ev *machi
 	}
 }
 
-// tooLarge ends the attempt under token instead of an outcome that no server
-// takes.
-func (s *Store) tooLarge(token string, err error) machine.Event {
+// unstorable ends the attempt under token instead of an outcome that no server
+// takes, however often it is tried.
+func (s *Store) unstorable(token, code string, err error) machine.Event {
 	return machine.Erred{
 		Hold: machine.Hold{Token: token, At: s.Clock.Now()}, Final: true,
-		Error: machine.Error{Code: "too_large", Message: fmt.Sprintf("the outcome cannot be stored: %v: return less, or raise max_payload", err)},
+		Error: machine.Error{Code: code, Message: fmt.Sprintf("the outcome cannot be stored: %v", err)},
 	}
 }
 
