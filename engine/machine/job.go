@@ -270,7 +270,7 @@ func (j Job) open() bool {
 }
 
 func (j Job) broken(why string) error {
-	return fmt.Errorf("job %s: the record is broken: %s: delete it and submit the job again", j.ID, why)
+	return fmt.Errorf("job %s: the record is broken: %s: remove its key from the bucket of jobs, and submit the job again", j.ID, why)
 }
 
 // Owns reports whether something besides the record has to go when j goes. A
