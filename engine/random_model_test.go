@@ -122,7 +122,7 @@ func (w *random) started(ctx context.Context, cur engine.Current) *randomJob {
 		w.Errorf("%s was started %v early", key, time.Until(j.due))
 	case j.cancelled:
 		w.Errorf("%s was started after it was cancelled", key)
-	case w.drained[cur.Node]:
+	case w.isDrained(cur.Node):
 		w.Errorf("%s was started on %s, which is drained", key, cur.Node)
 	case !w.paused.IsZero() && time.Since(w.paused) > time.Minute:
 		w.Errorf("%s was started although its queue is paused since %v", key, time.Since(w.paused))
@@ -133,6 +133,13 @@ func (w *random) started(ctx context.Context, cur engine.Current) *randomJob {
 	}
 	w.starts[key], j.running, j.attempt = cur.Node, ctx, cur.Attempt
 	return j
+}
+
+// isDrained reports whether a node said before this moment that it takes nothing. A
+// handler that was called just then may be here only now.
+func (w *random) isDrained(node string) bool {
+	at, drained := w.drained[node]
+	return drained && time.Now().After(at)
 }
 
 // running counts the handlers that run under a lease.

@@ -45,7 +45,7 @@ func TestRandom(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 				w := &random{
-					T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}, drained: map[string]bool{},
+					T: t, srv: srv, rng: rand.New(rand.NewPCG(s, 0)), jobs: map[string]*randomJob{}, starts: map[string]string{}, drained: map[string]time.Time{},
 					solos: map[string]soloRun{}, soloIDs: map[string]bool{},
 				}
 				w.run()
@@ -74,8 +74,8 @@ type random struct {
 	starts  map[string]string  // job and attempt → node
 	solos   map[string]soloRun // what runs of the jobs with a unique key, by key
 	soloIDs map[string]bool
-	drained map[string]bool // nodes that said that they take nothing
-	paused  time.Time       // when the queue was, or zero
+	drained map[string]time.Time // when nodes said that they take nothing
+	paused  time.Time            // when the queue was, or zero
 }
 
 // randomNode is a process that runs jobs and stands for owner, now and then.
@@ -387,7 +387,7 @@ func (w *random) drain(n *randomNode) {
 	if w.client.Drain(ctx, n.id) == nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.drained[n.id] = true
+		w.drained[n.id] = time.Now()
 	}
 }
 
