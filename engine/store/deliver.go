@@ -68,12 +68,8 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 		case !handled: // its timer is owed then
 			entry, err = s.move(ctx, entry, machine.Postponed{At: s.Clock.Now(), Random: rand.Float64(), LostClaim: action.lostClaim})
 		default:
-			holds := true
-			if read {
-				holds, err = s.Work.Holds(ctx, d)
-			}
-			if err == nil && !holds {
-				return entry, false, d.Ack()
+			if read { // somebody may be done with the item
+				err = s.mustHold(ctx, d)
 			}
 			if err != nil {
 				break
@@ -86,10 +82,22 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 		}
 		read = true
 	}
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, errItemGone) {
 		return Entry{}, false, d.Ack()
 	}
 	return Entry{}, false, errors.Join(err, d.Nak(s.lease/3))
+}
+
+// errItemGone says that the item of a delivery is not there any more.
+var errItemGone = errors.New("store: the item is gone")
+
+// mustHold returns errItemGone if the item of a delivery is not there any more.
+func (s *Store) mustHold(ctx context.Context, d *streams.Delivery) error {
+	holds, err := s.Work.Holds(ctx, d)
+	if err == nil && !holds {
+		err = errItemGone
+	}
+	return err
 }
 
 // believe returns the job as the item has it, which is good enough to try a
