@@ -67,7 +67,7 @@ func TestDelayThenDeath(t *testing.T) {
 				w.serve()
 				a, b := w.process("a"), w.process("b")
 				a.fail(timerWrites, fault)
-				a.die(func(ctx context.Context) { _, _, _ = a.Submit(ctx, later("1", time.Minute)) })
+				a.die(func(ctx context.Context) { _, _, _ = a.Submit(ctx, later("1", 30*time.Second)) }) // sooner than take loses patience
 				w.want("q.1", machine.Scheduled, 0, 0)
 				if entry, created, err := b.Submit(t.Context(), later("1", time.Second)); err != nil || created || time.Until(entry.Value.Due) < time.Second {
 					t.Errorf("got %+v, created %v, %v, want the job that is there", entry.Value, created, err)
