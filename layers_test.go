@@ -16,6 +16,9 @@ const module = "github.com/millrace/millrace/"
 // for the one that all requests to JetStream go through.
 var layers = []string{
 	"e2e",
+	"e2e/cluster e2e/look e2e/actor/program",
+	"e2e/actor e2e/oracle e2e/proxy",
+	"e2e/ledger",
 	"cmd",
 	"cmd/millrace/program cmd/millrace/demo cmd/millrace/bench",
 	"cmd/millrace/show",
@@ -109,6 +112,11 @@ var bans = []ban{
 		from: []string{"."}, except: []string{"engine/enginetest", "internal/natstest", "e2e"},
 		names: []string{module + "internal/natstest"},
 		why:   "it is for tests",
+	},
+	{
+		from:  []string{"e2e/ledger", "e2e/oracle", "e2e/look"},
+		names: []string{module + "engine", module + "streams", module + "kv", module + "nodes", module + "timers"},
+		why:   "a judge that shares code with the engine shares its mistakes",
 	},
 	{
 		from:  []string{"."},
