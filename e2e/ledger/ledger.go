@@ -26,7 +26,9 @@ const (
 	Call What = "call"
 	// Read is a job as a user saw it [client].
 	Read What = "read"
-	// Born and Gone are the first and the last of a process [cluster].
+	// Born and Gone are the first and the last of a process [cluster]. Of one
+	// that runs handlers, its birth tells the queues, with commas between them,
+	// and how many slots it has, as Count.
 	Born What = "born"
 	Gone What = "gone"
 	// Fault and Heal are the begin and the end of what was done to a process

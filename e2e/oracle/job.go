@@ -1,0 +1,130 @@
+package oracle
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Job is a job as the system lists it, as far as it matters here. It decodes
+// what `job list --output json` and `job get --output json` print.
+type Job struct {
+	ID          string          `json:"id"`
+	Kind        string          `json:"kind,omitempty"`
+	Queue       string          `json:"queue,omitempty"`
+	State       string          `json:"state"`
+	Attempt     int             `json:"attempt,omitempty"`
+	Failures    int             `json:"failures,omitempty"`
+	MaxAttempts int             `json:"max_attempts,omitempty"`
+	Node        string          `json:"node,omitempty"`
+	Fence       uint64          `json:"fence,omitempty"`
+	Result      json.RawMessage `json:"result,omitempty"`
+	Error       *Error          `json:"error,omitempty"`
+	Wait        string          `json:"wait,omitempty"`
+	Created     time.Time       `json:"created_at,omitzero"`
+	Started     time.Time       `json:"started_at,omitzero"` // of the last attempt
+	Finished    time.Time       `json:"finished_at,omitzero"`
+	Due         time.Time       `json:"due_at,omitzero"`
+	Revision    uint64          `json:"revision,omitempty"`
+	Attempts    []Attempt       `json:"attempts,omitempty"` // the first and the last ones
+}
+
+// Attempt is one try at running a job, as its record tells it.
+type Attempt struct {
+	Number  int       `json:"number"`
+	Node    string    `json:"node"`
+	Started time.Time `json:"started_at,omitzero"`
+	Ended   time.Time `json:"ended_at,omitzero"`
+	Outcome string    `json:"outcome,omitempty"` // empty while it runs
+	Error   *Error    `json:"error,omitempty"`
+}
+
+// Error is why a job or an attempt failed.
+type Error struct {
+	Message string `json:"message"`
+	Code    string `json:"code,omitempty"`
+}
+
+// The states and outcomes of the record that the judge knows.
+const (
+	pending   = "pending"
+	running   = "running"
+	succeeded = "succeeded"
+	failed    = "failed"
+	cancelled = "cancelled"
+	lost      = "lost"     // an attempt whose node died
+	returned  = "returned" // an attempt that was handed back
+)
+
+// final reports whether a job in that state has ended.
+func final(state string) bool { return state == succeeded || state == failed || state == cancelled }
+
+// Ended reports whether nothing will happen to the job any more.
+func (j Job) Ended() bool { return final(j.State) }
+
+// nonce is the name of the run whose result the job has, or nothing.
+func (j Job) nonce() string {
+	var result struct {
+		Nonce string `json:"nonce"`
+	}
+	if json.Unmarshal(j.Result, &result) != nil {
+		return "" // a result of another shape has none
+	}
+	return result.Nonce
+}
+
+// attempt returns what the record tells of one attempt. It keeps not all.
+func (j Job) attempt(number int) (Attempt, bool) {
+	for _, a := range j.Attempts {
+		if a.Number == number {
+			return a, true
+		}
+	}
+	return Attempt{}, false
+}
+
+// DecodeJobs reads jobs: one after the other, or in an array.
+func DecodeJobs(r io.Reader) ([]Job, error) {
+	buffered := bufio.NewReader(r)
+	if first, err := firstByte(buffered); err != nil || first == 0 {
+		return nil, err
+	} else if first == '[' {
+		var jobs []Job
+		if err := json.NewDecoder(buffered).Decode(&jobs); err != nil {
+			return nil, fmt.Errorf("oracle: decode jobs: %w", err)
+		}
+		return jobs, nil
+	}
+	var jobs []Job
+	for decoder := json.NewDecoder(buffered); ; {
+		var j Job
+		err := decoder.Decode(&j)
+		switch {
+		case errors.Is(err, io.EOF):
+			return jobs, nil
+		case err != nil:
+			return nil, fmt.Errorf("oracle: decode job %d: %w", len(jobs)+1, err)
+		}
+		jobs = append(jobs, j)
+	}
+}
+
+// firstByte returns the first byte that is no white space, and leaves it, or 0
+// at the end.
+func firstByte(r *bufio.Reader) (byte, error) {
+	for {
+		b, err := r.ReadByte()
+		switch {
+		case errors.Is(err, io.EOF):
+			return 0, nil
+		case err != nil:
+			return 0, fmt.Errorf("oracle: read jobs: %w", err)
+		case !strings.ContainsRune(" \t\r\n", rune(b)):
+			return b, r.UnreadByte()
+		}
+	}
+}

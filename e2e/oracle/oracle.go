@@ -1,0 +1,106 @@
+// Package oracle judges what a system under test did, from what was written
+// down outside of it: the ledger of handlers, clients and of whoever killed and
+// cut, and the jobs as the system itself lists them in the end. It knows the
+// promises and none of the code that keeps them.
+//
+//	ledger.jsonl ─┐
+//	jobs.jsonl   ─┼─▶ Load ─▶ Run ─▶ Check ─▶ violations, with timelines
+//	run.json     ─┘            └───▶ Figures
+//
+// Start reading at [Run.Check], then at any of the checks, one file each. What
+// they share is in history.go: the runs of handlers, the lives of processes, and
+// when these were disturbed.
+//
+// # Soundness
+//
+// A check may miss what is wrong while faults are there; it must not cry while
+// the promises hold. So whoever was killed, frozen or cut is excused for as long
+// as that lasts, and a loaded machine is given [Run.Slack].
+package oracle
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/e2e/ledger"
+)
+
+// Run is all that is known of one run of a scenario.
+type Run struct {
+	Ledger []ledger.Entry `json:"-"`
+	Jobs   []Job          `json:"-"`
+
+	// Test is the name of the scenario, for people.
+	Test string `json:"test,omitempty"`
+	// Lease is that of a node. Default 6 s, and 15 s with three servers.
+	Lease time.Duration `json:"lease,omitempty"`
+	// Slack is what a loaded machine may be late. Default 10 s.
+	Slack time.Duration `json:"slack,omitempty"`
+	// Servers is how many NATS servers there were. Default 1.
+	Servers int `json:"servers,omitempty"`
+	// Seed is that of the random plan, if there was one.
+	Seed uint64 `json:"seed,omitempty"`
+}
+
+func (r Run) withDefaults() Run {
+	r.Servers = cmp.Or(r.Servers, 1)
+	if r.Lease == 0 {
+		r.Lease = 6 * time.Second
+		if r.Servers > 1 {
+			r.Lease = 15 * time.Second
+		}
+	}
+	r.Slack = cmp.Or(r.Slack, 10*time.Second)
+	return r
+}
+
+// Violation is a promise that was broken.
+type Violation struct {
+	// Invariant is the one that was violated: I3, I4, I5, I6, I8 or I9, owner,
+	// or linearizable.
+	Invariant string
+	Job       string // empty if it is about a process
+	Says      string
+	// Entries are what led to it, in order.
+	Entries []ledger.Entry
+
+	timeline string
+}
+
+// String is the violation with its timeline, for people.
+func (v Violation) String() string {
+	var b strings.Builder
+	b.WriteString(v.Invariant + ": ")
+	if v.Job != "" {
+		b.WriteString("job " + v.Job + ": ")
+	}
+	b.WriteString(v.Says + "\n" + v.timeline)
+	return b.String()
+}
+
+// checks are all that a run is judged by.
+var checks = []func(*history) []Violation{}
+
+// Check judges the run. It is to be called when all faults are healed, and all
+// work has ended or should have. The violations are in the order of the
+// invariants, then of time.
+func (r Run) Check() []Violation {
+	h := newHistory(r)
+	var all []Violation
+	for _, check := range checks {
+		all = append(all, check(h)...)
+	}
+	slices.SortStableFunc(all, func(a, b Violation) int { return strings.Compare(a.Invariant, b.Invariant) })
+	for i := range all {
+		all[i].timeline = h.story(all[i])
+	}
+	return all
+}
+
+// Timeline is what happened to one job, for people.
+func (r Run) Timeline(job string) string {
+	h := newHistory(r)
+	return h.story(Violation{Job: job})
+}
