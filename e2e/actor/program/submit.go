@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/millrace/millrace/e2e/actor"
+	"github.com/millrace/millrace/engine"
+)
+
+type submitCmd struct {
+	Queue       string  `required:"" help:"Where the jobs wait."`
+	Prefix      string  `required:"" help:"Their IDs are this and a number, from 0."`
+	Count       int     `help:"How many. Default: until SIGTERM."`
+	Rate        float64 `help:"How many a second. Default: as fast as possible."`
+	Work        string  `default:"{}" help:"What their handlers are to do, in JSON."`
+	MaxAttempts int     `help:"How many failures end a job. Default: as the worker says."`
+}
+
+// Run submits jobs until all are certain, or until SIGTERM.
+func (c submitCmd) Run(ctx context.Context, a *actor.Actor) error {
+	load := actor.Load{Queue: c.Queue, Prefix: c.Prefix, Count: c.Count, Rate: c.Rate, MaxAttempts: c.MaxAttempts}
+	if err := json.Unmarshal([]byte(c.Work), &load.Work); err != nil {
+		return fmt.Errorf("--work is %q: %w", c.Work, err)
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	eng, shut, err := connect(ctx, engine.Options{})
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer shut()
+	if err := a.Submit(ctx, eng, load); err != nil {
+		return err
+	}
+	slog.Info("submitted", "queue", c.Queue, "prefix", c.Prefix, "all", ctx.Err() == nil)
+	return nil
+}

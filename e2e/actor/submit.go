@@ -1,0 +1,123 @@
+package actor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millrace/millrace/e2e/ledger"
+	"github.com/millrace/millrace/engine"
+)
+
+// Load is jobs to submit: P0, P1 and so on, in one queue.
+type Load struct {
+	Queue, Prefix string
+	Count         int     // how many; 0: until the context ends
+	Rate          float64 // how many a second; 0: as fast as possible
+	Work          Work
+	MaxAttempts   int // failures that end a job; 0: as the worker says
+}
+
+const (
+	// submitters is how many submits are under way at once.
+	submitters = 64
+	// answerPatience is how long a submit may take before it is tried again.
+	answerPatience = 5 * time.Second
+	// againAfter is how long to wait before that.
+	againAfter = 100 * time.Millisecond
+)
+
+// Submit submits a load. Each job is submitted again, under the same ID, until an
+// answer is certain; each try is a call in the ledger. When ctx ends, what has no
+// answer is left.
+func (a *Actor) Submit(ctx context.Context, eng *engine.Engine, load Load) error {
+	group, ctx := errgroup.WithContext(ctx)
+	numbers := make(chan int)
+	group.Go(func() error {
+		defer close(numbers)
+		load.pace(ctx, numbers)
+		return nil
+	})
+	job := a.Job(load.Queue, load.MaxAttempts)
+	for range submitters {
+		group.Go(func() error {
+			for n := range numbers {
+				id := fmt.Sprint(load.Prefix, n)
+				err := a.insist(ctx, load.Queue+"."+id, func(ctx context.Context) (bool, error) {
+					handle, err := job.Submit(ctx, eng, load.Work, engine.SubmitOptions{ID: id})
+					return err == nil && handle.Created, err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// pace hands out the numbers of the jobs at the rate of the load, until ctx ends.
+func (l Load) pace(ctx context.Context, numbers chan<- int) {
+	began := time.Now()
+	for n := 0; l.Count == 0 || n < l.Count; n++ {
+		if l.Rate > 0 {
+			pause(ctx, time.Until(began.Add(time.Duration(float64(n)/l.Rate*float64(time.Second)))))
+		}
+		select {
+		case numbers <- n:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// insist submits one job until the answer is certain.
+func (a *Actor) insist(ctx context.Context, job string, submit func(context.Context) (created bool, err error)) error {
+	for ctx.Err() == nil {
+		e := ledger.Entry{What: ledger.Call, Verb: ledger.Submit, Process: a.Process, Job: job, Call: a.Ledger.Now()}
+		trying, cancel := context.WithTimeout(ctx, answerPatience)
+		created, err := submit(trying)
+		cancel()
+		if e.Outcome = outcome(created, err); err != nil {
+			e.Error = err.Error()
+		}
+		if failed := a.Ledger.Write(e); failed != nil {
+			return fmt.Errorf("actor: submit %s: %w", job, failed)
+		}
+		if err == nil {
+			return nil
+		}
+		slog.WarnContext(ctx, "submit is tried again", "job", job, "err", err)
+		pause(ctx, againAfter)
+	}
+	return nil
+}
+
+// outcome says what is known of a submit. One that failed may have been stored
+// all the same, unless there was no room.
+func outcome(created bool, err error) string {
+	switch {
+	case errors.Is(err, engine.ErrFull):
+		return ledger.Refused
+	case err != nil:
+		return ledger.Unknown
+	case created:
+		return ledger.Created
+	}
+	return ledger.Attached
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
