@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/engine/attempt"
 	"github.com/millrace/millrace/engine/intake"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/nodes"
 )
 
@@ -216,17 +217,6 @@ func (e *Engine) AwaitIdle(ctx context.Context, node string) error {
 		case load.Running == 0:
 			return nil
 		}
-		pause(ctx, idleLook)
-	}
-}
-
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
+		wait.For(ctx, idleLook)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine/logs"
+	"github.com/millrace/millrace/internal/wait"
 )
 
 // LogLine is something that a handler said about its job, as its log keeps it.
@@ -81,7 +82,7 @@ func (e *Engine) ended(ctx context.Context, id string) (ended <-chan struct{}, s
 			if _, err := e.Wait(ctx, id); err == nil || errors.Is(err, ErrNotFound) {
 				return
 			}
-			pause(ctx, time.Second)
+			wait.For(ctx, time.Second)
 		}
 	})
 	return over, func() { cancel(); waiting.Wait() }

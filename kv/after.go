@@ -2,10 +2,11 @@ package kv
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // After returns the first change after a revision of a key that matches filter,
@@ -14,22 +15,11 @@ import (
 // with the revision of what it got has seen, in the end, the last change of every
 // key. What cannot be decoded is an error, and the event says what it is about.
 func (b *Bucket[T]) After(ctx context.Context, filter string, revision uint64) (Event[T], error) {
-	request := struct {
-		Sequence uint64 `json:"seq"`
-		Next     string `json:"next_by_subj"`
-	}{revision + 1, b.prefix + filter}
-	body, err := json.Marshal(request)
-	if err != nil {
-		return Event[T]{}, b.failed("read", filter, err)
-	}
-	msg, err := b.pub.Request(ctx, b.pub.API("STREAM.MSG.GET.KV_"+b.name), body)
-	if err != nil {
-		return Event[T]{}, b.failed("read", filter, err)
-	}
-	s, err := parseLeader(msg.Data)
-	if Gone(err) {
+	m, err := b.pub.Message(ctx, b.Stream(), publish.Query{Sequence: revision + 1, Next: b.prefix + filter})
+	if publish.Gone(err) {
 		err = ErrNotFound
 	}
+	s := storedOf(m)
 	if err == nil && s.sequence <= revision {
 		err = errors.New("the answer is of an older revision")
 	}

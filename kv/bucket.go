@@ -2,7 +2,6 @@ package kv
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -83,6 +82,9 @@ func Open[T any](pub *publish.Publisher, bucket string, codec Codec[T], opts ...
 
 // Name returns the name of the bucket.
 func (b *Bucket[T]) Name() string { return b.name }
+
+// Stream returns the name of the stream that holds the bucket.
+func (b *Bucket[T]) Stream() string { return "KV_" + b.name }
 
 // Get returns the value of key, read from the leader. It returns [ErrNotFound]
 // for a key that was never written, was deleted or has expired.
@@ -176,19 +178,8 @@ func (b *Bucket[T]) Delete(ctx context.Context, key string, rev uint64) error {
 // nothing, and returns nil, if key is at another revision: since a bucket
 // keeps one revision of a key, rev is gone then.
 func (b *Bucket[T]) Remove(ctx context.Context, key string, rev uint64) error {
-	request := fmt.Appendf(nil, `{"seq":%d,"no_erase":true}`, rev)
-	msg, err := b.pub.Request(ctx, b.pub.API("STREAM.MSG.DELETE.KV_"+b.name), request)
-	if err != nil {
+	if err := b.pub.Erase(ctx, b.Stream(), rev); err != nil {
 		return b.failed("remove", key, err)
-	}
-	var answer struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
-		return b.failed("remove", key, fmt.Errorf("%w: read answer: %w", publish.ErrUnknown, err))
-	}
-	if answer.Error != nil && !Gone(answer.Error) {
-		return b.failed("remove", key, answer.Error)
 	}
 	return nil
 }
@@ -199,19 +190,11 @@ func (b *Bucket[T]) last(ctx context.Context, key string) (stored, error) {
 	if err := checkKey(key); err != nil {
 		return stored{}, err
 	}
-	request, err := json.Marshal(map[string]string{"last_by_subj": b.prefix + key})
-	if err != nil {
-		return stored{}, err
-	}
-	msg, err := b.pub.Request(ctx, b.pub.API("STREAM.MSG.GET.KV_"+b.name), request)
-	if err != nil {
-		return stored{}, err
-	}
-	s, err := parseLeader(msg.Data)
-	if Gone(err) {
+	m, err := b.pub.Message(ctx, b.Stream(), publish.Query{Last: b.prefix + key})
+	if publish.Gone(err) {
 		return stored{}, ErrNotFound
 	}
-	return s, err
+	return storedOf(m), err
 }
 
 // put is a conditional write with the errors of the package, but without saying

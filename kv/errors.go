@@ -21,14 +21,10 @@ var (
 	ErrConflict = errors.New("conflict")
 )
 
-// What JetStream answers when a conditional write does not go through, and
-// when there is nothing to read or delete.
+// What JetStream answers when a conditional write does not go through.
 const (
 	codeWrongSequence jetstream.ErrorCode = 10071 // another write was there first
 	codeInFlight      jetstream.ErrorCode = 10164 // another write may be there first
-	codeNoMessage     jetstream.ErrorCode = 10037
-	codeNoSequence    jetstream.ErrorCode = 10043
-	codeDeleteFailed  jetstream.ErrorCode = 10057
 )
 
 // Unknown reports whether err leaves open what is stored: a conflict, a
@@ -44,21 +40,4 @@ func Unknown(err error) bool {
 func conflict(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && (api.ErrorCode == codeWrongSequence || api.ErrorCode == codeInFlight)
-}
-
-// Gone reports whether err says that there is nothing to read or to delete. The
-// delete of a sequence whose whole block of the stream is gone fails with a
-// general code, and tells the reason in words only.
-func Gone(err error) bool {
-	var api *jetstream.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	switch api.ErrorCode {
-	case codeNoMessage, codeNoSequence:
-		return true
-	case codeDeleteFailed:
-		return api.Description == "no message found" || api.Description == "stream store EOF"
-	}
-	return false
 }

@@ -25,7 +25,7 @@ func (b *Bucket[T]) Headers(ctx context.Context, filter string, visit func(key s
 		return nil
 	}
 	opts := follow.Options{
-		Stream: "KV_" + b.name, Filters: []string{b.prefix + filter}, Until: last, Headers: true, Batch: headersBatch, Logger: b.log,
+		Stream: b.Stream(), Filters: []string{b.prefix + filter}, Until: last, Headers: true, Batch: headersBatch, Logger: b.log,
 	}
 	err = follow.Run(ctx, b.pub, opts, func(msg follow.Message) error {
 		if IsMarker(msg.Header) {

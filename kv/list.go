@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/millrace/millrace/internal/direct"
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // GetManyStale returns the values of those keys that have one, in the order of
@@ -71,10 +72,10 @@ func (b *Bucket[T]) value(s stored) (Entry[T], bool) {
 // direct reads from the stream of the bucket. It returns the last sequence, and
 // whether there are more behind it.
 func (b *Bucket[T]) direct(ctx context.Context, get direct.Get, got func(stored)) (last uint64, more bool, err error) {
-	return get.Page(ctx, b.pub, "KV_"+b.name, func(m direct.Message) { got(fromDirect(m)) })
+	return get.Page(ctx, b.pub, b.Stream(), func(m publish.Message) { got(storedOf(m)) })
 }
 
 // directAll calls got with every message that fits.
 func (b *Bucket[T]) directAll(ctx context.Context, get direct.Get, got func(stored)) error {
-	return get.All(ctx, b.pub, "KV_"+b.name, func(m direct.Message) { got(fromDirect(m)) })
+	return get.All(ctx, b.pub, b.Stream(), func(m publish.Message) { got(storedOf(m)) })
 }

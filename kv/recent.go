@@ -2,11 +2,10 @@ package kv
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 
 	"github.com/millrace/millrace/internal/direct"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // recentPage is how many messages Recent asks for at once.
@@ -111,22 +110,15 @@ func (b *Bucket[T]) window(ctx context.Context, get direct.Get, end uint64) ([]s
 
 // span returns the first and last sequence of the bucket's stream.
 func (b *Bucket[T]) span(ctx context.Context) (first, last uint64, err error) {
-	msg, err := b.pub.Request(ctx, b.pub.API("STREAM.INFO.KV_"+b.name), nil)
-	if err != nil {
-		return 0, 0, err
-	}
 	var answer struct {
-		Error *jetstream.APIError `json:"error"`
+		publish.Refusal
 		State struct {
 			First uint64 `json:"first_seq"`
 			Last  uint64 `json:"last_seq"`
 		} `json:"state"`
 	}
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+	if err := b.pub.Ask(ctx, "STREAM.INFO."+b.Stream(), nil, &answer); err != nil {
 		return 0, 0, err
-	}
-	if answer.Error != nil {
-		return 0, 0, answer.Error
 	}
 	return max(answer.State.First, 1), answer.State.Last, nil
 }

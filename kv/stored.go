@@ -1,12 +1,9 @@
 package kv
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"time"
 
-	"github.com/millrace/millrace/internal/direct"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -36,39 +33,7 @@ func IsMarker(h nats.Header) bool {
 	return h.Get(operationHeader) != "" || h.Get(jetstream.MarkerReasonHeader) != ""
 }
 
-// parseLeader reads an answer of $JS.API.STREAM.MSG.GET.
-func parseLeader(data []byte) (stored, error) {
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message *struct {
-			Subject  string    `json:"subject"`
-			Sequence uint64    `json:"seq"`
-			Header   []byte    `json:"hdrs"`
-			Data     []byte    `json:"data"`
-			Time     time.Time `json:"time"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return stored{}, fmt.Errorf("read answer: %w", err)
-	}
-	if answer.Error != nil {
-		return stored{}, answer.Error
-	}
-	if answer.Message == nil {
-		return stored{}, errors.New("read answer: no message")
-	}
-	m := answer.Message
-	s := stored{subject: m.Subject, sequence: m.Sequence, time: m.Time, data: m.Data}
-	if len(m.Header) > 0 {
-		var err error
-		if s.header, err = nats.DecodeHeadersMsg(m.Header); err != nil {
-			return stored{}, fmt.Errorf("read header: %w", err)
-		}
-	}
-	return s, nil
-}
-
-// fromDirect returns a message of a direct get.
-func fromDirect(m direct.Message) stored {
+// storedOf returns a message that was read.
+func storedOf(m publish.Message) stored {
 	return stored{m.Subject, m.Sequence, m.Time, m.Header, m.Data}
 }

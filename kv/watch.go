@@ -161,7 +161,7 @@ func (w *watch[T]) session(ctx context.Context, status <-chan nats.Status) error
 func (s *session[T]) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, direct.Patience)
 	defer cancel()
-	return s.js.CreateConsumer(ctx, "KV_"+s.bucket.name, jetstream.ConsumerConfig{
+	return s.js.CreateConsumer(ctx, s.bucket.Stream(), jetstream.ConsumerConfig{
 		FilterSubject:     s.bucket.prefix + s.filter,
 		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
 		AckPolicy:         jetstream.AckNonePolicy,
@@ -181,7 +181,7 @@ func (s *session[T]) end(ctx context.Context, following jetstream.ConsumeContext
 	if s.bucket.pub.Conn().IsConnected() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = s.js.DeleteConsumer(ctx, "KV_"+s.bucket.name, consumer) // it goes by itself, later
+		_ = s.js.DeleteConsumer(ctx, s.bucket.Stream(), consumer) // it goes by itself, later
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
 )
 
@@ -112,8 +113,8 @@ func (n *Node) settle(ctx context.Context, drained bool) error {
 		if !passing(err) && !errors.Is(err, kv.ErrLeaseLost) {
 			return fmt.Errorf("this is not stored yet: %w", err)
 		}
-		if err := pause(ctx, again); err != nil {
-			return err
+		if !wait.For(ctx, again) {
+			return context.Cause(ctx)
 		}
 	}
 	if drained {
@@ -164,12 +165,12 @@ func (a *Asker) Load(ctx context.Context, node string) (Load, error) {
 
 // insist makes a request until a registered process answers it. A node that was
 // silent once is looked for: it may be about to connect, or gone.
-func (a *Asker) insist(ctx context.Context, node string, req request, wait time.Duration) (reply, error) {
+func (a *Asker) insist(ctx context.Context, node string, req request, patience time.Duration) (reply, error) {
 	if err := name.Check("node", node); err != nil {
 		return reply{}, err
 	}
 	for {
-		r, err := call(ctx, a.nc, a.ns.CtlSubject(node), req, wait)
+		r, err := call(ctx, a.nc, a.ns.CtlSubject(node), req, patience)
 		switch {
 		case err == nil && r.Incarnation != 0:
 			return r, nil
@@ -180,8 +181,8 @@ func (a *Asker) insist(ctx context.Context, node string, req request, wait time.
 				return reply{}, err
 			}
 		}
-		if err := pause(ctx, again); err != nil {
-			return reply{}, err
+		if !wait.For(ctx, again) {
+			return reply{}, context.Cause(ctx)
 		}
 	}
 }

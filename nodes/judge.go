@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -218,20 +217,12 @@ func (j *Judge) judge(ctx context.Context, node string, need, last uint64) (sett
 
 // lastSequence asks the leader of the nodes stream for its end.
 func (j *Judge) lastSequence(ctx context.Context) (uint64, error) {
-	subject := j.pub.API("STREAM.INFO.KV_" + j.beats.Name())
-	msg, err := j.pub.Request(ctx, subject, nil)
-	if err != nil {
-		return 0, fmt.Errorf("nodes: read the end of the stream: %w", err)
-	}
 	var info struct {
-		Error *jetstream.APIError   `json:"error"`
+		publish.Refusal
 		State jetstream.StreamState `json:"state"`
 	}
-	if err := json.Unmarshal(msg.Data, &info); err != nil {
+	if err := j.pub.Ask(ctx, "STREAM.INFO."+j.beats.Stream(), nil, &info); err != nil {
 		return 0, fmt.Errorf("nodes: read the end of the stream: %w", err)
-	}
-	if info.Error != nil {
-		return 0, fmt.Errorf("nodes: read the end of the stream: %w", info.Error)
 	}
 	return info.State.LastSeq, nil
 }

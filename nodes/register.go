@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
 )
 
@@ -39,8 +40,8 @@ func (n *Node) enter(ctx context.Context) error {
 		if failures++; failures == 1 {
 			n.opts.Logger.WarnContext(ctx, "cannot register yet", "node", n.id, "err", err)
 		}
-		if err := pause(ctx, again); err != nil {
-			return err
+		if !wait.For(ctx, again) {
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -65,8 +66,8 @@ func (n *Node) awaitFree(ctx context.Context) error {
 		if n.vigil.Over(cur.Revision, n.opts.Lease) {
 			return nil
 		}
-		if err := pause(ctx, again); err != nil {
-			return err
+		if !wait.For(ctx, again) {
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -100,7 +101,7 @@ func (n *Node) registerAgain(ctx context.Context) error {
 		case failures == 1:
 			n.opts.Logger.WarnContext(ctx, "cannot register yet", "node", n.id, "err", err)
 		}
-		_ = pause(ctx, again) // register finds out that ctx has ended
+		wait.For(ctx, again) // register finds out that ctx has ended
 	}
 }
 
@@ -117,8 +118,8 @@ func (n *Node) register(ctx context.Context) error {
 		if !lease.Valid() || !passing(err) {
 			return errors.Join(err, giveUp(ctx, lease))
 		}
-		if err := pause(ctx, again); err != nil {
-			return errors.Join(err, giveUp(ctx, lease))
+		if !wait.For(ctx, again) {
+			return errors.Join(context.Cause(ctx), giveUp(ctx, lease))
 		}
 	}
 	n.mu.Lock()
@@ -193,16 +194,4 @@ func passing(err error) bool {
 		errors.Is(err, publish.ErrUnsent) ||
 		errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.As(err, &api) && api.Code == 503
-}
-
-// pause waits, unless ctx ends before.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

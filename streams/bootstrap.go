@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
 )
 
@@ -41,7 +42,7 @@ func UnderBootstrap(ctx context.Context, ns Namespace, pub *publish.Publisher, h
 		if ctx.Err() != nil || !errors.Is(err, kv.ErrHeld) && !errors.Is(err, kv.ErrContended) && !transient(err) {
 			return denied(ctx, fmt.Errorf("streams: wait for the bootstrap lease of namespace %s: %w", ns, err))
 		}
-		pause(ctx)
+		wait.For(ctx, again)
 	}
 }
 
@@ -69,10 +70,5 @@ func hold(ctx context.Context, lease *kv.Lease, f func(context.Context) error) e
 	return err
 }
 
-// pause is how long to wait before something is tried again.
-func pause(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(50 * time.Millisecond):
-	}
-}
+// again is how long to wait before something is tried again.
+const again = 50 * time.Millisecond

@@ -126,10 +126,10 @@ func (c *Clock) sample(ctx context.Context) (*reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	var answer struct {
-		refusal
+		publish.Refusal
 		Time time.Time `json:"ts"`
 	}
-	err := ask(ctx, c.pub, "STREAM.INFO."+c.ns.bucketStream(Leases), nil, &answer)
+	err := c.pub.Ask(ctx, "STREAM.INFO."+c.ns.bucketStream(Leases), nil, &answer)
 	if err == nil && answer.Time.IsZero() {
 		err = errors.New("the answer has no time")
 	}

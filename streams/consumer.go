@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/internal/wait"
 )
 
 // The classes of priority that have consumers of their own, in a queue without a
@@ -124,7 +126,7 @@ func (w *Work) Serve(ctx context.Context, queue string, shape Shape) error {
 		if err = w.serve(ctx, queue, shape); !raced(err) {
 			break
 		}
-		pause(ctx)
+		wait.For(ctx, again)
 	}
 	if err != nil {
 		return fmt.Errorf("streams: serve queue %s: %w", queue, err)

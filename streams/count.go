@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/internal/direct"
 	"github.com/millrace/millrace/internal/follow"
+	"github.com/millrace/millrace/internal/publish"
 )
 
 // Load is what a queue has to do.
@@ -45,7 +46,7 @@ func (w *Work) Load(ctx context.Context, queue string) (load Load, err error) {
 // queue with a limit.
 func (w *Work) load(ctx context.Context, name string, sum *Load) (limited bool, err error) {
 	var answer struct {
-		refusal
+		publish.Refusal
 		Waiting uint64 `json:"num_pending"`
 		Taken   uint64 `json:"num_ack_pending"`
 		Asking  int    `json:"num_waiting"`
@@ -53,7 +54,7 @@ func (w *Work) load(ctx context.Context, name string, sum *Load) (limited bool, 
 			MaxAckPending int `json:"max_ack_pending"`
 		} `json:"config"`
 	}
-	if err := ask(ctx, w.pub, "CONSUMER.INFO."+w.ns.WorkStream()+"."+name, nil, &answer); err != nil {
+	if err := w.pub.Ask(ctx, "CONSUMER.INFO."+w.ns.WorkStream()+"."+name, nil, &answer); err != nil {
 		return false, err
 	}
 	sum.Waiting += answer.Waiting
@@ -70,11 +71,11 @@ func (w *Work) Queues(ctx context.Context) ([]string, error) {
 			Offset int `json:"offset"`
 		}{seen}
 		var answer struct {
-			refusal
+			publish.Refusal
 			Total     int      `json:"total"`
 			Consumers []string `json:"consumers"`
 		}
-		if err := ask(ctx, w.pub, "CONSUMER.NAMES."+w.ns.WorkStream(), request, &answer); err != nil {
+		if err := w.pub.Ask(ctx, "CONSUMER.NAMES."+w.ns.WorkStream(), request, &answer); err != nil {
 			return nil, fmt.Errorf("streams: list the consumers of the work queue: %w", err)
 		}
 		if len(answer.Consumers) == 0 {
@@ -108,7 +109,7 @@ func (w *Work) Has(ctx context.Context, ids []string) (map[string]bool, error) {
 		get.MultiLast[i] = w.ns.WorkSubject(queue, "*", local)
 	}
 	for try := 1; ; try++ {
-		err := get.All(ctx, w.pub, w.ns.WorkStream(), func(m direct.Message) {
+		err := get.All(ctx, w.pub, w.ns.WorkStream(), func(m publish.Message) {
 			if item, ok := w.parseSubject(m.Subject); ok {
 				has[item.Queue+"."+item.Local] = true
 			}
@@ -127,13 +128,13 @@ func (w *Work) Has(ctx context.Context, ids []string) (map[string]bool, error) {
 // was ever set.
 func (t *Timers) Count(ctx context.Context) (messages, lastSequence uint64, err error) {
 	var answer struct {
-		refusal
+		publish.Refusal
 		State struct {
 			Messages uint64 `json:"messages"`
 			Last     uint64 `json:"last_seq"`
 		} `json:"state"`
 	}
-	if err := ask(ctx, t.pub, "STREAM.INFO."+t.ns.TimerStream(), nil, &answer); err != nil {
+	if err := t.pub.Ask(ctx, "STREAM.INFO."+t.ns.TimerStream(), nil, &answer); err != nil {
 		return 0, 0, fmt.Errorf("streams: count timers: %w", err)
 	}
 	return answer.State.Messages, answer.State.Last, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
 )
 
@@ -124,7 +125,7 @@ func Ensure(ctx context.Context, ns Namespace, pub *publish.Publisher, opts Opti
 			return Settings{}, err
 		}
 		b.opts.Logger.DebugContext(ctx, "assets are tried again", "err", err)
-		pause(ctx)
+		wait.For(ctx, again)
 	}
 }
 

@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/millrace/millrace/internal/publish"
-	"github.com/millrace/millrace/kv"
 )
 
 // Has reports whether a timer is set: one of the same purpose, time and job. The
@@ -25,7 +22,7 @@ func (t *Timers) find(ctx context.Context, timer Timer) (uint64, error) {
 		return 0, err
 	}
 	last, err := find(ctx, t.pub, t.ns.TimerStream(), t.subject(timer))
-	if last.number(dueHeader) != uint64(unixMilli(timer.At)) {
+	if number(last, dueHeader) != uint64(unixMilli(timer.At)) {
 		return 0, err
 	}
 	return last.Sequence, err
@@ -42,17 +39,14 @@ func (w *Work) Offered(ctx context.Context, queue, local string) (bool, error) {
 // later one.
 func (w *Work) OfferedAt(ctx context.Context, queue, local string, revision uint64) (bool, error) {
 	last, err := w.last(ctx, queue, local)
-	return last.Sequence > 0 && last.number(revisionHeader) >= revision, err
+	return last.Sequence > 0 && number(last, revisionHeader) >= revision, err
 }
 
 // Holds reports whether the item of a delivery is still there, in whatever hands it
 // is by now. The leader answers.
 func (w *Work) Holds(ctx context.Context, d *Delivery) (bool, error) {
-	request := struct {
-		Sequence uint64 `json:"seq"`
-	}{d.Sequence}
-	err := ask(ctx, w.pub, "STREAM.MSG.GET."+w.ns.WorkStream(), request, &refusal{})
-	if kv.Gone(err) {
+	_, err := w.pub.Message(ctx, w.ns.WorkStream(), publish.Query{Sequence: d.Sequence})
+	if publish.Gone(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -62,45 +56,29 @@ func (w *Work) Holds(ctx context.Context, d *Delivery) (bool, error) {
 }
 
 // last returns the newest item of a job.
-func (w *Work) last(ctx context.Context, queue, local string) (found, error) {
+func (w *Work) last(ctx context.Context, queue, local string) (publish.Message, error) {
 	last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local))
 	if err != nil {
-		return found{}, fmt.Errorf("streams: look for the item of %s.%s: %w", queue, local, err)
+		return publish.Message{}, fmt.Errorf("streams: look for the item of %s.%s: %w", queue, local, err)
 	}
 	return last, nil
 }
 
-// found is a stored message.
-type found struct {
-	Sequence uint64 `json:"seq"` // 0 if there is none
-	Header   []byte `json:"hdrs"`
-}
-
-// number reads a header that is a number, or 0.
-func (f found) number(key string) uint64 {
-	h, err := nats.DecodeHeadersMsg(f.Header)
-	if err != nil {
-		return 0
-	}
-	n, err := strconv.ParseUint(h.Get(key), 10, 64)
+// number reads a header of a message that is a number, or 0.
+func number(m publish.Message, key string) uint64 {
+	n, err := strconv.ParseUint(m.Header.Get(key), 10, 64)
 	if err != nil {
 		return 0
 	}
 	return n
 }
 
-// find asks the leader of a stream for the last message on a subject.
-func find(ctx context.Context, pub *publish.Publisher, stream, subject string) (found, error) {
-	request := struct {
-		Last string `json:"last_by_subj"`
-	}{subject}
-	var answer struct {
-		refusal
-		Message found `json:"message"`
+// find asks the leader of a stream for the last message on a subject. It has no
+// sequence if there is none.
+func find(ctx context.Context, pub *publish.Publisher, stream, subject string) (publish.Message, error) {
+	m, err := pub.Message(ctx, stream, publish.Query{Last: subject})
+	if publish.Gone(err) {
+		return publish.Message{}, nil
 	}
-	err := ask(ctx, pub, "STREAM.MSG.GET."+stream, request, &answer)
-	if kv.Gone(err) {
-		return found{}, nil
-	}
-	return answer.Message, err
+	return m, err
 }

@@ -26,10 +26,10 @@ const MinLevel = minLevel
 // [jetstream.ErrJetStreamNotEnabledForAccount] if there is none.
 func Account(ctx context.Context, pub *publish.Publisher) (*jetstream.AccountInfo, error) {
 	var answer struct {
-		refusal
+		publish.Refusal
 		jetstream.AccountInfo
 	}
-	err := ask(ctx, pub, "INFO", nil, &answer)
+	err := pub.Ask(ctx, "INFO", nil, &answer)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) {
 		err = jetstream.ErrJetStreamNotEnabled
 	}
@@ -55,10 +55,10 @@ func Inspect(ctx context.Context, ns Namespace, pub *publish.Publisher) ([]Asset
 	var assets []Asset
 	for _, want := range append(ns.assets(), ns.Capture(nil)) {
 		var answer struct {
-			refusal
+			publish.Refusal
 			jetstream.StreamInfo
 		}
-		err := ask(ctx, pub, "STREAM.INFO."+want.Name, nil, &answer)
+		err := pub.Ask(ctx, "STREAM.INFO."+want.Name, nil, &answer)
 		missing := errors.Is(err, jetstream.ErrStreamNotFound)
 		switch {
 		case missing && want.Name == ns.CaptureStream():
@@ -132,11 +132,11 @@ func Backlogs(ctx context.Context, ns Namespace, pub *publish.Publisher) (map[st
 			Offset int `json:"offset"`
 		}{offset}
 		var page struct {
-			refusal
+			publish.Refusal
 			Total     int                       `json:"total"`
 			Consumers []*jetstream.ConsumerInfo `json:"consumers"`
 		}
-		if err := ask(ctx, pub, "CONSUMER.LIST."+ns.WorkStream(), request, &page); err != nil {
+		if err := pub.Ask(ctx, "CONSUMER.LIST."+ns.WorkStream(), request, &page); err != nil {
 			return nil, fmt.Errorf("streams: list the consumers of stream %s: %w", ns.WorkStream(), err)
 		}
 		for _, c := range page.Consumers {

@@ -168,10 +168,10 @@ func (l *Limits) Uses(ctx context.Context) ([]Use, error) {
 		add("stream "+stream.Config.Name, "messages", "max_msgs", stream.State.Msgs, stream.Config.MaxMsgs)
 	}
 	var account struct {
-		refusal
+		publish.Refusal
 		jetstream.AccountInfo
 	}
-	if err := ask(ctx, l.pub, "INFO", nil, &account); err != nil {
+	if err := l.pub.Ask(ctx, "INFO", nil, &account); err != nil {
 		return nil, err
 	}
 	add("the account", "bytes", "storage", account.Store, account.Limits.MaxStore)
@@ -189,10 +189,10 @@ func (l *Limits) driven(ctx context.Context) ([]jetstream.StreamInfo, error) {
 	var list []jetstream.StreamInfo
 	for _, name := range []string{l.ns.bucketStream(Jobs), l.ns.WorkStream(), l.ns.TimerStream(), l.ns.BlobStream()} {
 		var stream struct {
-			refusal
+			publish.Refusal
 			jetstream.StreamInfo
 		}
-		if err := ask(ctx, l.pub, "STREAM.INFO."+name, nil, &stream); err != nil {
+		if err := l.pub.Ask(ctx, "STREAM.INFO."+name, nil, &stream); err != nil {
 			return nil, err
 		}
 		list = append(list, stream.StreamInfo)

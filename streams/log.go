@@ -27,7 +27,7 @@ func EraseLog(ctx context.Context, pub *publish.Publisher, ns Namespace, id stri
 	request := struct {
 		Filter string `json:"filter"`
 	}{ns.LogSubject(id)}
-	err := ask(ctx, pub, "STREAM.PURGE."+ns.LogStream(), request, &refusal{})
+	err := pub.Ask(ctx, "STREAM.PURGE."+ns.LogStream(), request, &publish.Refusal{})
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("streams: erase the log of job %s: %w", id, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
 )
 
@@ -99,7 +100,7 @@ func untilDenied(ctx context.Context, ns Namespace, pub *publish.Publisher) (_ c
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			pause(ctx)
+			wait.For(ctx, again)
 			err := nc.LastError()
 			if err != before && ns.concerns(err, pub) { //nolint:errorlint // the same denial again is another one
 				cancel(&deniedError{ns, err})

@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/internal/publish"
-	"github.com/millrace/millrace/kv"
 )
 
 // Purpose is what a timer is for. It is one subject token.
@@ -122,7 +121,7 @@ func (t *Timers) Delete(ctx context.Context, sequence uint64) error {
 }
 
 func (t *Timers) delete(ctx context.Context, sequence uint64) error {
-	return erase(ctx, t.pub, t.ns.TimerStream(), sequence)
+	return t.pub.Erase(ctx, t.ns.TimerStream(), sequence)
 }
 
 // TimerAt returns when a message of the timer stream is due, from its headers.
@@ -196,29 +195,14 @@ func (t *Timers) read(ctx context.Context, sequence uint64) (*nats.Msg, error) {
 		msg.Subject = msg.Header.Get("Nats-Subject")
 		return msg, nil
 	}
-	var answer struct {
-		refusal
-		Message struct {
-			Subject string `json:"subject"`
-			Header  []byte `json:"hdrs"`
-			Data    []byte `json:"data"`
-		} `json:"message"`
-	}
-	request := struct {
-		Sequence uint64 `json:"seq"`
-	}{sequence}
-	err = ask(ctx, t.pub, "STREAM.MSG.GET."+stream, request, &answer)
+	m, err := t.pub.Message(ctx, stream, publish.Query{Sequence: sequence})
 	switch {
-	case kv.Gone(err):
+	case publish.Gone(err):
 		return nil, ErrNoTimer
 	case err != nil:
 		return nil, err
 	}
-	msg = &nats.Msg{Subject: answer.Message.Subject, Data: answer.Message.Data}
-	if len(answer.Message.Header) > 0 {
-		msg.Header, err = nats.DecodeHeadersMsg(answer.Message.Header)
-	}
-	return msg, err
+	return &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}, nil
 }
 
 // parse reads a stored message.

@@ -86,11 +86,11 @@ func (w *Work) message(item Item) *nats.Msg {
 func (w *Work) Withdraw(ctx context.Context, queue, local string, revision uint64) error {
 	for {
 		last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local))
-		if err == nil && (last.Sequence == 0 || last.number(revisionHeader) > revision) {
+		if err == nil && (last.Sequence == 0 || number(last, revisionHeader) > revision) {
 			return nil
 		}
 		if err == nil {
-			err = erase(ctx, w.pub, w.ns.WorkStream(), last.Sequence)
+			err = w.pub.Erase(ctx, w.ns.WorkStream(), last.Sequence)
 		}
 		if err != nil {
 			return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)

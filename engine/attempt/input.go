@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/engine/blobs"
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/wait"
 )
 
 const (
@@ -41,6 +42,6 @@ func (r *Runner) input(ctx context.Context, j machine.Job, ev machine.Erred) (js
 			return nil, returned(ev.Hold, fmt.Errorf("its input could not be fetched: %w", err), ev.At.Add(fetchFor))
 		}
 		r.opts.Logger.DebugContext(ctx, "input is fetched again", "job", j.ID, "err", err)
-		pause(trying, fetchPause)
+		wait.For(trying, fetchPause)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/engine/logs"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/wait"
 )
 
 // reportEvery is how often what a handler reports is stored at most.
@@ -125,7 +126,7 @@ func (r *reporter) run(ctx context.Context) {
 		if err := r.store(ctx); errors.As(err, &moved) || errors.Is(err, store.ErrNotFound) {
 			return
 		}
-		pause(ctx, reportEvery)
+		wait.For(ctx, reportEvery)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/obs"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
 )
@@ -129,7 +130,7 @@ func (r *Runner) attempt(taking context.Context, t *intake.Taken) {
 		r.answered(taking, t.Delivery, err)
 		t.Decided()
 		if refusal := new(jetstream.APIError); errors.As(err, &refusal) {
-			pause(taking, leftPause)
+			wait.For(taking, leftPause)
 		}
 		t.Free()
 		return
@@ -227,15 +228,4 @@ func (r *Runner) Adopt(_, token string, d *streams.Delivery) { r.opts.Running.ad
 func (r *Runner) Handles(kind string) (int, bool) {
 	k, ok := r.opts.Kinds[kind]
 	return k.MaxAttempts, ok
-}
-
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }

@@ -32,12 +32,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/direct"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
-	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -216,7 +214,7 @@ func (b *Blobs) get(ctx context.Context, blob string) ([]byte, error) {
 	}
 	data := bytes.NewBuffer(make([]byte, 0, min(is.Size, maxAhead)))
 	request := direct.Get{Seq: 1, NextBySubject: b.chunks(blob), Batch: readBatch}
-	err = request.All(ctx, b.pub, b.stream, func(m direct.Message) {
+	err = request.All(ctx, b.pub, b.stream, func(m publish.Message) {
 		if data.Len() <= is.Size {
 			data.Write(m.Data)
 		}
@@ -234,20 +232,14 @@ func (b *Blobs) get(ctx context.Context, blob string) ([]byte, error) {
 
 // info returns what a blob is.
 func (b *Blobs) info(ctx context.Context, blob string) (is info, err error) {
-	var answer struct {
-		refusal
-		Message struct {
-			Data []byte `json:"data"`
-		} `json:"message"`
-	}
-	err = b.ask(ctx, "STREAM.MSG.GET.", map[string]string{"last_by_subj": b.meta(blob)}, &answer)
+	m, err := b.pub.Message(ctx, b.stream, publish.Query{Last: b.meta(blob)})
 	switch {
-	case kv.Gone(err):
+	case publish.Gone(err):
 		return is, ErrMissing
 	case err != nil:
 		return is, err
 	}
-	if err := json.Unmarshal(answer.Message.Data, &is); err != nil || is.Size < 0 {
+	if err := json.Unmarshal(m.Data, &is); err != nil || is.Size < 0 {
 		return is, fmt.Errorf("%w: what it is cannot be read: %w", ErrBroken, err)
 	}
 	return is, nil
@@ -257,7 +249,7 @@ func (b *Blobs) info(ctx context.Context, blob string) (is info, err error) {
 // chunks are listed. Deleting one that is not there does nothing.
 func (b *Blobs) Delete(ctx context.Context, blob string) error {
 	for _, subject := range []string{b.meta(blob), b.chunks(blob)} {
-		if err := b.ask(ctx, "STREAM.PURGE.", map[string]string{"filter": subject}, &refusal{}); err != nil {
+		if err := b.pub.Ask(ctx, "STREAM.PURGE."+b.stream, map[string]string{"filter": subject}, &publish.Refusal{}); err != nil {
 			return b.failed("delete", blob, err)
 		}
 	}
@@ -270,14 +262,14 @@ func (b *Blobs) List(ctx context.Context, visit func(blob string) error) error {
 	prefix := b.chunks("")
 	for offset := 0; ; {
 		var answer struct {
-			refusal
+			publish.Refusal
 			Total int `json:"total"`
 			State struct {
 				Subjects map[string]int `json:"subjects"`
 			} `json:"state"`
 		}
 		request := map[string]any{"subjects_filter": prefix + ">", "offset": offset}
-		if err := b.ask(ctx, "STREAM.INFO.", request, &answer); err != nil {
+		if err := b.pub.Ask(ctx, "STREAM.INFO."+b.stream, request, &answer); err != nil {
 			return fmt.Errorf("blobs: list %s: %w", b.stream, err)
 		}
 		for subject := range answer.State.Subjects {
@@ -290,34 +282,6 @@ func (b *Blobs) List(ctx context.Context, visit func(blob string) error) error {
 			return nil
 		}
 	}
-}
-
-// refusal is the part of an answer that says why not.
-type refusal struct {
-	Error *jetstream.APIError `json:"error"`
-}
-
-func (r refusal) refused() error {
-	if r.Error == nil {
-		return nil
-	}
-	return r.Error
-}
-
-// ask sends a request about the stream and reads the answer.
-func (b *Blobs) ask(ctx context.Context, api string, request any, answer interface{ refused() error }) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	msg, err := b.pub.Request(ctx, b.pub.API(api+b.stream), body)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(msg.Data, answer); err != nil {
-		return fmt.Errorf("%w: read answer: %w", publish.ErrUnknown, err)
-	}
-	return answer.refused()
 }
 
 // failed adds to err what was tried.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -43,7 +44,7 @@ type lane struct {
 func (l *lane) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if !l.opts.Ready() {
-			pause(ctx, pullPause/5)
+			wait.For(ctx, pullPause/5)
 			continue
 		}
 		if changed := l.shut(l.queue); changed != nil {
@@ -89,7 +90,7 @@ func (l *lane) failed(ctx context.Context, err error) error {
 		return nil
 	}
 	l.opts.Logger.DebugContext(ctx, "no items could be taken", "queue", l.queue, "class", l.class, "err", err)
-	pause(ctx, pullPause)
+	wait.For(ctx, pullPause)
 	return err
 }
 
@@ -187,14 +188,6 @@ func (l *lane) give(d *streams.Delivery, err error) {
 func (l *lane) rest(ctx context.Context, took time.Duration) {
 	long := min(max(took*time.Duration(idleShare*l.slots.queues), idlePause), longPause)
 	for began := time.Now(); ctx.Err() == nil && l.slots.left() == 0 && time.Since(began) < long; {
-		pause(ctx, idlePause)
-	}
-}
-
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
+		wait.For(ctx, idlePause)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/millrace/millrace/internal/wait"
 )
 
 // line takes items of one queue: one lane for each class that is used, or one for
@@ -23,7 +25,7 @@ const requestTime = 5 * time.Second
 func (l *line) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if !l.opts.Ready() {
-			pause(ctx, pullPause/5)
+			wait.For(ctx, pullPause/5)
 			continue
 		}
 		limited, err := l.open(ctx)
@@ -31,7 +33,7 @@ func (l *line) run(ctx context.Context) {
 			l.live(ctx, limited)
 		} else if ctx.Err() == nil {
 			l.opts.Logger.DebugContext(ctx, "queue cannot be served", "queue", l.queue, "err", err)
-			pause(ctx, pullPause)
+			wait.For(ctx, pullPause)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/follow"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -118,7 +119,7 @@ func (r *reader) rest(ctx context.Context) error {
 		case !passing(err):
 			return err
 		}
-		pause(ctx, again)
+		wait.For(ctx, again)
 	}
 	return nil
 }

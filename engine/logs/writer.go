@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -215,7 +216,7 @@ func (w *Writer) send(ctx context.Context, batch []waiting) (left []waiting) {
 	}
 	if last != nil {
 		w.log.log.Debug("lines are not stored", "job", w.source.Job, "err", last)
-		pause(ctx, again)
+		wait.For(ctx, again)
 	}
 	return left
 }
@@ -291,15 +292,5 @@ func (w *Writer) giveUp(inFlight int) {
 	defer w.mu.Unlock()
 	if lost := inFlight + len(w.mu.lines) + w.mu.count; lost > 0 {
 		w.log.log.Warn("lines of a job are lost", "job", w.source.Job, "attempt", w.source.Attempt, "lines", lost)
-	}
-}
-
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
 )
@@ -108,8 +109,8 @@ func (g *round) without(ctx context.Context, records []record) (list []record) {
 // unmoved reports whether a record is still there. Then what its job lacked a
 // moment ago it has lacked for as long as the reader is behind.
 func (g *round) unmoved(ctx context.Context, rec *record) (bool, error) {
-	cur, err := g.get(ctx, query{Seq: rec.sequence})
-	if kv.Gone(err) {
+	cur, err := g.get(ctx, publish.Query{Sequence: rec.sequence})
+	if publish.Gone(err) {
 		return false, nil
 	}
 	return cur.id == rec.id, err

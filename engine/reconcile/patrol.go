@@ -4,9 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/millrace/millrace/internal/publish"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/millrace/millrace/kv"
 )
 
 const (
@@ -65,8 +64,8 @@ func (g *round) probe(ctx context.Context, refs []ref) (healed int) {
 	calls.SetLimit(atOnce)
 	for i, r := range refs {
 		calls.Go(func() error {
-			cur, err := g.get(ctx, query{Seq: r.sequence})
-			if kv.Gone(err) {
+			cur, err := g.get(ctx, publish.Query{Sequence: r.sequence})
+			if publish.Gone(err) {
 				g.index.forget(r)
 				return nil
 			}

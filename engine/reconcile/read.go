@@ -2,13 +2,8 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
@@ -81,9 +76,9 @@ func (g *round) visit(ctx context.Context, msg follow.Message) {
 // caughtUp reports whether the reader is done with all records that are old
 // enough.
 func (g *round) caughtUp(ctx context.Context) bool {
-	next, err := g.get(ctx, query{Seq: g.passed.Load() + 1, Next: ">"})
+	next, err := g.get(ctx, publish.Query{Sequence: g.passed.Load() + 1, Next: ">"})
 	if err != nil {
-		return kv.Gone(err)
+		return publish.Gone(err)
 	}
 	return next.at.Add(lag).After(g.opts.Clock.Now())
 }
@@ -97,50 +92,18 @@ func (r *Reconciler) id(subject string) string {
 	return strings.TrimPrefix(subject, "$KV."+r.bucket()+".")
 }
 
-// query asks for the message with a sequence, or for the next one from there on.
-type query struct {
-	Seq  uint64 `json:"seq"`
-	Next string `json:"next_by_subj,omitempty"`
-}
-
 // stored is a message of the jobs bucket.
 type stored struct {
 	record
 	at time.Time
 }
 
-// get reads a message of the jobs bucket from the leader. See [kv.Gone] for one
+// get reads a message of the jobs bucket from the leader. See [publish.Gone] for one
 // that is not there.
-func (r *Reconciler) get(ctx context.Context, q query) (stored, error) {
-	request, err := json.Marshal(q)
+func (r *Reconciler) get(ctx context.Context, q publish.Query) (stored, error) {
+	m, err := r.pub.Message(ctx, r.stream(), q)
 	if err != nil {
 		return stored{}, err
 	}
-	msg, err := r.pub.Request(ctx, r.pub.API("STREAM.MSG.GET."+r.stream()), request)
-	if err != nil {
-		return stored{}, err
-	}
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Subject  string    `json:"subject"`
-			Sequence uint64    `json:"seq"`
-			Header   []byte    `json:"hdrs"`
-			Time     time.Time `json:"time"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
-		return stored{}, fmt.Errorf("%w: read answer: %w", publish.ErrUnknown, err)
-	}
-	if answer.Error != nil {
-		return stored{}, answer.Error
-	}
-	var header nats.Header
-	if len(answer.Message.Header) > 0 {
-		if header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
-			return stored{}, fmt.Errorf("read header: %w", err)
-		}
-	}
-	m := answer.Message
-	return stored{record{id: r.id(m.Subject), sequence: m.Sequence, Glance: store.LookAt(header)}, m.Time}, nil
+	return stored{record{id: r.id(m.Subject), sequence: m.Sequence, Glance: store.LookAt(m.Header)}, m.Time}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/wait"
 )
 
 const (
@@ -141,7 +142,7 @@ func (f *following) settle(msg jetstream.Msg, m Message, job machine.Job) {
 		switch {
 		case err != nil:
 			f.log.DebugContext(ctx, "job of an event is not there yet", "job", job.ID, "err", err)
-			pause(ctx, retryPause)
+			wait.For(ctx, retryPause)
 			continue
 		case entry.Value.Kind != job.Kind:
 			f.bury(msg, m, fmt.Errorf("there is a job %s of kind %s, not %s: add something to the trigger's id, or give it a queue of its own", job.ID, entry.Value.Kind, job.Kind))

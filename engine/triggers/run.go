@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
 )
 
@@ -65,7 +66,7 @@ func (t *Triggers) Run(ctx context.Context, r Rule) error {
 			log.DebugContext(ctx, "trigger runs", "stream", p.stream)
 			err = t.follow(ctx, r, p)
 			log.DebugContext(ctx, "trigger is interrupted", "err", err)
-			pause(ctx, retryPause)
+			wait.For(ctx, retryPause)
 			continue
 		}
 		if ctx.Err() == nil && said != err.Error() {
@@ -73,9 +74,9 @@ func (t *Triggers) Run(ctx context.Context, r Rule) error {
 			log.WarnContext(ctx, "trigger cannot run", "err", err)
 		}
 		if errors.Is(err, errSuperseded) || errors.Is(err, errOutdated) || errors.Is(err, errInGo) {
-			pause(ctx, yieldPause)
+			wait.For(ctx, yieldPause)
 		} else {
-			pause(ctx, placePause)
+			wait.For(ctx, placePause)
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
@@ -150,7 +151,7 @@ func (t *Triggers) StandIn(ctx context.Context) error {
 	var g errgroup.Group
 	var stop context.CancelFunc // nil while the triggers do not run here
 	for ctx.Err() == nil {
-		needed, wait := t.needed(ctx, stop != nil)
+		needed, look := t.needed(ctx, stop != nil)
 		switch {
 		case needed && stop == nil:
 			var running context.Context
@@ -161,7 +162,7 @@ func (t *Triggers) StandIn(ctx context.Context) error {
 			stop = nil
 			_ = g.Wait() // says only that the connection is closed
 		}
-		pause(ctx, wait)
+		wait.For(ctx, look)
 	}
 	if stop != nil {
 		stop()

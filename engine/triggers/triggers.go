@@ -26,7 +26,6 @@
 package triggers
 
 import (
-	"context"
 	"encoding/json"
 	"log/slog"
 	"os"
@@ -108,11 +107,3 @@ func Open(pub *publish.Publisher, jobs *store.Store, opts Options) *Triggers {
 
 // retryPause is the pause after something failed that may work soon.
 const retryPause = 100 * time.Millisecond
-
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}

@@ -33,15 +33,6 @@ var ErrTooMany = errors.New("too many results")
 // can be tried again.
 var ErrLost = errors.New("a message was deleted meanwhile")
 
-// Message is a message as the stream has it.
-type Message struct {
-	Subject  string
-	Sequence uint64
-	Time     time.Time
-	Header   nats.Header
-	Data     []byte
-}
-
 // Get says which messages to read: the last ones on the subjects of MultiLast,
 // or so many of those on NextBySubject as Batch says. Subjects may have
 // wildcards.
@@ -54,7 +45,7 @@ type Get struct {
 
 // All calls got with every message that fits, in the order of sequences, however
 // many requests it takes. It returns [ErrTooMany] if a multi-get finds too many.
-func (g Get) All(ctx context.Context, pub *publish.Publisher, stream string, got func(Message)) error {
+func (g Get) All(ctx context.Context, pub *publish.Publisher, stream string, got func(publish.Message)) error {
 	for {
 		last, more, err := g.Page(ctx, pub, stream, got)
 		if err != nil || !more {
@@ -66,7 +57,7 @@ func (g Get) All(ctx context.Context, pub *publish.Publisher, stream string, got
 
 // Page makes one request and calls got with what comes, in the order of
 // sequences. It returns the last sequence, and whether there are more behind it.
-func (g Get) Page(ctx context.Context, pub *publish.Publisher, stream string, got func(Message)) (last uint64, more bool, err error) {
+func (g Get) Page(ctx context.Context, pub *publish.Publisher, stream string, got func(publish.Message)) (last uint64, more bool, err error) {
 	request, err := json.Marshal(g)
 	if err != nil {
 		return 0, false, err
@@ -131,14 +122,16 @@ func nextMsg(ctx context.Context, msgs <-chan *nats.Msg) (*nats.Msg, error) {
 }
 
 // parse reads one message.
-func parse(msg *nats.Msg) (Message, error) {
+func parse(msg *nats.Msg) (publish.Message, error) {
 	sequence, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
 	if err != nil {
-		return Message{}, fmt.Errorf("read sequence: %w", err)
+		return publish.Message{}, fmt.Errorf("read sequence: %w", err)
 	}
 	at, err := time.Parse(time.RFC3339Nano, msg.Header.Get(jetstream.TimeStampHeaer))
 	if err != nil {
-		return Message{}, fmt.Errorf("read time: %w", err)
+		return publish.Message{}, fmt.Errorf("read time: %w", err)
 	}
-	return Message{msg.Header.Get(jetstream.SubjectHeader), sequence, at, msg.Header, msg.Data}, nil
+	return publish.Message{
+		Subject: msg.Header.Get(jetstream.SubjectHeader), Sequence: sequence, Time: at, Header: msg.Header, Data: msg.Data,
+	}, nil
 }

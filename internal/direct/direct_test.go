@@ -64,8 +64,8 @@ func TestAll(t *testing.T) {
 		{"nothing", direct.Get{MultiLast: []string{"s.none"}}, 0, 0, 0, ""},
 		{"nothing more", direct.Get{Seq: 4001, NextBySubject: "s.>", Batch: 10}, 0, 0, 0, ""},
 	} {
-		var got []direct.Message
-		if err := test.get.All(t.Context(), pub, "S", func(m direct.Message) { got = append(got, m) }); err != nil {
+		var got []publish.Message
+		if err := test.get.All(t.Context(), pub, "S", func(m publish.Message) { got = append(got, m) }); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
 		if len(got) != test.count {
@@ -91,20 +91,20 @@ func TestErrors(t *testing.T) {
 	pub := filled(t)
 	fails := func(get direct.Get, stream string, want error) {
 		t.Helper()
-		if err := get.All(t.Context(), pub, stream, func(direct.Message) {}); !errors.Is(err, want) {
+		if err := get.All(t.Context(), pub, stream, func(publish.Message) {}); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}
 	everything := direct.Get{MultiLast: []string{"s.>"}}
 	fails(everything, "S", direct.ErrTooMany)
 	fails(everything, "NONE", jetstream.ErrNoStreamResponse)
-	if err := (direct.Get{}).All(t.Context(), pub, "S", func(direct.Message) {}); err == nil || !strings.Contains(err.Error(), "status 408") {
+	if err := (direct.Get{}).All(t.Context(), pub, "S", func(publish.Message) {}); err == nil || !strings.Contains(err.Error(), "status 408") {
 		t.Errorf("an empty request: got %v, want status 408", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("gone")
 	cancel(gone)
-	if err := everything.All(ctx, pub, "S", func(direct.Message) {}); !errors.Is(err, gone) {
+	if err := everything.All(ctx, pub, "S", func(publish.Message) {}); !errors.Is(err, gone) {
 		t.Errorf("got %v, want the cause of the context", err)
 	}
 	pub.Conn().Close()
