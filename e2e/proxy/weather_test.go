@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -169,7 +170,7 @@ func TestWeatherEnd(t *testing.T) {
 		}
 		w.weather.set(func(w *weather) { w.held, w.delay = false, time.Second })
 		synctest.Wait()
-		if err := <-w.ended; err != io.ErrUnexpectedEOF || string(w.received()) != "bye" {
+		if err := <-w.ended; !errors.Is(err, io.ErrUnexpectedEOF) || string(w.received()) != "bye" {
 			t.Errorf("got %q and then %v, want what was said and then the end", w.received(), err)
 		}
 	})
