@@ -1,0 +1,42 @@
+package cluster
+
+import (
+	"github.com/millrace/millrace/e2e/oracle"
+)
+
+// printed is how many violations are printed. All are in the folder.
+const printed = 10
+
+// settings is what is known of the run, without jobs and ledger.
+func (c *Cluster) settings() oracle.Run {
+	return oracle.Run{Test: c.t.Name(), Lease: c.Lease, Servers: len(c.servers), Seed: c.opts.Seed}
+}
+
+// save writes the run into the folder, where the ledger is already.
+func (c *Cluster) save(r oracle.Run) {
+	c.t.Helper()
+	if err := r.Save(c.Dir); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Judge asks the oracle what it makes of the run: each violation is an error of
+// the test. It is called when all faults are healed, and all work has ended or
+// should have.
+func (c *Cluster) Judge() oracle.Figures {
+	c.t.Helper()
+	r := c.settings()
+	r.Jobs, r.Ledger = c.Jobs(), c.Entries()
+	c.save(r)
+	violations := r.Check()
+	for i, v := range violations {
+		if i == printed {
+			c.t.Errorf("and %d violations more", len(violations)-printed)
+			break
+		}
+		c.t.Error(v)
+	}
+	figures := r.Figures()
+	c.t.Logf("%d jobs, %d violations\n%v", len(r.Jobs), len(violations), figures)
+	return figures
+}

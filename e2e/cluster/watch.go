@@ -1,0 +1,114 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/e2e/ledger"
+)
+
+// said is what a process says of its readiness.
+type said int
+
+const (
+	silent said = iota // it does not answer
+	ready
+	unready
+)
+
+// prober is without connections that are kept: those of a process that was
+// frozen would not be of use.
+var prober = &http.Client{
+	Transport: &http.Transport{DisableKeepAlives: true},
+	Timeout:   2 * time.Second,
+}
+
+// ask asks a process whether it is ready.
+func ask(ctx context.Context, url string) said {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return silent
+	}
+	resp, err := prober.Do(req)
+	if err != nil {
+		return silent
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		return ready
+	}
+	return unready
+}
+
+// watch writes down whenever a process changes what it says of its readiness,
+// until it ends. A process is unready when it is born.
+func (c *Cluster) watch(p *process, url string) {
+	last := unready
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-c.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := ask(c.ctx, url)
+		if now == silent || now == last {
+			continue
+		}
+		last = now
+		what := ledger.Ready
+		if now == unready {
+			what = ledger.Unready
+		}
+		c.write(p.entry(ledger.Entry{What: what}))
+	}
+}
+
+// ownerSubject is where the owner's lease is republished.
+const ownerSubject = "mr.default.lease.owner"
+
+// lease is the value of the owner's lease. Its holder is the node and something
+// random.
+type lease struct {
+	Holder string `json:"holder"`
+	Epoch  uint64 `json:"epoch"` // 0 in the write that takes it, whose revision it is
+}
+
+// watchOwner writes down the writes of the owner's lease.
+func (c *Cluster) watchOwner() {
+	c.t.Helper()
+	nc, err := c.connect()
+	if err == nil {
+		_, err = nc.Subscribe(ownerSubject, c.hearOwner)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// hearOwner writes down a write of the owner's lease. In one without a node the
+// lease was given back, or has run out.
+func (c *Cluster) hearOwner(m *nats.Msg) {
+	e := ledger.Entry{What: ledger.Owner}
+	e.Revision, _ = strconv.ParseUint(m.Header.Get(nats.JSSequence), 10, 64) // the server writes it
+	var held lease
+	if json.Unmarshal(m.Data, &held) == nil && held.Holder != "" {
+		node := strings.LastIndexByte(held.Holder, '.')
+		e.Node, e.Nonce, e.Epoch = held.Holder[:max(0, node)], held.Holder, held.Epoch
+		if e.Epoch == 0 {
+			e.Epoch = e.Revision
+		}
+	} else {
+		e.Note = "the lease is free: " + m.Header.Get("Nats-Marker-Reason") + m.Header.Get("KV-Operation")
+	}
+	c.write(e)
+}
