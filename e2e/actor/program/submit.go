@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/engine"
@@ -21,11 +22,17 @@ type submitCmd struct {
 	Rate        float64 `help:"How many a second. Default: as fast as possible."`
 	Work        string  `default:"{}" help:"What their handlers are to do, in JSON."`
 	MaxAttempts int     `help:"How many failures end a job. Default: as the worker says."`
+
+	At           time.Time     `help:"When all of them are due, such as 2026-03-01T12:00:00Z. Default: at once."`
+	QueueTimeout time.Duration `help:"After how long a job fails that nobody has started. Default: never."`
 }
 
 // Run submits jobs until all are certain, or until SIGTERM.
 func (c submitCmd) Run(ctx context.Context, a *actor.Actor) error {
-	load := actor.Load{Queue: c.Queue, Prefix: c.Prefix, Count: c.Count, Rate: c.Rate, MaxAttempts: c.MaxAttempts}
+	load := actor.Load{
+		Queue: c.Queue, Prefix: c.Prefix, Count: c.Count, Rate: c.Rate, MaxAttempts: c.MaxAttempts,
+		At: c.At, QueueTimeout: c.QueueTimeout,
+	}
 	if err := json.Unmarshal([]byte(c.Work), &load.Work); err != nil {
 		return fmt.Errorf("--work is %q: %w", c.Work, err)
 	}
