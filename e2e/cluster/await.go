@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/millrace/millrace/e2e/ledger"
+	"github.com/millrace/millrace/e2e/oracle"
 )
 
 // patience is how long what must happen is waited for. It says nothing about how
@@ -32,6 +36,31 @@ func (c *Cluster) Await(what string, holds func() bool) {
 	}
 }
 
+// AwaitEntry waits until the ledger has an entry that matches, and returns the
+// first one.
+func (c *Cluster) AwaitEntry(what string, matches func(ledger.Entry) bool) ledger.Entry {
+	c.t.Helper()
+	var found ledger.Entry
+	c.Await(what, func() bool {
+		entries := c.Entries()
+		i := slices.IndexFunc(entries, matches)
+		if i >= 0 {
+			found = entries[i]
+		}
+		return i >= 0
+	})
+	return found
+}
+
+// AwaitStart waits until a handler has started with an attempt of a job, and
+// returns that.
+func (c *Cluster) AwaitStart(job string, attempt int) ledger.Entry {
+	c.t.Helper()
+	return c.AwaitEntry(fmt.Sprintf("attempt %d of %s starts", attempt, job), func(e ledger.Entry) bool {
+		return e.What == ledger.Start && e.Job == job && e.Attempt == attempt
+	})
+}
+
 // After goes on when d of the scenario has passed.
 func (c *Cluster) After(d time.Duration) {
 	c.t.Helper()
@@ -51,54 +80,65 @@ const (
 	listAtLeast = 10 * time.Second
 )
 
-// AwaitEnded waits until so many jobs have ended.
+// AwaitEnded waits until so many jobs have ended, as long as more and more do.
 func (c *Cluster) AwaitEnded(n int) {
 	c.t.Helper()
-	deadline := time.Now().Add(patience)
-	best, listed := 0, time.Time{}
-	holds := func() bool {
-		since := time.Since(listed)
-		if since < listAtMost || (since < listAtLeast && c.ended.count(c.ledgerPath()) < n) {
-			return false
-		}
-		listed = time.Now()
-		ended := 0
-		for _, j := range c.Jobs() {
-			if j.Ended() {
-				ended++
-			}
-		}
-		if ended > best {
-			best, deadline = ended, time.Now().Add(patience)
-		}
-		return best >= n
-	}
+	began, before := time.Now(), 0
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for !holds() {
-		if time.Now().After(deadline) {
-			c.t.Fatalf("cluster: waited in vain until %d jobs have ended: %d have", n, best)
+	for {
+		ended := c.Ended(n)
+		switch {
+		case ended >= n:
+			return
+		case ended > before:
+			began, before = time.Now(), ended
+		case time.Since(began) > patience:
+			c.t.Fatalf("cluster: waited in vain until %d jobs have ended: %d have", n, ended)
 		}
 		select {
 		case <-tick.C:
 		case <-c.t.Context().Done():
-			c.t.Fatalf("cluster: the test has ended before %d jobs: %d have", n, best)
+			c.t.Fatalf("cluster: the test has ended before %d jobs: %d have", n, ended)
 		}
 	}
 }
 
-// ends counts jobs whose handler has ended, as the ledger grows.
-type ends struct {
-	mu     sync.Mutex
-	offset int64
-	jobs   map[string]bool
+// Ended returns how many jobs have ended, as of a moment ago. It is cheap while
+// that cannot be n yet.
+func (c *Cluster) Ended(n int) int {
+	c.t.Helper()
+	c.ended.mu.Lock()
+	defer c.ended.mu.Unlock()
+	since := time.Since(c.ended.listed)
+	if since < listAtMost || (since < listAtLeast && c.ended.hint(c.ledgerPath()) < n) {
+		return c.ended.last
+	}
+	out, err := c.Try("job", "list", "--output", "json", "--limit", listAll)
+	jobs, decodeErr := oracle.DecodeJobs(strings.NewReader(out))
+	if err != nil || decodeErr != nil {
+		return c.ended.last // NATS is away
+	}
+	c.ended.listed, c.ended.last = time.Now(), 0
+	for _, j := range jobs {
+		if j.Ended() {
+			c.ended.last++
+		}
+	}
+	return c.ended.last
 }
 
-// count returns how many jobs there are that a handler has done with, for all
-// that the ledger knows.
-func (e *ends) count(path string) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// ends is what is known about how many jobs have ended.
+type ends struct {
+	mu     sync.Mutex
+	last   int             // that had, when they were listed
+	listed time.Time       // when that was
+	offset int64           // up to which the ledger was read
+	jobs   map[string]bool // that a handler is done with, says the ledger
+}
+
+// hint returns how many jobs may have ended, for all that the ledger knows.
+func (e *ends) hint(path string) int {
 	if e.jobs == nil {
 		e.jobs = map[string]bool{}
 	}

@@ -18,7 +18,7 @@ type Server struct {
 func (c *Cluster) server(i int) *Server {
 	c.t.Helper()
 	s := &Server{client: c.address(), route: c.address(), monitor: c.address()}
-	s.c, s.name, s.health = c, fmt.Sprintf("n%d", i), "http://"+s.monitor+"/healthz"
+	s.c, s.name, s.health = c, fmt.Sprintf("n%d", i), "http://"+s.monitor+"/healthz?js-server-only=true"
 	s.command = func(int) command {
 		config := filepath.Join(c.Dir, s.name+".conf")
 		if err := os.WriteFile(config, []byte(s.config()), 0o600); err != nil {

@@ -1,11 +1,9 @@
 package cluster
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"time"
 )
 
 // overview is what a server says of JetStream.
@@ -32,13 +30,11 @@ type stream struct {
 
 // look asks the server what it knows about JetStream.
 func (s *Server) look() (o overview, err error) {
-	ctx, cancel := context.WithTimeout(s.c.ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.monitor+"/jsz?accounts=1&streams=1", http.NoBody)
+	req, err := http.NewRequestWithContext(s.c.ctx, http.MethodGet, "http://"+s.monitor+"/jsz?accounts=1&streams=1", http.NoBody)
 	if err != nil {
 		return o, fmt.Errorf("cluster: ask %s: %w", s.name, err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := prober.Do(req)
 	if err != nil {
 		return o, fmt.Errorf("cluster: ask %s: %w", s.name, err)
 	}
@@ -103,7 +99,7 @@ func (c *Cluster) unsettled() error {
 		if !s.Alive() {
 			return fmt.Errorf("%s has ended", s.name)
 		}
-		if !s.Ready() {
+		if ask(s.c.ctx, "http://"+s.monitor+"/healthz") != ready { // with all that it stores
 			return fmt.Errorf("%s is not ready", s.name)
 		}
 		o, err := s.look()

@@ -132,10 +132,13 @@ func (c *Cluster) Read(job string) {
 	c.write(e)
 }
 
+// listAll is the limit of a list that has none.
+const listAll = "10000000"
+
 // Jobs lists all jobs.
 func (c *Cluster) Jobs() []oracle.Job {
 	c.t.Helper()
-	jobs, err := oracle.DecodeJobs(strings.NewReader(c.Run("job", "list", "--output", "json", "--limit", "10000000")))
+	jobs, err := oracle.DecodeJobs(strings.NewReader(c.Run("job", "list", "--output", "json", "--limit", listAll)))
 	if err != nil {
 		c.t.Fatal(err)
 	}
