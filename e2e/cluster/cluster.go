@@ -49,6 +49,9 @@ type Options struct {
 	// Tags are build tags of the programs under test. Default: none.
 	Tags string
 
+	// Env is more of the environment of all processes.
+	Env []string
+
 	// Seed is that of a random plan. It is printed and stored with the run.
 	Seed uint64
 }

@@ -25,10 +25,7 @@ func (c *Cluster) save(r oracle.Run) {
 // should have.
 func (c *Cluster) Judge() oracle.Figures {
 	c.t.Helper()
-	r := c.settings()
-	r.Jobs, r.Ledger = c.Jobs(), c.Entries()
-	c.save(r)
-	violations := r.Check()
+	violations, figures := c.Hear()
 	for i, v := range violations {
 		if i == printed {
 			c.t.Errorf("and %d violations more", len(violations)-printed)
@@ -36,7 +33,16 @@ func (c *Cluster) Judge() oracle.Figures {
 		}
 		c.t.Error(v)
 	}
-	figures := r.Figures()
-	c.t.Logf("%d jobs, %d violations\n%v", len(r.Jobs), len(violations), figures)
 	return figures
+}
+
+// Hear is [Cluster.Judge] for a test that expects violations.
+func (c *Cluster) Hear() ([]oracle.Violation, oracle.Figures) {
+	c.t.Helper()
+	r := c.settings()
+	r.Jobs, r.Ledger = c.Jobs(), c.Entries()
+	c.save(r)
+	violations, figures := r.Check(), r.Figures()
+	c.t.Logf("%d jobs, %d violations\n%v", len(r.Jobs), len(violations), figures)
+	return violations, figures
 }

@@ -49,7 +49,7 @@ func (c *Cluster) run(what command) (*process, error) {
 		"MILLRACE_E2E_LEDGER="+c.ledgerPath(),
 		"MILLRACE_E2E_PROCESS="+what.process,
 		"MILLRACE_E2E_PROGRAM="+c.programs.actor())
-	p.cmd.Env = append(p.cmd.Env, what.env...)
+	p.cmd.Env = append(append(p.cmd.Env, c.opts.Env...), what.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(p.cmd.SysProcAttr)
 
