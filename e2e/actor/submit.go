@@ -19,7 +19,10 @@ type Load struct {
 	Count         int     // how many; 0: until the context ends
 	Rate          float64 // how many a second; 0: as fast as possible
 	Work          Work
-	MaxAttempts   int // failures that end a job; 0: as the worker says
+	MaxAttempts   int       // failures that end a job; 0: as the worker says
+	At            time.Time // when all of them are due; zero: at once
+	// QueueTimeout is after how long a job fails that nobody has started; 0: never.
+	QueueTimeout time.Duration
 }
 
 const (
@@ -48,7 +51,7 @@ func (a *Actor) Submit(ctx context.Context, eng *engine.Engine, load Load) error
 			for n := range numbers {
 				id := fmt.Sprint(load.Prefix, n)
 				err := a.insist(ctx, load.Queue+"."+id, func(ctx context.Context) (bool, error) {
-					handle, err := job.Submit(ctx, eng, load.Work, engine.SubmitOptions{ID: id})
+					handle, err := job.Submit(ctx, eng, load.Work, engine.SubmitOptions{ID: id, At: load.At, QueueTimeout: load.QueueTimeout})
 					return err == nil && handle.Created, err
 				})
 				if err != nil {
