@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/e2e/cluster"
 	"github.com/millrace/millrace/engine"
 )
 
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 	build.Stdout, build.Stderr = os.Stdout, os.Stderr
 	status := 1
 	if err := build.Run(); err == nil {
-		status = m.Run()
+		status = cluster.Main(m)
 	}
 	os.RemoveAll(dir)
 	os.Exit(status)

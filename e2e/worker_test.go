@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// ledger is a handler that writes down its start and its end, outside of the
+// notebook is a handler that writes down its start and its end, outside of the
 // system, and ends when the file "go.<attempt>" is there.
-const ledger = `#!/bin/sh
+const notebook = `#!/bin/sh
 echo "START $MILLRACE_JOB_ID $MILLRACE_ATTEMPT $MILLRACE_NODE" >> ledger
 while [ ! -e "go.$MILLRACE_ATTEMPT" ]; do sleep 0.05; done
 echo "END $MILLRACE_JOB_ID $MILLRACE_ATTEMPT $MILLRACE_NODE" >> ledger
@@ -36,7 +36,7 @@ func (i *installation) worker(node, script string) *process {
 func TestWorkerKilled(t *testing.T) {
 	t.Parallel()
 	i := install(t)
-	script := i.file("handler.sh", ledger)
+	script := i.file("handler.sh", notebook)
 	w1 := i.worker("w1", script)
 	i.run("job", "submit", "report.build", "--id", "r1", "--input", `{"month":11}`)
 	i.awaitLedger("START report.r1 1 w1")
@@ -64,7 +64,7 @@ func TestWorkerKilled(t *testing.T) {
 func TestWorkerFrozen(t *testing.T) {
 	t.Parallel()
 	i := install(t)
-	script := i.file("handler.sh", ledger)
+	script := i.file("handler.sh", notebook)
 	w1 := i.worker("w1", script)
 	i.run("job", "submit", "report.build", "--id", "r1")
 	i.awaitLedger("START report.r1 1 w1")
