@@ -1,8 +1,202 @@
 package oracle
 
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/e2e/ledger"
+)
+
+// never is later than everything.
+const never = int64(math.MaxInt64)
+
+// grain is what the clocks of two processes may differ by.
+const grain = int64(time.Millisecond)
+
 // history is a run, sorted for the checks.
-type history struct{ Run }
+type history struct {
+	Run
+	entries   []*ledger.Entry // by time
+	begin     int64           // of the ledger
+	end       int64
+	jobs      []*life // by ID
+	lives     map[string]*life
+	processes map[string]*process
+	servers   map[string]bool // their names
+	system    []span          // when the servers were disturbed
+	headless  []span          // when there were no servers, or no owner
+	owners    []*ledger.Entry
+	queues    map[string][]*ledger.Entry // calls about a queue, by time
+	nodes     map[string][]*ledger.Entry // calls about a node, by time
+}
 
-func newHistory(r Run) *history { return &history{r.withDefaults()} }
+// life is all that is known of one job.
+type life struct {
+	id     string
+	record *Job   // nil if it is not in the list
+	runs   []*run // by attempt, then by time
+	calls  []*ledger.Entry
+	reads  []*ledger.Entry
+}
 
-func (h *history) story(Violation) string { return "" }
+// run is one run of a handler.
+type run struct {
+	start   *ledger.Entry
+	end     *ledger.Entry // nil if it never came to that
+	process *process
+}
+
+// over is when the handler was certainly over: it ended, or its process did.
+func (r *run) over() int64 {
+	if r.end != nil {
+		return r.end.At
+	}
+	return r.process.died()
+}
+
+// won reports whether the handler succeeded while nobody wanted it to end.
+func (r *run) won() bool {
+	return r.end != nil && r.end.Outcome == ledger.Succeeded && r.end.Cause == ""
+}
+
+func newHistory(r Run) *history {
+	h := &history{
+		Run:   r.withDefaults(),
+		lives: map[string]*life{}, processes: map[string]*process{},
+		queues: map[string][]*ledger.Entry{}, nodes: map[string][]*ledger.Entry{},
+	}
+	h.entries = make([]*ledger.Entry, len(r.Ledger))
+	for i := range r.Ledger {
+		h.entries[i] = &r.Ledger[i]
+	}
+	slices.SortStableFunc(h.entries, func(a, b *ledger.Entry) int { return cmp.Compare(a.At, b.At) })
+	if n := len(h.entries); n > 0 {
+		h.begin, h.end = h.entries[0].At, h.entries[n-1].At
+	}
+	h.readProcesses()
+	h.readOwners()
+	h.readJobs()
+	return h
+}
+
+// readJobs sorts by job what handlers and clients wrote, and what the list has.
+func (h *history) readJobs() {
+	open := map[string]*run{}
+	for _, e := range h.entries {
+		switch e.What {
+		case ledger.Start:
+			r := &run{start: e, process: h.processAt(e)}
+			open[runKey(e)] = r
+			l := h.life(e.Job)
+			l.runs = append(l.runs, r)
+		case ledger.End:
+			if r := open[runKey(e)]; r != nil && r.end == nil {
+				r.end = e
+			}
+		case ledger.Read:
+			l := h.life(e.Job)
+			l.reads = append(l.reads, e)
+		case ledger.Call:
+			h.readCall(e)
+		}
+	}
+	for i := range h.Jobs {
+		id := h.Jobs[i].ID
+		if l := h.lives[id]; l != nil { // what the ledger does not know is not ours
+			l.record = &h.Jobs[i]
+		}
+	}
+	h.jobs = make([]*life, 0, len(h.lives))
+	for _, l := range h.lives {
+		slices.SortStableFunc(l.runs, func(a, b *run) int { return cmp.Compare(a.start.Attempt, b.start.Attempt) })
+		h.jobs = append(h.jobs, l)
+	}
+	slices.SortFunc(h.jobs, func(a, b *life) int { return strings.Compare(a.id, b.id) })
+}
+
+// runKey names a run of a handler. Those that know no nonce are told apart by
+// what they ran.
+func runKey(e *ledger.Entry) string {
+	if e.Nonce != "" {
+		return e.Nonce
+	}
+	return strings.Join([]string{e.Job, e.Process, string(rune(e.Attempt))}, " ")
+}
+
+func (h *history) readCall(e *ledger.Entry) {
+	switch {
+	case e.Job != "":
+		l := h.life(e.Job)
+		l.calls = append(l.calls, e)
+	case e.Queue != "":
+		h.queues[e.Queue] = append(h.queues[e.Queue], e)
+	case e.Node != "":
+		h.nodes[e.Node] = append(h.nodes[e.Node], e)
+	}
+}
+
+func (h *history) life(id string) *life {
+	l := h.lives[id]
+	if l == nil {
+		l = &life{id: id}
+		h.lives[id] = l
+	}
+	return l
+}
+
+// queue is the queue of a job: the part of its ID before the dot.
+func (l *life) queue() string {
+	queue, _, _ := strings.Cut(l.id, ".")
+	return queue
+}
+
+// redriven reports whether somebody may have asked for another run, so that the
+// job may go on at some time between from and to.
+func (l *life) redriven(from, to int64) bool {
+	return slices.ContainsFunc(l.calls, func(e *ledger.Entry) bool {
+		return e.Verb == ledger.Retry && e.Outcome != ledger.Refused && begun(e) <= to && done(e) >= from
+	})
+}
+
+// begun is when a call was made.
+func begun(e *ledger.Entry) int64 {
+	if e.Call == 0 {
+		return e.At
+	}
+	return e.Call
+}
+
+// done is when a call had taken effect at the latest: never, if it is not known
+// whether it did.
+func done(e *ledger.Entry) int64 {
+	if e.Outcome == ledger.Unknown {
+		return never
+	}
+	return e.At
+}
+
+// later is t and d, without going beyond never.
+func later(t int64, d time.Duration) int64 {
+	if t > never-int64(d) {
+		return never
+	}
+	return t + int64(d)
+}
+
+// lag is how much later than promised something may be seen that takes one step
+// of a process.
+func (h *history) lag() time.Duration { return h.Slack / 10 }
+
+// pick returns the entries that there are, for a violation.
+func pick(entries ...*ledger.Entry) []ledger.Entry {
+	var picked []ledger.Entry
+	for _, e := range entries {
+		if e != nil {
+			picked = append(picked, *e)
+		}
+	}
+	return picked
+}

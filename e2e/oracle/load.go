@@ -32,7 +32,7 @@ func Load(dir string) (Run, error) {
 		return Run{}, fmt.Errorf("oracle: load %s: %w", dir, err)
 	}
 	text, err = os.ReadFile(filepath.Join(dir, jobsFile))
-	if err != nil && !os.IsNotExist(err) {
+	if r.Unlisted = os.IsNotExist(err); err != nil && !r.Unlisted {
 		return Run{}, fmt.Errorf("oracle: load %s: %w", jobsFile, err)
 	}
 	if r.Jobs, err = DecodeJobs(bytes.NewReader(text)); err != nil {

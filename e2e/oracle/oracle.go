@@ -42,6 +42,10 @@ type Run struct {
 	Servers int `json:"servers,omitempty"`
 	// Seed is that of the random plan, if there was one.
 	Seed uint64 `json:"seed,omitempty"`
+
+	// Unlisted says that the run broke off before its jobs were listed, so that
+	// nothing can be said about how they ended.
+	Unlisted bool `json:"-"`
 }
 
 func (r Run) withDefaults() Run {
@@ -80,27 +84,27 @@ func (v Violation) String() string {
 	return b.String()
 }
 
-// checks are all that a run is judged by.
-var checks = []func(*history) []Violation{}
+// checks are what a run is judged by, before [linear].
+var checks = []func(*history) []Violation{
+	completions, overlaps, backwards, stuck, writes, drains, repeats, recoveries, ownership,
+}
+
+// told is how many violations get a timeline.
+const told = 100
 
 // Check judges the run. It is to be called when all faults are healed, and all
 // work has ended or should have. The violations are in the order of the
-// invariants, then of time.
+// invariants.
 func (r Run) Check() []Violation {
 	h := newHistory(r)
 	var all []Violation
 	for _, check := range checks {
 		all = append(all, check(h)...)
 	}
+	all = append(all, linear(h, all)...)
 	slices.SortStableFunc(all, func(a, b Violation) int { return strings.Compare(a.Invariant, b.Invariant) })
-	for i := range all {
+	for i := range all[:min(told, len(all))] {
 		all[i].timeline = h.story(all[i])
 	}
 	return all
-}
-
-// Timeline is what happened to one job, for people.
-func (r Run) Timeline(job string) string {
-	h := newHistory(r)
-	return h.story(Violation{Job: job})
 }

@@ -1,0 +1,179 @@
+package oracle
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/millrace/millrace/e2e/ledger"
+)
+
+// completions checks the first half of I3: what the record says of a job that
+// succeeded is what one run of its handler returned, the last one; no attempt
+// begins twice, and their fences grow.
+func completions(h *history) []Violation {
+	var all []Violation
+	for _, l := range h.jobs {
+		for _, check := range []func(*life) (string, []ledger.Entry){doubled, fences, accepted, misreported} {
+			if says, entries := check(l); says != "" {
+				all = append(all, Violation{Invariant: "I3", Job: l.id, Says: says, Entries: entries})
+			}
+		}
+	}
+	return all
+}
+
+// doubled: the number of an attempt is given once.
+func doubled(l *life) (string, []ledger.Entry) {
+	for i := 1; i < len(l.runs); i++ {
+		a, b := l.runs[i-1].start, l.runs[i].start
+		if a.Attempt == b.Attempt {
+			return fmt.Sprintf("attempt %d started twice: on %s and on %s", a.Attempt, a.Process, b.Process), pick(a, b)
+		}
+	}
+	return "", nil
+}
+
+// fences: a later attempt has a larger fence.
+func fences(l *life) (string, []ledger.Entry) {
+	var last *ledger.Entry
+	for _, r := range l.runs {
+		if r.start.Fence == 0 {
+			continue // a handler that does not know it
+		}
+		if last != nil && last.Attempt < r.start.Attempt && last.Fence >= r.start.Fence {
+			return fmt.Sprintf("attempt %d has fence %d, and attempt %d before it had %d",
+				r.start.Attempt, r.start.Fence, last.Attempt, last.Fence), pick(last, r.start)
+		}
+		last = r.start
+	}
+	return "", nil
+}
+
+// accepted: the result is that of one run, the last one.
+func accepted(l *life) (string, []ledger.Entry) {
+	if l.record == nil || l.record.State != succeeded {
+		return "", nil
+	}
+	var ends, named []*ledger.Entry
+	nonce := l.record.nonce()
+	for _, r := range l.runs {
+		if r.end != nil && r.end.Outcome == ledger.Succeeded {
+			ends = append(ends, r.end)
+			if r.end.Nonce == nonce {
+				named = append(named, r.end)
+			}
+		}
+	}
+	switch {
+	case len(ends) == 0:
+		return fmt.Sprintf("the record says that it succeeded, and none of its %d runs did", len(l.runs)), nil
+	case nonce == "" && ends[0].Nonce != "":
+		return "the record has a result that no run returned", pick(ends...)
+	case len(named) != 1:
+		return fmt.Sprintf("the record has the result of run %s, which %d runs returned", nonce, len(named)), pick(ends...)
+	case named[0].Attempt != l.record.Attempt && nonce != "":
+		return fmt.Sprintf("the record has the result of attempt %d, which was over: it counts %d",
+			named[0].Attempt, l.record.Attempt), pick(named...)
+	}
+	return "", nil
+}
+
+// misreported: a handler that succeeded, and whose context had not ended, is not
+// recorded as one that did not.
+func misreported(l *life) (string, []ledger.Entry) {
+	if l.record == nil {
+		return "", nil
+	}
+	for _, r := range l.runs {
+		a, ok := l.record.attempt(r.start.Attempt)
+		if ok && r.won() && (a.Outcome == failed || a.Outcome == returned) {
+			return fmt.Sprintf("attempt %d succeeded, and is recorded as %s", a.Number, a.Outcome), pick(r.start, r.end)
+		}
+	}
+	return "", nil
+}
+
+// overlaps checks the second half of I3: an attempt starts when the one before
+// it is over, or its process may have lost its lease.
+func overlaps(h *history) []Violation {
+	var all []Violation
+	for _, l := range h.jobs {
+		if v, ok := h.overlap(l); ok {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// overlap returns the first two runs of a job that were there at once without an
+// excuse.
+func (h *history) overlap(l *life) (Violation, bool) {
+	for i, b := range l.runs {
+		for _, a := range l.runs[:i] {
+			if a.start.Attempt == b.start.Attempt || a.over() <= b.start.At+grain || h.excused(a, b) {
+				continue
+			}
+			says := fmt.Sprintf("attempt %d started on %s while attempt %d ran on %s, which had its lease",
+				b.start.Attempt, b.start.Process, a.start.Attempt, a.start.Process)
+			return Violation{Invariant: "I3", Job: l.id, Says: says, Entries: pick(a.start, b.start, a.end)}, true
+		}
+	}
+	return Violation{}, false
+}
+
+// excused reports whether a may have been without a lease when b started. A
+// handler that was told so is a witness for that: a machine that stands still
+// costs leases, too.
+func (h *history) excused(a, b *run) bool {
+	if a.end != nil && a.end.Cause == leaseLost {
+		return true
+	}
+	from := min(a.start.At, b.start.At)
+	return h.unleased(a.process, from, max(a.start.At, b.start.At))
+}
+
+// leaseLost is the cause with which the context of a handler ends.
+const leaseLost = "lease lost"
+
+// backwards checks that a record, as it was read at one time after another,
+// never goes back.
+func backwards(h *history) []Violation {
+	var all []Violation
+	for _, l := range h.jobs {
+		for i := 1; i < len(l.reads); i++ {
+			a, b := l.reads[i-1], l.reads[i]
+			if begun(b) < a.At || a.State == "" || a.Outcome == ledger.Unknown || b.Outcome == ledger.Unknown {
+				continue
+			}
+			if says := l.wentBack(a, b); says != "" {
+				all = append(all, Violation{Invariant: "I3", Job: l.id, Says: says, Entries: pick(a, b)})
+				break
+			}
+		}
+		if n := len(l.reads); n > 0 && l.record != nil && l.reads[n-1].State != "" {
+			now := &ledger.Entry{
+				At: max(h.end, l.reads[n-1].At), State: l.record.State,
+				Attempt: l.record.Attempt, Revision: l.record.Revision,
+			}
+			if says := l.wentBack(l.reads[n-1], now); says != "" {
+				all = append(all, Violation{Invariant: "I3", Job: l.id, Says: says, Entries: pick(l.reads[n-1])})
+			}
+		}
+	}
+	return all
+}
+
+// wentBack says how the record is behind in b, which was read after a.
+func (l *life) wentBack(a, b *ledger.Entry) string {
+	was := fmt.Sprintf("the record was %s, attempt %d, revision %d, and later ", a.State, a.Attempt, a.Revision)
+	is := fmt.Sprintf("%s, attempt %d, revision %d", cmp.Or(b.State, "gone"), b.Attempt, b.Revision)
+	switch {
+	case b.State == "":
+		return was + is
+	case b.Attempt < a.Attempt || b.Revision < a.Revision && b.Revision != 0:
+		return was + "went back to " + is
+	case final(a.State) && (b.State != a.State || b.Attempt != a.Attempt) && !l.redriven(begun(a), b.At):
+		return was + "was " + is + ", although nobody wanted it to run again"
+	}
+	return ""
+}

@@ -1,0 +1,221 @@
+package oracle
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/e2e/ledger"
+)
+
+const (
+	// rejoin is how soon after NATS is back everybody is at work again.
+	rejoin = 5 * time.Second
+	// election is how long several servers may be without a leader when one of
+	// them is gone.
+	election = 10 * time.Second
+	// breath is what has to lie between two faults for them to be two.
+	breath = 2 * time.Second
+)
+
+// process is one life of a process.
+type process struct {
+	name, node, role string
+	queues           []string
+	slots            int
+	born             *ledger.Entry
+	gone             *ledger.Entry
+	killed           *ledger.Entry   // the kill, if there was one
+	told             *ledger.Entry   // the first SIGTERM, if there was one
+	readiness        []*ledger.Entry // changes, by time
+	faults           []span          // its own, as they were made
+	disturbed        []span          // those and the servers', in order, joined
+}
+
+// died is when the process was no more. One that was killed was so from then on.
+func (p *process) died() int64 {
+	died := never
+	if p.gone != nil {
+		died = p.gone.At
+	}
+	if p.killed != nil {
+		died = min(died, p.killed.At)
+	}
+	return died
+}
+
+// alive reports whether the process lived, and was not asked to end, from one
+// time to another.
+func (p *process) alive(from, to int64) bool {
+	return (p.born == nil || p.born.At <= from) && p.died() >= to && (p.told == nil || p.told.At >= to)
+}
+
+// base is the name of a process without the number of its life.
+func base(name string) string {
+	base, _, _ := strings.Cut(name, "#")
+	return base
+}
+
+// readProcesses finds out who lived when, and what was done to them.
+func (h *history) readProcesses() {
+	h.servers = map[string]bool{}
+	for _, e := range h.entries {
+		if e.Role == "server" {
+			h.servers[base(e.Process)] = true
+		}
+		if e.Peer != "" {
+			h.servers[base(e.Peer)] = true
+		}
+	}
+	down := &outages{h: h, open: map[string]*span{}}
+	for _, e := range h.entries {
+		switch e.What {
+		case ledger.Owner:
+			h.owners = append(h.owners, e)
+		case ledger.Ready, ledger.Unready:
+			if p := h.processAt(e); !h.servers[base(e.Process)] {
+				p.readiness = append(p.readiness, e)
+			}
+		case ledger.Born, ledger.Gone, ledger.Fault, ledger.Heal:
+			if h.servers[base(e.Process)] || e.Verb == ledger.Full {
+				down.server(e)
+			} else if e.Process != "" {
+				down.process(h.processAt(e), e)
+			}
+		}
+	}
+	down.close()
+}
+
+// processAt is whom an entry is about.
+func (h *history) processAt(e *ledger.Entry) *process {
+	p := h.processes[e.Process]
+	if p == nil {
+		p = &process{name: e.Process}
+		h.processes[e.Process] = p
+	}
+	p.node = cmp.Or(p.node, e.Node)
+	p.role = cmp.Or(p.role, e.Role)
+	return p
+}
+
+// outages pairs faults with what ended them.
+type outages struct {
+	h    *history
+	open map[string]*span // by process, verb and peer
+	all  []owned
+}
+
+// owned is a fault of a process, or of the servers if there is none.
+type owned struct {
+	*span
+	process *process
+}
+
+func (o *outages) begin(p *process, e *ledger.Entry) {
+	key := strings.Join([]string{e.Process, e.Verb, e.Peer}, " ")
+	if o.open[key] != nil {
+		return
+	}
+	s := &span{from: e.At, to: never, verb: e.Verb}
+	s.whole = e.Verb == ledger.Stop || e.Verb == ledger.Kill9 || e.Verb == ledger.Term ||
+		(e.Verb == ledger.Cut || e.Verb == ledger.Drop) && (e.Peer == "" || o.h.Servers == 1)
+	o.open[key] = s
+	o.all = append(o.all, owned{s, p})
+}
+
+// heal ends the faults of e's process with e's verb and peer; none of these
+// stands for all.
+func (o *outages) heal(e *ledger.Entry) {
+	for key, s := range o.open {
+		part := strings.Split(key, " ")
+		if part[0] == e.Process && (e.Verb == "" || part[1] == e.Verb) && (e.Peer == "" || part[2] == e.Peer) {
+			s.to = e.At
+			delete(o.open, key)
+		}
+	}
+}
+
+func (o *outages) process(p *process, e *ledger.Entry) {
+	switch {
+	case e.What == ledger.Born:
+		p.born, p.slots = e, e.Count
+		p.queues = strings.FieldsFunc(e.Queue, func(r rune) bool { return r == ',' || r == ' ' })
+	case e.What == ledger.Gone:
+		p.gone = e
+		o.heal(&ledger.Entry{At: e.At, Process: e.Process})
+	case e.What == ledger.Heal:
+		o.heal(e)
+	case e.Verb == ledger.Kill9:
+		p.killed = cmp.Or(p.killed, e)
+	case e.Verb == ledger.Term:
+		p.told = cmp.Or(p.told, e)
+	case e.Verb != ledger.Clock: // a wrong clock disturbs nobody
+		o.begin(p, e)
+	}
+}
+
+// server takes what happened to a server: it is down until it is born again.
+func (o *outages) server(e *ledger.Entry) {
+	about := *e
+	about.Process = base(e.Process)
+	switch {
+	case e.What == ledger.Born:
+		o.heal(&ledger.Entry{At: e.At, Process: about.Process})
+	case e.What == ledger.Gone:
+		about.Verb = cmp.Or(e.Verb, ledger.Kill9)
+		if o.open[about.Process+" "+ledger.Term+" "] == nil && !o.atEnd(e) {
+			o.begin(nil, &about)
+		}
+	case e.What == ledger.Heal:
+		o.heal(&about)
+	default:
+		o.begin(nil, &about)
+	}
+}
+
+// atEnd reports whether a server went when the run was over.
+func (o *outages) atEnd(e *ledger.Entry) bool { return e.At >= o.h.end }
+
+// close gives every process what disturbed it.
+func (o *outages) close() {
+	for _, f := range o.all {
+		if f.process != nil {
+			f.process.faults = append(f.process.faults, *f.span)
+			continue
+		}
+		s := *f.span
+		if s.whole = s.whole && o.h.Servers == 1; !s.whole {
+			s.to = max(s.to, later(s.from, election))
+		}
+		o.h.system = append(o.h.system, s)
+	}
+	o.h.system = join(o.h.system, breath)
+	for _, p := range o.h.processes {
+		p.disturbed = join(slices.Concat(p.faults, o.h.system), breath)
+	}
+}
+
+// unleased reports whether a fault may have cost the process its lease between
+// from and to. Half a lease is the least that does: the last renewal may have
+// been a third of it earlier.
+func (h *history) unleased(p *process, from, to int64) bool {
+	for _, s := range p.disturbed {
+		if s.from <= to && later(s.to, breath) >= from && min(s.to, to)-s.from >= int64(h.Lease/2) {
+			return true
+		}
+	}
+	return false
+}
+
+// awake returns the time from which p can know what was said at t: at once,
+// unless it is disturbed.
+func (h *history) awake(p *process, t int64) int64 {
+	for _, s := range p.disturbed {
+		if s.from <= later(t, breath) && s.to > t {
+			t = s.to
+		}
+	}
+	return t
+}

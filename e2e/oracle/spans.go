@@ -1,0 +1,56 @@
+package oracle
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// span is a stretch of time in which something was so: disturbed, or idle.
+type span struct {
+	from, to int64
+	verb     string // of the fault that it began with
+	// whole is set if nothing got through, and not only less, or later.
+	whole bool
+}
+
+// touches reports whether the span has a moment between from and to.
+func (s span) touches(from, to int64) bool { return s.from <= to && s.to >= from }
+
+// join sorts spans and makes one of those that have less than a gap between
+// them.
+func join(spans []span, gap time.Duration) []span {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var joined []span
+	for _, s := range spans {
+		last := len(joined) - 1
+		if last < 0 || s.from > later(joined[last].to, gap) {
+			joined = append(joined, s)
+			continue
+		}
+		joined[last].to = max(joined[last].to, s.to)
+		joined[last].whole = joined[last].whole && s.whole
+	}
+	return joined
+}
+
+// without returns what is left of spans outside of others. Both are sorted and
+// joined.
+func without(spans, others []span) []span {
+	var left []span
+	for _, s := range spans {
+		for _, o := range others {
+			if !o.touches(s.from, s.to) {
+				continue
+			}
+			if o.from > s.from {
+				left = append(left, span{from: s.from, to: o.from})
+			}
+			s.from = max(s.from, o.to)
+		}
+		if s.from < s.to {
+			left = append(left, s)
+		}
+	}
+	return left
+}
