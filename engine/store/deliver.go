@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/bug"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
@@ -134,6 +135,9 @@ func (s *Store) decide(ctx context.Context, entry Entry, d *streams.Delivery, r 
 	if first != machine.Ask {
 		return action{first, first == machine.TakeAgain}
 	}
+	if bug.TakeOver { // whoever runs it has been silent for the acknowledgement wait
+		return action{Action: machine.Seize}
+	}
 	answer, err := s.Asker.Ask(ctx, nodes.Claim{Node: lease.Node, Incarnation: lease.Incarnation, Job: entry.Key, Token: lease.Token})
 	if err != nil {
 		s.log.DebugContext(ctx, "node could not be asked", "job", entry.Key, "node", lease.Node, "err", err)
@@ -182,6 +186,9 @@ type claim struct {
 // have moved it instead, and a take-over may end it.
 func (s *Store) claim(ctx context.Context, a action, entry Entry, c claim) (Entry, error) {
 	node, incarnation := c.runner.Begin(entry.Key, c.token, c.delivery)
+	if bug.AckFirst { // and be sure of it
+		_ = errors.Join(c.delivery.Ack(), s.pub.Conn().Flush())
+	}
 	return s.move(ctx, entry, a.event(machine.Claimant{
 		Lease:       machine.Lease{Node: node, Incarnation: incarnation, Token: c.token, Driver: driver(c.delivery)},
 		Fence:       entry.Revision,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/engine/blobs"
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/bug"
 )
 
 // Fate is what became of the outcome of an attempt.
@@ -93,7 +94,7 @@ func (s *Store) unstorable(token, code string, err error) machine.Event {
 // and drive the next attempt.
 func (s *Store) conclude(ctx context.Context, entry, stored Entry, token string) (Entry, Fate, error) {
 	fate := fateOf(entry.Value, stored.Value, token)
-	if !fate.Acknowledge() {
+	if !fate.Acknowledge() || bug.Forget {
 		return stored, fate, nil
 	}
 	err := s.pay(ctx, stored, func(error) bool { return true })

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/bug"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
@@ -116,6 +117,8 @@ func (s *Store) lacks(ctx context.Context, entry Entry) ([]Lack, error) {
 		return []Lack{LackRemoval}, nil
 	case j.State.Final() || !j.State.Known():
 		return nil, nil // see HealExpiry
+	case bug.AckFirst && j.State == machine.Pending, bug.Forget && j.State.Delayed():
+		return nil, nil // nobody thought of it
 	case j.State == machine.Running && j.Cancel != nil:
 		if err := s.tell(ctx, entry); err != nil {
 			return nil, err
