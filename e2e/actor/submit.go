@@ -50,7 +50,7 @@ func (a *Actor) Submit(ctx context.Context, eng *engine.Engine, load Load) error
 		group.Go(func() error {
 			for n := range numbers {
 				id := fmt.Sprint(load.Prefix, n)
-				err := a.insist(ctx, load.Queue+"."+id, func(ctx context.Context) (bool, error) {
+				err := a.insist(ctx, load.call(id), func(ctx context.Context) (bool, error) {
 					handle, err := job.Submit(ctx, eng, load.Work, engine.SubmitOptions{ID: id, At: load.At, QueueTimeout: load.QueueTimeout})
 					return err == nil && handle.Created, err
 				})
@@ -79,10 +79,20 @@ func (l Load) pace(ctx context.Context, numbers chan<- int) {
 	}
 }
 
-// insist submits one job until the answer is certain.
-func (a *Actor) insist(ctx context.Context, job string, submit func(context.Context) (created bool, err error)) error {
+// call is the submit of one job, as the ledger has it.
+func (l Load) call(id string) ledger.Entry {
+	e := ledger.Entry{What: ledger.Call, Verb: ledger.Submit, Job: l.Queue + "." + id}
+	if !l.At.IsZero() {
+		e.Due = l.At.UnixNano()
+	}
+	return e
+}
+
+// insist makes a call that submits a job until the answer is certain.
+func (a *Actor) insist(ctx context.Context, e ledger.Entry, submit func(context.Context) (created bool, err error)) error {
+	e.Process = a.Process
 	for ctx.Err() == nil {
-		e := ledger.Entry{What: ledger.Call, Verb: ledger.Submit, Process: a.Process, Job: job, Call: a.Ledger.Now()}
+		e.At, e.Error, e.Call = 0, "", a.Ledger.Now()
 		trying, cancel := context.WithTimeout(ctx, answerPatience)
 		created, err := submit(trying)
 		cancel()
@@ -90,12 +100,12 @@ func (a *Actor) insist(ctx context.Context, job string, submit func(context.Cont
 			e.Error = err.Error()
 		}
 		if failed := a.Ledger.Write(e); failed != nil {
-			return fmt.Errorf("actor: submit %s: %w", job, failed)
+			return fmt.Errorf("actor: submit %s: %w", e.Job, failed)
 		}
 		if err == nil {
 			return nil
 		}
-		slog.WarnContext(ctx, "submit is tried again", "job", job, "err", err)
+		slog.WarnContext(ctx, "submit is tried again", "job", e.Job, "err", err)
 		pause(ctx, againAfter)
 	}
 	return nil

@@ -111,6 +111,7 @@ type Entry struct {
 	// Nonce is the name of one run of a handler: in its start, in its end, and
 	// in the result that it returned, {"nonce": "…"}.
 	Nonce string `json:"nonce,omitempty"`
+	Due   int64  `json:"due,omitempty"` // of a job that was submitted for later; as At
 
 	State    string `json:"state,omitempty"`    // of a job that was read; empty if there is none
 	Revision uint64 `json:"revision,omitempty"` // of a record that was read, or of the owner's lease

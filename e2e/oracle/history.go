@@ -27,6 +27,7 @@ type history struct {
 	processes map[string]*process
 	servers   map[string]bool // their names
 	system    []span          // when the servers were disturbed
+	away      []span          // when there was no server at all
 	headless  []span          // when there were no servers, or no owner
 	owners    []*ledger.Entry
 	queues    map[string][]*ledger.Entry // calls about a queue, by time
@@ -49,10 +50,11 @@ type run struct {
 	process *process
 }
 
-// over is when the handler was certainly over: it ended, or its process did.
+// over is when the handler was certainly over: it ended, or its process did. A
+// program that a worker has started may write its end even later.
 func (r *run) over() int64 {
 	if r.end != nil {
-		return r.end.At
+		return min(r.end.At, r.process.died())
 	}
 	return r.process.died()
 }

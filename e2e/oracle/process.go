@@ -68,7 +68,7 @@ func (h *history) readProcesses() {
 			h.servers[base(e.Peer)] = true
 		}
 	}
-	down := &outages{h: h, open: map[string]*span{}}
+	down := &outages{h: h, open: map[string]*span{}, starting: map[string][]*span{}}
 	for _, e := range h.entries {
 		switch e.What {
 		case ledger.Owner:
@@ -76,6 +76,8 @@ func (h *history) readProcesses() {
 		case ledger.Ready, ledger.Unready:
 			if p := h.processAt(e); !h.servers[base(e.Process)] {
 				p.readiness = append(p.readiness, e)
+			} else if e.What == ledger.Ready {
+				down.ready(e)
 			}
 		case ledger.Born, ledger.Gone, ledger.Fault, ledger.Heal:
 			if h.servers[base(e.Process)] || e.Verb == ledger.Full {
@@ -102,15 +104,17 @@ func (h *history) processAt(e *ledger.Entry) *process {
 
 // outages pairs faults with what ended them.
 type outages struct {
-	h    *history
-	open map[string]*span // by process, verb and peer
-	all  []owned
+	h        *history
+	open     map[string]*span   // by process, verb and peer
+	starting map[string][]*span // what ended with the birth of a server that is not ready yet
+	all      []owned
 }
 
 // owned is a fault of a process, or of the servers if there is none.
 type owned struct {
 	*span
 	process *process
+	server  string
 }
 
 func (o *outages) begin(p *process, e *ledger.Entry) {
@@ -122,7 +126,7 @@ func (o *outages) begin(p *process, e *ledger.Entry) {
 	s.whole = e.Verb == ledger.Stop || e.Verb == ledger.Kill9 || e.Verb == ledger.Term ||
 		(e.Verb == ledger.Cut || e.Verb == ledger.Drop) && (e.Peer == "" || o.h.Servers == 1)
 	o.open[key] = s
-	o.all = append(o.all, owned{s, p})
+	o.all = append(o.all, owned{s, p, e.Process})
 }
 
 // heal ends the faults of e's process with e's verb and peer; none of these
@@ -162,6 +166,11 @@ func (o *outages) server(e *ledger.Entry) {
 	about.Process = base(e.Process)
 	switch {
 	case e.What == ledger.Born:
+		for key, s := range o.open {
+			if strings.HasPrefix(key, about.Process+" ") {
+				o.starting[about.Process] = append(o.starting[about.Process], s)
+			}
+		}
 		o.heal(&ledger.Entry{At: e.At, Process: about.Process})
 	case e.What == ledger.Gone:
 		about.Verb = cmp.Or(e.Verb, ledger.Kill9)
@@ -175,19 +184,31 @@ func (o *outages) server(e *ledger.Entry) {
 	}
 }
 
+// ready ends what began when a server went: now it is back.
+func (o *outages) ready(e *ledger.Entry) {
+	for _, s := range o.starting[base(e.Process)] {
+		s.to = e.At
+	}
+	delete(o.starting, base(e.Process))
+}
+
 // atEnd reports whether a server went when the run was over.
 func (o *outages) atEnd(e *ledger.Entry) bool { return e.At >= o.h.end }
 
 // close gives every process what disturbed it.
 func (o *outages) close() {
+	down := map[string][]span{} // by server
 	for _, f := range o.all {
 		if f.process != nil {
 			f.process.faults = append(f.process.faults, *f.span)
 			continue
 		}
+		if s := *f.span; s.verb == ledger.Kill9 || s.verb == ledger.Term || s.verb == ledger.Stop && o.h.Servers == 1 {
+			down[f.server] = append(down[f.server], s)
+		}
 		s := *f.span
-		if s.whole = s.whole && o.h.Servers == 1; !s.whole {
-			s.to = max(s.to, later(s.from, election))
+		if o.h.Servers > 1 {
+			s.whole, s.to = false, max(s.to, later(s.from, election))
 		}
 		o.h.system = append(o.h.system, s)
 	}
@@ -195,6 +216,27 @@ func (o *outages) close() {
 	for _, p := range o.h.processes {
 		p.disturbed = join(slices.Concat(p.faults, o.h.system), breath)
 	}
+	if len(down) == o.h.Servers {
+		o.h.away = common(down)
+	}
+}
+
+// common returns when all were down.
+func common(down map[string][]span) []span {
+	var all []span
+	first := true
+	for _, spans := range down {
+		spans = join(spans, 0)
+		if first {
+			all, first = spans, false
+			continue
+		}
+		all = without(all, without(all, spans))
+	}
+	for i := range all {
+		all[i].whole, all[i].verb = true, cmp.Or(all[i].verb, ledger.Kill9)
+	}
+	return all
 }
 
 // unleased reports whether a fault may have cost the process its lease between

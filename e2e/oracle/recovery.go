@@ -31,11 +31,11 @@ func recoveries(h *history) []Violation {
 // gaveUp says that a process ended although nobody ended it.
 func (h *history) gaveUp(p *process) (string, []ledger.Entry) {
 	// A submitter ends when it is done.
-	done := p.role == "submitter" && p.gone != nil && p.gone.Error == "" && p.gone.Outcome != ledger.Failed
+	done := p.role == "submitter" && p.gone != nil && p.gone.Note == "exit status 0"
 	if h.servers[base(p.name)] || p.gone == nil || p.killed != nil || p.told != nil || done {
 		return "", nil
 	}
-	return fmt.Sprintf("process %s gave up: %s", p.name, cmp.Or(p.gone.Error, p.gone.Note, "nobody had ended it")), pick(p.born, p.gone)
+	return fmt.Sprintf("process %s gave up: %s", p.name, cmp.Or(p.gone.Note, "nobody had ended it")), pick(p.born, p.gone)
 }
 
 // unready says that a process was not ready again soon after a fault.
@@ -68,7 +68,7 @@ func (h *history) unready(p *process) (string, []ledger.Entry) {
 // pretended says that a process was ready although it had no connection, for
 // longer than its lease.
 func (h *history) pretended(p *process) (string, []ledger.Entry) {
-	for _, s := range slices.Concat(p.faults, h.system) {
+	for _, s := range slices.Concat(p.faults, h.away) {
 		noticed := s.verb == ledger.Cut || s.verb == ledger.Kill9 || s.verb == ledger.Term || // the connection is closed
 			(s.verb == ledger.Drop || s.verb == ledger.Stop) && p.slots > 0 // the lease is lost
 		until := min(s.to, h.end)

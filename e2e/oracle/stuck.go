@@ -136,7 +136,7 @@ func (h *history) waited(l *life, idle *idleness) (string, []ledger.Entry) {
 	from := never
 	for _, e := range l.calls {
 		if e.Verb == ledger.Submit && (e.Outcome == ledger.Created || e.Outcome == ledger.Attached) {
-			last, from = e, min(from, e.At)
+			last, from = e, min(from, max(e.At, e.Due))
 		}
 	}
 	for _, r := range append(slices.Clone(l.runs), nil) {
