@@ -1,6 +1,7 @@
 // Package e2e tests the binary: several processes on one machine, real faults,
-// and clients that are not Millrace's own. It has no code but tests.
+// and clients that are not Millrace's own. It has no code but tests: what runs
+// processes and does harm to them is in package cluster, and package oracle
+// judges what came of it.
 //
-// Start reading at harness_test.go, which builds the binary and starts
-// processes of it.
+// Start reading at worker_test.go, which has the shortest stories.
 package e2e

@@ -8,10 +8,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/e2e/cluster"
 )
+
+// patience is how long a command of the docs may take.
+const patience = 90 * time.Second
 
 // Every command of the docs does what the page says. A block ```console holds
 // commands, after "$ ", and what they print, where … stands for anything; a
@@ -43,7 +49,7 @@ type reader struct {
 
 func newReader(t *testing.T) *reader {
 	r := &reader{t: t, dir: t.TempDir()}
-	r.env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+	r.env = append(os.Environ(), "PATH="+filepath.Dir(cluster.Millrace(t))+":"+os.Getenv("PATH"))
 	return r
 }
 
@@ -116,9 +122,43 @@ func (r *reader) begin(line string) {
 	if !strings.Contains(line, "--listen") {
 		return
 	}
+	r.env = append(r.env, "NATS_URL="+r.url(line, out))
+}
+
+// url waits until a command has printed the URL of a server.
+func (r *reader) url(line string, out *output) string {
+	r.t.Helper()
 	url := regexp.MustCompile(`nats://127\.0\.0\.1:\d+`)
-	await(r.t, line+" prints its URL", func() bool { return url.MatchString(out.String()) })
-	r.env = append(r.env, "NATS_URL="+url.FindString(out.String()))
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !url.MatchString(out.String()) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			r.t.Fatalf("$ %s &\nprints no URL:\n%s", line, out)
+		}
+	}
+	return url.FindString(out.String())
+}
+
+// output collects what a process prints.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // matches reports whether got is want, where … stands for anything and spaces

@@ -1,94 +1,122 @@
 package e2e_test
 
 import (
-	"os"
-	"path/filepath"
-	"regexp"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
+	"time"
+
+	"github.com/millrace/millrace/e2e/actor"
+	"github.com/millrace/millrace/e2e/cluster"
+	"github.com/millrace/millrace/e2e/ledger"
+	"github.com/millrace/millrace/e2e/oracle"
 )
 
-// notebook is a handler that writes down its start and its end, outside of the
-// system, and ends when the file "go.<attempt>" is there.
-const notebook = `#!/bin/sh
-echo "START $MILLRACE_JOB_ID $MILLRACE_ATTEMPT $MILLRACE_NODE" >> ledger
-while [ ! -e "go.$MILLRACE_ATTEMPT" ]; do sleep 0.05; done
-echo "END $MILLRACE_JOB_ID $MILLRACE_ATTEMPT $MILLRACE_NODE" >> ledger
-echo "\"attempt $MILLRACE_ATTEMPT on $MILLRACE_NODE\""
-`
+var killJobs = flag.Int("jobs", 1000, "how many jobs TestKilledWorkers submits")
 
-func (i *installation) awaitLedger(line string) {
-	i.t.Helper()
-	await(i.t, "the ledger says "+line, func() bool { return strings.Contains(i.ledger(), line+"\n") })
+// Four workers run many jobs, and every 200 ms a random one is killed, and
+// replaced. Every job ends well.
+func TestKilledWorkers(t *testing.T) {
+	t.Parallel()
+	admit(t, 1)
+	c := cluster.New(t, cluster.Options{})
+	c.Serve("s1", cluster.NodeOptions{})
+	made := 0
+	worker := func() *cluster.Node {
+		made++
+		return c.Worker(fmt.Sprintf("w%d", made), cluster.NodeOptions{Slots: 25, MaxAttempts: 1000, Early: true})
+	}
+	alive := []*cluster.Node{worker(), worker(), worker(), worker()}
+	c.Submit(cluster.Load{Prefix: "live", Count: *killJobs, Work: actor.Work{For: 20}})
+	every := time.NewTicker(200 * time.Millisecond)
+	defer every.Stop()
+	for c.Ended(*killJobs) < *killJobs {
+		select {
+		case <-every.C:
+		case <-t.Context().Done():
+			t.Fatalf("the test has ended before its jobs: %d of %d have", c.Ended(*killJobs), *killJobs)
+		}
+		i := rand.IntN(len(alive))
+		alive[i].Kill()
+		alive[i] = worker()
+	}
+	t.Logf("%d jobs, %d workers killed", *killJobs, made-len(alive))
+	for _, j := range c.Jobs() {
+		if j.State != "succeeded" {
+			t.Errorf("job %s is %s: %+v", j.ID, j.State, j.Error)
+		}
+	}
+	c.Judge()
 }
 
-func (i *installation) ledger() string {
-	text, _ := os.ReadFile(filepath.Join(i.dir, "ledger")) // not there yet: empty
-	return string(text)
+// command starts a worker whose handler is a command, and a job on it that takes
+// so many milliseconds.
+func command(t *testing.T, ms int) (*cluster.Cluster, *cluster.Node) {
+	t.Helper()
+	admit(t, 1)
+	c := cluster.New(t, cluster.Options{})
+	c.Serve("s1", cluster.NodeOptions{})
+	w1 := c.Exec("w1", cluster.NodeOptions{Queues: []string{"report"}})
+	c.Submit(cluster.Load{Queue: "report", Prefix: "r", Count: 1, Work: actor.Work{For: ms}}).Await()
+	c.AwaitStart("report.r0", 1)
+	return c, w1
 }
 
-func (i *installation) worker(node, script string) *process {
-	return i.start("worker", "--exec", "report.build="+script, "--node", node, "--drain-timeout", "1ms")
+// wantAttempts checks the nodes and the outcomes of the attempts of the only
+// job.
+func wantAttempts(t *testing.T, c *cluster.Cluster, want ...string) oracle.Job {
+	t.Helper()
+	job := c.Jobs()[0]
+	var got []string
+	for _, a := range job.Attempts {
+		got = append(got, a.Node+" "+a.Outcome)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the attempts are %q, want %q", got, want)
+	}
+	return job
 }
 
-// A worker is killed in the middle of a job. Another one runs it again.
+// A worker is killed in the middle of a job. Its command ends with it, and
+// another worker runs the job again.
 func TestWorkerKilled(t *testing.T) {
 	t.Parallel()
-	i := install(t)
-	script := i.file("handler.sh", notebook)
-	w1 := i.worker("w1", script)
-	i.run("job", "submit", "report.build", "--id", "r1", "--input", `{"month":11}`)
-	i.awaitLedger("START report.r1 1 w1")
-	i.worker("w2", script)
-	w1.signal(syscall.SIGKILL)
-
-	i.awaitLedger("START report.r1 2 w2")
-	i.file("go.2", "")
-	await(t, "the job has ended", func() bool { return i.job("report.r1").Ended() })
-	j := i.job("report.r1")
-	if err := checkPath(j); err != nil {
-		t.Error(err)
+	c, w1 := command(t, 2000)
+	w1.Kill()
+	c.Exec("w2", cluster.NodeOptions{Queues: []string{"report"}})
+	c.AwaitEnded(1)
+	wantAttempts(t, c, "w1 lost", "w2 succeeded")
+	for _, e := range c.Entries() {
+		if e.What == ledger.End && e.Attempt == 1 {
+			t.Errorf("the command of the dead worker went on: %+v", e)
+		}
 	}
-	if j.State != "succeeded" || string(j.Result) != `"attempt 2 on w2"` || j.Attempt != 2 || j.Attempts[0].Outcome != "lost" {
-		t.Errorf("got state %s, result %s, attempts %+v, want attempt 2 on w2 after a lost one", j.State, j.Result, j.Attempts)
-	}
-	if strings.Contains(i.ledger(), "END report.r1 1") {
-		t.Errorf("the program of the dead worker went on:\n%s", i.ledger())
-	}
-	t.Logf("the second attempt started %v after the first", j.Attempts[1].Started.Sub(*j.Attempts[0].Started))
+	c.Judge()
 }
 
-// A worker is frozen for longer than its lease. When it wakes up, the job is
-// another's, and what it has to say is refused (I3).
+// A worker is frozen for longer than its lease, while its command goes on and
+// has a result. When it wakes up, the job is another's, and what it has to say is
+// refused (I3).
 func TestWorkerFrozen(t *testing.T) {
 	t.Parallel()
-	i := install(t)
-	script := i.file("handler.sh", notebook)
-	w1 := i.worker("w1", script)
-	i.run("job", "submit", "report.build", "--id", "r1")
-	i.awaitLedger("START report.r1 1 w1")
-	w1.signal(syscall.SIGSTOP)
-	i.worker("w2", script)
-	i.file("go.1", "")
-	i.awaitLedger("END report.r1 1 w1") // with a result that the frozen worker will find
-	i.awaitLedger("START report.r1 2 w2")
-
-	w1.signal(syscall.SIGCONT)
-	w1.awaitOutput(regexp.MustCompile(`outcome is stale.*job=report\.r1`))
-	if j := i.job("report.r1"); j.State != "running" || *j.Node != "w2" || j.Attempt != 2 {
-		t.Errorf("got %s on %s, attempt %d, want attempt 2 running on w2", j.State, *j.Node, j.Attempt)
+	c, w1 := command(t, 5000)
+	w1.Stop()
+	c.Exec("w2", cluster.NodeOptions{Queues: []string{"report"}})
+	c.AwaitEntry("the frozen worker's command has ended", func(e ledger.Entry) bool {
+		return e.What == ledger.End && e.Attempt == 1
+	})
+	second := c.AwaitStart("report.r0", 2)
+	w1.Cont()
+	c.Await("the first outcome is refused", func() bool {
+		return strings.Contains(w1.Log(), `msg="outcome is stale"`)
+	})
+	c.AwaitEnded(1)
+	job := wantAttempts(t, c, "w1 lost", "w2 succeeded")
+	if !strings.Contains(string(job.Result), second.Nonce) {
+		t.Errorf("the result is %s, want that of attempt 2, %s", job.Result, second.Nonce)
 	}
-	i.file("go.2", "")
-	await(t, "the job has ended", func() bool { return i.job("report.r1").Ended() })
-	j := i.job("report.r1")
-	if err := checkPath(j); err != nil {
-		t.Error(err)
-	}
-	if j.State != "succeeded" || string(j.Result) != `"attempt 2 on w2"` {
-		t.Errorf("got state %s, result %s, want that of attempt 2 on w2", j.State, j.Result)
-	}
-	if starts := strings.Count(i.ledger(), "START"); starts != 2 {
-		t.Errorf("the handler started %d times, want 2:\n%s", starts, i.ledger())
-	}
+	c.Judge()
 }
