@@ -32,10 +32,20 @@ func recoveries(h *history) []Violation {
 func (h *history) gaveUp(p *process) (string, []ledger.Entry) {
 	// A submitter ends when it is done.
 	done := p.role == "submitter" && p.gone != nil && p.gone.Note == "exit status 0"
-	if h.servers[base(p.name)] || p.gone == nil || p.killed != nil || p.told != nil || done {
+	if h.servers[base(p.name)] || p.gone == nil || p.killed != nil || p.told != nil || done || h.keptOut(p) {
 		return "", nil
 	}
 	return fmt.Sprintf("process %s gave up: %s", p.name, cmp.Or(p.gone.Note, "nobody had ended it")), pick(p.born, p.gone)
+}
+
+// keptOut reports whether a process never was ready, and was disturbed: a command
+// that finds no server when it starts says so and ends.
+func (h *history) keptOut(p *process) bool {
+	if p.born == nil {
+		return false
+	}
+	was := slices.ContainsFunc(p.readiness, func(e *ledger.Entry) bool { return e.What == ledger.Ready })
+	return !was && slices.ContainsFunc(p.disturbed, func(s span) bool { return s.touches(p.born.At, p.gone.At) })
 }
 
 // unready says that a process was not ready again soon after a fault.
