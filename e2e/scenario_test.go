@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/millrace/millrace/e2e/cluster"
 )
 
 // A scenario is a story of processes and faults, told on one server, on three,
@@ -80,8 +82,16 @@ func tell(t *testing.T, scenarios ...scenario) {
 // a small machine is late for what the scenarios are about.
 var room = semaphore.NewWeighted(4)
 
-// admit waits until there is room for a cluster, which is given back when the
-// test has ended.
+// begin starts a cluster when there is room for it. It is gone when the test has
+// ended.
+func begin(t testing.TB, o cluster.Options) *cluster.Cluster {
+	t.Helper()
+	admit(t, o.Servers)
+	return cluster.New(t, o)
+}
+
+// admit waits until there is room for servers, which is given back when the test
+// has ended.
 func admit(t testing.TB, servers int) {
 	t.Helper()
 	size := int64(1)
