@@ -46,6 +46,10 @@ type Options struct {
 	// MaxStore is how many bytes each server stores at most. Default: no limit.
 	MaxStore int64
 
+	// Clocks are by how much the servers' wall clocks are wrong. Default: not at
+	// all.
+	Clocks []time.Duration
+
 	// Tags are build tags of the programs under test. Default: none.
 	Tags string
 
@@ -71,6 +75,7 @@ type Cluster struct {
 	programs programs
 	servers  []*Server
 	claims   claims
+	links    links
 	ended    ends
 
 	ctx  context.Context // ends with the test; what watches stops then
@@ -126,6 +131,7 @@ func (c *Cluster) open() {
 	c.t.Cleanup(func() {
 		cancel()
 		c.end()
+		c.links.close()
 		c.wait.Wait()
 		c.claims.release()
 		_ = c.Ledger.Close()

@@ -19,6 +19,8 @@ type Life struct {
 	mu   sync.Mutex
 	now  *process // the last one, or nil
 	born int
+	// broken is faults of the links, and of the clock: those of every life.
+	broken []ledger.Entry
 }
 
 // Name is its name, without the number of the life.
@@ -56,6 +58,7 @@ func (l *Life) Start() {
 		l.c.t.Fatal(err)
 	}
 	l.now = p
+	l.suffers(p)
 	if l.health != "" {
 		l.c.wait.Go(func() { l.c.watch(p, l.health) })
 	}

@@ -113,9 +113,7 @@ func (c *Cluster) node(name string, o NodeOptions, what command) *Node {
 	}
 	what.args = append(append(what.args, "--node", o.ID, "--http", http), o.Args...)
 	what.env = append(what.env, "NATS_URL="+c.urlFor(name))
-	if o.Clock != 0 {
-		what.env = append(what.env, "MILLRACE_E2E_CLOCK="+o.Clock.String())
-	}
+	n.setClock(&what, o.Clock)
 	n.command = func(life int) command {
 		what.process = fmt.Sprintf("%s#%d", name, life)
 		return what

@@ -19,12 +19,17 @@ func (c *Cluster) server(i int) *Server {
 	c.t.Helper()
 	s := &Server{client: c.address(), route: c.address(), monitor: c.address()}
 	s.c, s.name, s.health = c, fmt.Sprintf("n%d", i), "http://"+s.monitor+"/healthz?js-server-only=true"
+	program := command{role: "server", path: c.programs.server()}
+	if i <= len(c.opts.Clocks) {
+		s.setClock(&program, c.opts.Clocks[i-1])
+	}
 	s.command = func(int) command {
 		config := filepath.Join(c.Dir, s.name+".conf")
 		if err := os.WriteFile(config, []byte(s.config()), 0o600); err != nil {
 			c.t.Error(err)
 		}
-		return command{process: s.name, role: "server", path: c.programs.server(), args: []string{"-c", config}}
+		program.process, program.args = s.name, []string{"-c", config}
+		return program
 	}
 	return s
 }
@@ -34,6 +39,7 @@ func (s *Server) config() string {
 	var text strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
 	line("server_name: %s", s.name)
+	line("server_tags: [%s]", s.name)
 	line("listen: %q", s.client)
 	line("http: %q", s.monitor)
 	line("jetstream {")
@@ -50,6 +56,7 @@ func (s *Server) config() string {
 		line("  name: e2e")
 		line("  listen: %q", s.route)
 		line("  no_advertise: true")
+		line("  advertise: %q", nowhere)
 		line("  routes: [%s]", strings.Join(s.c.routesFor(s), ", "))
 		line("}")
 	}
@@ -61,7 +68,7 @@ func (c *Cluster) routesFor(s *Server) []string {
 	var routes []string
 	for _, other := range c.servers {
 		if other != s {
-			routes = append(routes, "nats://"+other.route)
+			routes = append(routes, "nats://"+s.routeTo(other).Addr())
 		}
 	}
 	return routes
@@ -69,7 +76,14 @@ func (c *Cluster) routesFor(s *Server) []string {
 
 // urlFor returns where the process of that name, in whichever life, is to find
 // the servers.
-func (c *Cluster) urlFor(string) string { return c.directURL() }
+func (c *Cluster) urlFor(name string) string {
+	c.t.Helper()
+	var urls []string
+	for _, s := range c.servers {
+		urls = append(urls, "nats://"+c.link(name, s, s.client).Addr())
+	}
+	return strings.Join(urls, ",")
+}
 
 // directURL returns where the servers really are.
 func (c *Cluster) directURL() string {

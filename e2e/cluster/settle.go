@@ -8,7 +8,8 @@ import (
 
 // overview is what a server says of JetStream.
 type overview struct {
-	Meta struct {
+	Storage int64 `json:"storage"` // bytes that it stores
+	Meta    struct {
 		Leader string `json:"leader"`
 	} `json:"meta_cluster"`
 	Accounts []struct {
@@ -56,19 +57,28 @@ func (o overview) streams() (all []stream) {
 // Leader returns the server that says of itself that it leads the stream, or nil
 // if none does, as during an election. Names of streams are such as
 // KV_mr_default_jobs and mr_default_work.
-func (c *Cluster) Leader(name string) *Server {
+func (c *Cluster) Leader(stream string) *Server {
 	for _, s := range c.servers {
-		o, err := s.look()
-		if err != nil {
-			continue // it is down, or frozen
-		}
-		for _, st := range o.streams() {
-			if st.Name == name && (len(c.servers) == 1 || st.Cluster.Leader == s.name) {
-				return s
-			}
+		if s.Leads(stream) {
+			return s
 		}
 	}
 	return nil
+}
+
+// Leads reports whether the server says of itself that it leads the stream. One
+// that is down, or frozen, says nothing.
+func (s *Server) Leads(stream string) bool {
+	o, err := s.look()
+	if err != nil {
+		return false
+	}
+	for _, st := range o.streams() {
+		if st.Name == stream && (len(s.c.servers) == 1 || st.Cluster.Leader == s.name) {
+			return true
+		}
+	}
+	return false
 }
 
 // Settle waits until all servers are up, and every stream has a leader and
