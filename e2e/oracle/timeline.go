@@ -87,11 +87,11 @@ func (h *history) tell(l *life, more []ledger.Entry) []moment {
 		from, to = min(from, begun(&e)), max(to, e.At)
 	}
 	if l.record != nil {
-		told := l.record.tell()
-		for _, m := range told {
+		for _, m := range l.record.tell() {
+			m.at = max(m.at, h.begin) // a record that does not know when
 			from, to = min(from, m.at), max(to, m.at)
+			moments = append(moments, m)
 		}
-		moments = append(moments, told...)
 	}
 	for _, m := range h.faults(names, from, to) {
 		if !slices.Contains(moments, m) {
@@ -118,16 +118,11 @@ func (j *Job) tell() []moment {
 	if nonce := j.nonce(); nonce != "" {
 		text += ", result of run " + short(nonce)
 	}
-	at := j.Finished
+	at := max(j.Created.UnixNano(), j.Finished.UnixNano())
 	for _, m := range moments {
-		if at.IsZero() || at.UnixNano() < m.at {
-			at = time.Unix(0, m.at)
-		}
+		at = max(at, m.at)
 	}
-	if at.IsZero() {
-		at = j.Created
-	}
-	return append(moments, moment{at.UnixNano(), "record", text})
+	return append(moments, moment{at, "record", text})
 }
 
 // faults is what was done to these processes and to the servers from a while
@@ -161,7 +156,7 @@ func describe(e *ledger.Entry) moment {
 	add("%s", strings.ToUpper(e.Verb), e.Verb != "")
 	add("%s", e.Job, e.Job != "" && e.What != ledger.Start && e.What != ledger.End)
 	add("queue %s", e.Queue, e.Queue != "" && e.Job == "")
-	add("node %s", e.Node, e.Node != "" && e.What != ledger.Start && e.What != ledger.End)
+	add("node %s", e.Node, e.Node != "" && e.Node != base(e.Process))
 	add("to %s", e.Peer, e.Peer != "")
 	add("count %d", e.Count, e.Count != 0)
 	add("attempt %d", e.Attempt, e.Attempt != 0)
