@@ -86,8 +86,8 @@ type mix struct {
 	ids   map[string]string        // of the nodes, by seat
 	lives map[string]int           // how many nodes a seat has had
 	heals []heal
-	away  map[string]bool          // seats whose process is to start again
-	loads []*cluster.Node          // submitters
+	away  map[string]bool // seats whose process is to start again
+	loads []*cluster.Node // submitters
 	began time.Time
 	did   tally
 
