@@ -105,7 +105,9 @@ func New(t testing.TB, o Options) *Cluster {
 	for _, s := range c.servers {
 		s.Start()
 	}
-	c.save(c.settings())
+	unlisted := c.settings()
+	unlisted.Unlisted = true
+	c.save(unlisted)
 	c.Settle()
 	c.watchOwner()
 	return c
@@ -129,6 +131,7 @@ func (c *Cluster) open() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(c.t.Context()))
 	c.ctx = ctx
 	c.t.Cleanup(func() {
+		c.write(ledger.Entry{What: ledger.Over})
 		cancel()
 		c.end()
 		c.links.close()

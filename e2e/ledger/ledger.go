@@ -44,6 +44,8 @@ const (
 	Unready What = "unready"
 	// Note is for people: the phases of a scenario [cluster].
 	Note What = "note"
+	// Over says that the test is over: what follows is cleaning up [cluster].
+	Over What = "over"
 )
 
 // Verbs of faults. Of those marked with *, a [Heal] follows.

@@ -141,7 +141,7 @@ func lossOf(p *process) string {
 }
 
 // rejoined measures from the healing of a fault to the readiness of a process
-// that was not ready because of it.
+// that was not ready because of it, unless something else was done to that.
 func (h *history) rejoined(add func(from, to string, took int64)) {
 	for _, p := range h.processes {
 		for _, s := range slices.Concat(p.faults, h.system) {
@@ -150,7 +150,9 @@ func (h *history) rejoined(add func(from, to string, took int64)) {
 				if e.What == ledger.Unready {
 					away = away || e.At >= s.from && e.At <= s.to
 				} else if away && e.At >= s.to {
-					add(s.verb+" healed", "ready", e.At-s.to)
+					if !slices.ContainsFunc(p.faults, func(o span) bool { return o != s && o.touches(s.to, e.At) }) {
+						add(s.verb+" healed", "ready", e.At-s.to)
+					}
 					break
 				}
 			}

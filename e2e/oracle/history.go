@@ -74,6 +74,9 @@ func newHistory(r Run) *history {
 	for i := range r.Ledger {
 		h.entries[i] = &r.Ledger[i]
 	}
+	if over := slices.IndexFunc(h.entries, func(e *ledger.Entry) bool { return e.What == ledger.Over }); over >= 0 {
+		h.entries = h.entries[:over]
+	}
 	slices.SortStableFunc(h.entries, func(a, b *ledger.Entry) int { return cmp.Compare(a.At, b.At) })
 	if n := len(h.entries); n > 0 {
 		h.begin, h.end = h.entries[0].At, h.entries[n-1].At

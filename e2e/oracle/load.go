@@ -41,8 +41,8 @@ func Load(dir string) (Run, error) {
 	return r, nil
 }
 
-// Save writes the jobs and the settings of the run to dir, where its ledger is
-// already.
+// Save writes the settings of the run, and its jobs if they are listed, to dir,
+// where its ledger is already.
 func (r Run) Save(dir string) error {
 	settings, err := json.Marshal(r)
 	if err != nil {
@@ -55,7 +55,11 @@ func (r Run) Save(dir string) error {
 			return fmt.Errorf("oracle: encode job %s: %w", j.ID, err)
 		}
 	}
-	for name, text := range map[string][]byte{runFile: settings, jobsFile: jobs.Bytes()} {
+	files := map[string][]byte{runFile: settings, jobsFile: jobs.Bytes()}
+	if r.Unlisted {
+		delete(files, jobsFile)
+	}
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			return fmt.Errorf("oracle: save: %w", err)
 		}

@@ -75,15 +75,11 @@ func (h *history) tell(l *life, more []ledger.Entry) []moment {
 	var moments []moment
 	names := map[string]bool{}
 	from, to := never, int64(0)
-	seen := map[ledger.Entry]bool{}
 	for _, e := range append(l.all(), more...) {
 		if e.What == ledger.Start {
 			names[e.Process] = true
 		}
-		if !seen[e] {
-			moments = append(moments, describe(&e))
-		}
-		seen[e] = true
+		moments = append(moments, describe(&e))
 		from, to = min(from, begun(&e)), max(to, e.At)
 	}
 	if l.record != nil {
@@ -93,12 +89,7 @@ func (h *history) tell(l *life, more []ledger.Entry) []moment {
 			moments = append(moments, m)
 		}
 	}
-	for _, m := range h.faults(names, from, to) {
-		if !slices.Contains(moments, m) {
-			moments = append(moments, m)
-		}
-	}
-	return moments
+	return append(moments, h.faults(names, from, to)...)
 }
 
 // tell is what the record says.
@@ -125,10 +116,11 @@ func (j *Job) tell() []moment {
 	return append(moments, moment{at, "record", text})
 }
 
-// faults is what was done to these processes and to the servers from a while
-// before one time to a while after another.
+// faults is what was done to these processes and to the servers, and who became
+// owner, from a while before one time to a while after another.
 func (h *history) faults(names map[string]bool, from, to int64) []moment {
 	var moments []moment
+	var owner uint64
 	for _, e := range h.entries {
 		if e.At < from-int64(around) || e.At > later(to, around) {
 			continue
@@ -138,6 +130,11 @@ func (h *history) faults(names map[string]bool, from, to int64) []moment {
 			if names[e.Process] || h.servers[base(e.Process)] || e.Process == "" {
 				moments = append(moments, describe(e))
 			}
+		case ledger.Owner:
+			if epoch(e) != owner || e.Node == "" {
+				moments = append(moments, describe(e))
+			}
+			owner = epoch(e)
 		case ledger.Note:
 			moments = append(moments, describe(e))
 		}
@@ -178,6 +175,12 @@ func short(nonce string) string { return nonce[:min(8, len(nonce))] }
 
 // print prints moments in order, in seconds since the ledger begins.
 func (h *history) print(moments []moment) string {
+	seen := map[moment]bool{}
+	moments = slices.DeleteFunc(moments, func(m moment) bool {
+		again := seen[m]
+		seen[m] = true
+		return again
+	})
 	slices.SortStableFunc(moments, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
 	var b strings.Builder
 	for i, m := range moments {
