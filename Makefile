@@ -2,17 +2,23 @@
 
 BENCHTIME ?= 1x
 FUZZTIME  ?= 60s
-SOAK      ?= 20
+TIMES     ?= 20
 SEEDS     ?= 2000
 JOBS      ?= 10000
+DURATION  ?= 10m
+SEED      ?= 0
+
+# Scenarios wait more than they compute. How many clusters there are at once is
+# up to them.
+MANY = -parallel=24
 
 TOOL = go tool -modfile=internal/tools/go.mod
 
-.PHONY: help gen lint test race e2e bench fuzz soak demo
+.PHONY: help gen lint test race e2e scenarios soak stress bench fuzz demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 gen: ## write again what is generated: the diagram of states, the stories' answers
 	go generate ./...
@@ -34,20 +40,27 @@ race: ## test everything with the race detector, in random order
 	scripts/deps
 	go test -race -shuffle=on -timeout=20m ./...
 
-e2e: ## test the binary: several processes, real faults
+e2e: ## real processes, real faults, and an oracle: the short forms of all scenarios
 	scripts/deps
-	go test -race -count=1 -timeout=20m ./cmd/... ./e2e/...
-	go test -count=1 -timeout=10m -run=TestKilledWorkers -v ./e2e -jobs=$(JOBS)
+	go test -race -count=1 -timeout=10m ./cmd/... $$(go list ./e2e/... | grep -v 'e2e$$')
+	go test -count=1 -timeout=15m $(MANY) ./e2e -scenarios=short -jobs=$(JOBS)
+
+scenarios: ## the full forms of all scenarios, with the figures of docs/reliability.md
+	scripts/deps
+	go test -count=1 -timeout=0 $(MANY) -v ./e2e -scenarios=full
+
+soak: ## everything at once, at random, for DURATION; SEED=n is the first of the seeds
+	go test -count=1 -timeout=0 -v -run='^TestMix$$' ./e2e -scenarios=full -duration=$(DURATION) -seed=$(SEED)
+
+stress: ## run SEEDS random programs, then test TIMES times with the race detector, in random order
+	go test -run=TestRandom -count=1 -timeout=0 ./engine -seeds=$(SEEDS)
+	go test -race -shuffle=on -count=$(TIMES) -timeout=0 ./engine/... ./internal/... ./kv/... ./nodes/... ./streams/... ./timers/...
 
 bench: ## run the benchmarks; BENCHTIME=3s for numbers that mean something
 	go test -run='^$$' -bench=. -benchmem -benchtime=$(BENCHTIME) ./...
 
 fuzz: ## fuzz each decoder for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
-
-soak: ## run SEEDS random programs, then test SOAK times with the race detector, in random order
-	go test -run=TestRandom -count=1 -timeout=0 ./engine -seeds=$(SEEDS)
-	go test -race -shuffle=on -count=$(SOAK) -timeout=0 ./engine/... ./internal/... ./kv/... ./nodes/... ./streams/... ./timers/...
 
 demo: ## show events that start jobs, in one process
 	go run ./cmd/millrace demo
