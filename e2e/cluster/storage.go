@@ -84,7 +84,7 @@ func (s *Server) fill(js jetstream.JetStream) error {
 	if len(s.c.servers) > 1 {
 		config.Placement = &jetstream.Placement{Tags: []string{s.name}}
 	}
-	if _, err := js.CreateStream(ctx, config); err != nil {
+	if err := create(ctx, js, config); err != nil {
 		return fmt.Errorf("cluster: fill %s: %w", s.name, err)
 	}
 	for {
@@ -100,6 +100,26 @@ func (s *Server) fill(js jetstream.JetStream) error {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("cluster: fill %s: %w", s.name, err)
+		}
+	}
+}
+
+// create creates a stream, as soon as there is a meta leader: one that has no room
+// any more steps down.
+func create(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := js.CreateStream(ctx, config)
+		refusal, ok := errors.AsType[*jetstream.APIError](err)
+		const unavailable = 10008
+		if !ok || refusal.ErrorCode != unavailable {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
 		}
 	}
 }
