@@ -45,7 +45,7 @@ func (c *Cluster) Free() {
 	js := c.jetstream()
 	for _, s := range c.servers {
 		ctx, cancel := context.WithTimeout(c.ctx, storeTime)
-		err := js.DeleteStream(ctx, s.filler())
+		err := led(ctx, func() error { return js.DeleteStream(ctx, s.filler()) })
 		cancel()
 		if err != nil {
 			c.t.Fatalf("cluster: free the storage of %s: %v", s.name, err)
@@ -84,7 +84,7 @@ func (s *Server) fill(js jetstream.JetStream) error {
 	if len(s.c.servers) > 1 {
 		config.Placement = &jetstream.Placement{Tags: []string{s.name}}
 	}
-	if err := create(ctx, js, config); err != nil {
+	if err := led(ctx, func() error { _, err := js.CreateStream(ctx, config); return err }); err != nil {
 		return fmt.Errorf("cluster: fill %s: %w", s.name, err)
 	}
 	for {
@@ -104,13 +104,13 @@ func (s *Server) fill(js jetstream.JetStream) error {
 	}
 }
 
-// create creates a stream, as soon as there is a meta leader: one that has no room
-// any more steps down.
-func create(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig) error {
+// led does something as soon as there is a meta leader: one that has no room any
+// more steps down.
+func led(ctx context.Context, do func() error) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		_, err := js.CreateStream(ctx, config)
+		err := do()
 		refusal, ok := errors.AsType[*jetstream.APIError](err)
 		const unavailable = 10008
 		if !ok || refusal.ErrorCode != unavailable {
