@@ -170,12 +170,20 @@ func (m *mix) do(s step) {
 	m.c.Note(s.String())
 	m.did.verbs[s.verb]++
 	if s.verb == submit {
-		m.loads = append(m.loads, m.c.Submit(s.load))
+		m.submit(s)
 		return
 	}
 	if undo := v.do(m, s); undo != nil {
 		m.heals = append(m.heals, heal{at: s.at + s.last, do: undo})
 	}
+}
+
+// submit submits a load.
+func (m *mix) submit(s step) {
+	if s.due > 0 {
+		s.load.Args = append(slices.Clone(s.load.Args), "--at="+time.Now().Add(s.due).Format(time.RFC3339Nano))
+	}
+	m.loads = append(m.loads, m.c.Submit(s.load))
 }
 
 // call lets a user ask for something, after what users asked about the same
@@ -258,7 +266,7 @@ func (a *tally) String() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%d jobs, whose handlers were started %d times, in %d runs\n", a.jobs, a.starts, a.runs)
 	for _, v := range verbs {
-		fmt.Fprintf(&text, "  %-16s  %d\n", v.name, a.verbs[v.name])
+		fmt.Fprintf(&text, "  %-18s %d\n", v.name, a.verbs[v.name])
 	}
 	return text.String()
 }

@@ -30,6 +30,7 @@ type step struct {
 	peer   int           // of a link: the server at its other end, 0 for all
 	count  int           // of a limit: the places; of a delay: milliseconds
 	load   cluster.Load  // of a submission
+	due    time.Duration // of its jobs: so much after they are submitted
 }
 
 // String is the step for people.
@@ -45,7 +46,7 @@ func (s step) String() string {
 		text += fmt.Sprintf(", by %d", s.count)
 	}
 	if s.verb == submit {
-		text += fmt.Sprintf("%s: %d jobs %+v", s.load.Prefix, s.load.Count, s.load.Work)
+		text += fmt.Sprintf("%s: %d jobs, due after %v %+v", s.load.Prefix, s.load.Count, s.due, s.load.Work)
 	}
 	return strings.TrimSpace(text)
 }
@@ -219,7 +220,11 @@ func (p *planner) submit() {
 	l.Count = 1 + p.random.IntN(l.Count)
 	l.Prefix = fmt.Sprintf("%d-", len(p.steps))
 	l.Rate = []float64{0, 10, 50}[p.random.IntN(3)]
-	p.steps = append(p.steps, step{at: p.now, verb: submit, target: l.Queue, load: l})
+	s := step{at: p.now, verb: submit, target: l.Queue, load: l}
+	if p.random.IntN(4) == 0 {
+		s.due = min(p.upTo(2*p.lease), p.end-p.now)
+	}
+	p.steps = append(p.steps, s)
 }
 
 // A plan follows from its seed, has every verb, breaks no more than it may, and

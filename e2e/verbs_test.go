@@ -84,6 +84,7 @@ var loads = []cluster.Load{
 	{Count: 30, Work: actor.Work{For: 50, Fail: 2}},
 	{Count: 10, Work: actor.Work{For: 20, Fail: 99}, MaxAttempts: 2},
 	{Count: 30, Work: actor.Work{For: 30, Snooze: 2}},
+	{Count: 40, Work: actor.Work{For: 100}, Args: []string{"--queue-timeout=8s"}},
 	{Count: 3, Work: actor.Work{For: 1000, Burn: true}},
 	{Count: 4, Work: actor.Work{For: 5000, Deaf: true}},
 	{Count: 1, Work: actor.Work{Stall: true}},
