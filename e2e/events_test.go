@@ -31,8 +31,7 @@ func script(t *testing.T, c *cluster.Cluster, name string, args ...string) []str
 // apply starts a cluster that has a definition.
 func apply(t *testing.T, definition string) *cluster.Cluster {
 	t.Helper()
-	admit(t, 1)
-	c := cluster.New(t, cluster.Options{})
+	c := begin(t, cluster.Options{})
 	c.Serve("s1", cluster.NodeOptions{})
 	file := filepath.Join(c.Dir, "definition.yaml")
 	if err := os.WriteFile(file, []byte(definition), 0o600); err != nil {

@@ -21,8 +21,7 @@ var killJobs = flag.Int("jobs", 1000, "how many jobs TestKilledWorkers submits")
 // replaced. Every job ends well.
 func TestKilledWorkers(t *testing.T) {
 	t.Parallel()
-	admit(t, 1)
-	c := cluster.New(t, cluster.Options{})
+	c := begin(t, cluster.Options{})
 	c.Serve("s1", cluster.NodeOptions{})
 	made := 0
 	worker := func() *cluster.Node {
@@ -56,8 +55,7 @@ func TestKilledWorkers(t *testing.T) {
 // so many milliseconds.
 func command(t *testing.T, ms int) (*cluster.Cluster, *cluster.Node) {
 	t.Helper()
-	admit(t, 1)
-	c := cluster.New(t, cluster.Options{})
+	c := begin(t, cluster.Options{})
 	c.Serve("s1", cluster.NodeOptions{})
 	w1 := c.Exec("w1", cluster.NodeOptions{Queues: []string{"report"}})
 	c.Submit(cluster.Load{Queue: "report", Prefix: "r", Count: 1, Work: actor.Work{For: ms}}).Await()
