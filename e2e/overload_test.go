@@ -15,16 +15,16 @@ import (
 // no room to store anything.
 func TestOverload(t *testing.T) {
 	tell(t,
-		scenario{"P7 no worker", short, short, noWorker},
-		scenario{"X2 dropped triggers", short, short, droppedTriggers},
+		scenario{"P7 no worker", short, full, noWorker},
+		scenario{"X2 dropped triggers", short, full, droppedTriggers},
+		scenario{"storage full", short, full, storageFull},
 	)
 }
 
 // P7: nobody works, and jobs are submitted all the same, some of which may not
 // wait for long. Then somebody does.
 func noWorker(t *testing.T, servers int) {
-	admit(t, servers)
-	c := cluster.New(t, cluster.Options{Servers: servers})
+	c := begin(t, cluster.Options{Servers: servers})
 	c.Serve("s1", cluster.NodeOptions{})
 	idle := scale(5, 20, 300)
 	patient := cluster.Load{Queue: "work", Prefix: "patient-", Count: idle, Rate: 1}
@@ -65,8 +65,7 @@ func noWorker(t *testing.T, servers int) {
 // X2: thousands of jobs are due in the same moment. Another time the same, while
 // the workers of one queue accept and never answer.
 func droppedTriggers(t *testing.T, servers int) {
-	admit(t, servers)
-	c := cluster.New(t, cluster.Options{Servers: servers})
+	c := begin(t, cluster.Options{Servers: servers})
 	c.Serve("s1", cluster.NodeOptions{})
 	r := rush{t: t, c: c, queues: []string{"a", "b", "c", "d"}}
 	for _, q := range r.queues {
@@ -120,4 +119,27 @@ func (r *rush) begin(when string) {
 	r.c.AwaitEnded(r.jobs)
 	late := latencies(r.c.Entries(), prefix, due)
 	r.t.Logf("%d jobs due at once, %s: started p50 %v, p99 %v late", len(late), when, quantile(late, 0.5), quantile(late, 0.99))
+}
+
+// Storage is full. New jobs are refused, those that run end while they can, and
+// when there is room again all goes on.
+func storageFull(t *testing.T, servers int) {
+	c := begin(t, cluster.Options{Servers: servers, MaxStore: 64 << 20})
+	b := staff(t, c)
+	for round := range scale(1, 1, 3) {
+		b.add(5 * time.Second)
+		c.After(2 * time.Second)
+		c.Fill()
+		c.Note("full")
+		out, err := c.Try("job", "submit", "work.do", "--id", fmt.Sprintf("refused-%d", round))
+		if err == nil {
+			t.Errorf("a job was accepted although storage is full: %s", out)
+		} else {
+			t.Logf("refused: %v\n%s", err, out)
+		}
+		c.After(scale(2*time.Second, 10*time.Second, 30*time.Second))
+		c.Free()
+		b.probe("after there was room again")
+	}
+	b.finish()
 }

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/cluster"
+	"github.com/millrace/millrace/e2e/ledger"
 )
 
 // Servers die: one, each in turn, those that lead, and all at once.
@@ -16,16 +18,16 @@ func TestServers(t *testing.T) {
 		scenario{"leaders", never, short, leadersGo},
 		scenario{"each in turn", never, short, eachInTurn},
 		scenario{"all killed", short, short, func(t *testing.T, n int) { allKilled(t, cluster.Options{Servers: n}) }},
-		scenario{"all killed with sync always", short, short, func(t *testing.T, n int) { allKilled(t, cluster.Options{Servers: n, Sync: "always"}) }},
+		scenario{"all killed with sync always", full, short, func(t *testing.T, n int) { allKilled(t, cluster.Options{Servers: n, Sync: "always"}) }},
 		scenario{"store wiped", never, short, storeWiped},
+		scenario{"minority", never, short, minority},
 	)
 }
 
 // The only server is killed and started again, again and again, while jobs are
 // submitted and run.
 func killedAgain(t *testing.T, servers int) {
-	admit(t, servers)
-	c := cluster.New(t, cluster.Options{Servers: servers})
+	c := begin(t, cluster.Options{Servers: servers})
 	b := staff(t, c)
 	b.add(scale(5*time.Second, 20*time.Second, 2*time.Minute))
 	for range scale(2, 6, 40) {
@@ -46,8 +48,7 @@ func streams() []string {
 
 // The leader of each stream is killed and, another time, frozen.
 func leadersGo(t *testing.T, servers int) {
-	admit(t, servers)
-	c := cluster.New(t, cluster.Options{Servers: servers})
+	c := begin(t, cluster.Options{Servers: servers})
 	b := staff(t, c)
 	for n, stream := range streams() {
 		var leader *cluster.Server
@@ -71,8 +72,7 @@ func leadersGo(t *testing.T, servers int) {
 
 // Each of the servers is killed, and comes back before the next one is.
 func eachInTurn(t *testing.T, servers int) {
-	admit(t, servers)
-	c := cluster.New(t, cluster.Options{Servers: servers})
+	c := begin(t, cluster.Options{Servers: servers})
 	b := staff(t, c)
 	for range scale(1, 1, 4) {
 		for _, s := range c.Servers() {
@@ -85,8 +85,7 @@ func eachInTurn(t *testing.T, servers int) {
 // All servers are killed at once. They come back at once, and another time when
 // every lease has run out.
 func allKilled(t *testing.T, o cluster.Options) {
-	admit(t, o.Servers)
-	c := cluster.New(t, o)
+	c := begin(t, o)
 	b := staff(t, c)
 	for range scale(1, 1, 5) {
 		b.bear(fault{"SIGKILL of all servers, back at once", func() {
@@ -105,8 +104,7 @@ func allKilled(t *testing.T, o cluster.Options) {
 // A server loses its store and comes back with an empty one. When it has caught
 // up, each of the others goes in turn: what it has now is as good as theirs.
 func storeWiped(t *testing.T, servers int) {
-	admit(t, servers)
-	c := cluster.New(t, cluster.Options{Servers: servers})
+	c := begin(t, cluster.Options{Servers: servers})
 	b := staff(t, c)
 	wiped := c.Server(2)
 	b.bear(fault{"SIGKILL of n2, back without its store", wiped.Kill, func() {
@@ -119,4 +117,37 @@ func storeWiped(t *testing.T, servers int) {
 		b.bear(fault{"SIGKILL of one that had kept its store", other.Kill, other.Start})
 	}
 	b.finish()
+}
+
+// A server loses its routes to both others, with the owner and a worker on it.
+// They stay connected to it, and nothing that they ask for is done. The others
+// go on without them.
+func minority(t *testing.T, servers int) {
+	c := begin(t, cluster.Options{Servers: servers})
+	alone, most := c.Server(1), []*cluster.Server{c.Server(2), c.Server(3)}
+	move(c, c.Serve("s1", cluster.NodeOptions{}), most...)
+	move(c, c.Serve("s2", cluster.NodeOptions{}), alone)
+	move(c, c.Worker("w1", cluster.NodeOptions{Slots: 20}), most...)
+	move(c, c.Worker("w2", cluster.NodeOptions{Slots: 20}), alone)
+	b := &burden{t: t, c: c}
+	b.bear(fault{"n1 cut off from both others, with s1 and w1", func() {
+		c.Submit(cluster.Load{Prefix: "through-", Count: 20, Work: actor.Work{For: int(2 * c.Lease / time.Millisecond)}, MaxAttempts: 1000}).Await()
+		c.After(time.Second)
+		alone.Cut(most...)
+		c.AwaitEntry("s2 is the owner", func(e ledger.Entry) bool { return e.What == ledger.Owner && e.Node == "s2" })
+		c.AwaitEntry("w1 has lost its lease", func(e ledger.Entry) bool {
+			return e.What == ledger.End && e.Node == "w1" && e.Outcome == ledger.Obeyed
+		})
+	}, alone.HealLinks})
+	b.finish()
+}
+
+// move has a node connect to another server than these. It stays there.
+func move(c *cluster.Cluster, n *cluster.Node, away ...*cluster.Server) {
+	n.Term()
+	n.Await()
+	n.Cut(away...)
+	n.Start()
+	c.Await(n.Name()+" is ready", n.Ready)
+	n.HealLinks()
 }
