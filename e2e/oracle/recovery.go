@@ -38,14 +38,21 @@ func (h *history) gaveUp(p *process) (string, []ledger.Entry) {
 	return fmt.Sprintf("process %s gave up: %s", p.name, cmp.Or(p.gone.Note, "nobody had ended it")), pick(p.born, p.gone)
 }
 
-// keptOut reports whether a process never was ready, and was disturbed: a command
-// that finds no server when it starts says so and ends.
+// keptOut reports whether a process never was ready, and could not be: a command
+// that finds no server when it starts says so and ends, and so does one whose ID
+// belongs to another process that lives.
 func (h *history) keptOut(p *process) bool {
-	if p.born == nil {
+	isReady := func(e *ledger.Entry) bool { return e.What == ledger.Ready }
+	if p.born == nil || slices.ContainsFunc(p.readiness, isReady) {
 		return false
 	}
-	was := slices.ContainsFunc(p.readiness, func(e *ledger.Entry) bool { return e.What == ledger.Ready })
-	return !was && slices.ContainsFunc(p.disturbed, func(s span) bool { return s.touches(p.born.At, p.gone.At) })
+	for _, other := range h.processes {
+		sameID := other != p && p.node != "" && other.node == p.node
+		if sameID && other.born != nil && other.born.At < p.born.At && other.died() > p.born.At {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.disturbed, func(s span) bool { return s.touches(p.born.At, p.gone.At) })
 }
 
 // unready says that a process was not ready again soon after a fault.
