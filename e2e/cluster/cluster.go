@@ -83,6 +83,8 @@ type Cluster struct {
 
 	mu        sync.Mutex
 	processes []*process // all that ever were
+
+	judged bool // by the test's goroutine
 }
 
 // New starts servers and waits until they are ready. When the test ends,
@@ -131,6 +133,7 @@ func (c *Cluster) open() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(c.t.Context()))
 	c.ctx = ctx
 	c.t.Cleanup(func() {
+		c.lastLook()
 		c.write(ledger.Entry{What: ledger.Over})
 		cancel()
 		c.end()

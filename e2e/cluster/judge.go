@@ -1,6 +1,10 @@
 package cluster
 
 import (
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/e2e/ledger"
 	"github.com/millrace/millrace/e2e/oracle"
 )
 
@@ -42,7 +46,37 @@ func (c *Cluster) Hear() ([]oracle.Violation, oracle.Figures) {
 	r := c.settings()
 	r.Jobs, r.Ledger = c.Jobs(), c.Entries()
 	c.save(r)
+	c.judged = true
 	violations, figures := r.Check(), r.Figures()
 	c.t.Logf("%d jobs, %d violations\n%v", len(r.Jobs), len(violations), figures)
 	return violations, figures
+}
+
+// lastLook is for a run that failed before it was judged. It keeps the jobs as
+// they are now, if they can be had, and prints what the oracle makes of that: it
+// may be why the test failed.
+func (c *Cluster) lastLook() {
+	c.t.Helper()
+	if c.judged || !c.t.Failed() {
+		return
+	}
+	r := c.settings()
+	out, err := c.within(15*time.Second, "job", "list", "--output", "json", "--limit", listAll)
+	if err == nil {
+		r.Jobs, err = oracle.DecodeJobs(strings.NewReader(out))
+	}
+	if r.Unlisted = err != nil; r.Unlisted {
+		c.t.Logf("the jobs cannot be listed: %v", err)
+	} else if err := r.Save(c.Dir); err != nil {
+		c.t.Error(err)
+	}
+	if r.Ledger, err = ledger.Load(c.ledgerPath()); err != nil {
+		c.t.Error(err)
+		return
+	}
+	violations := r.Check()
+	c.t.Logf("the test failed before it was judged; as things are, %d violations\n%v", len(violations), r.Figures())
+	for _, v := range violations[:min(printed, len(violations))] {
+		c.t.Log(v)
+	}
 }

@@ -21,8 +21,11 @@ const callTime = time.Minute
 
 // Try runs a command of millrace, which finds the servers where they really are,
 // and returns what it printed.
-func (c *Cluster) Try(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, callTime)
+func (c *Cluster) Try(args ...string) (string, error) { return c.within(callTime, args...) }
+
+// within is [Cluster.Try] with less patience.
+func (c *Cluster) within(d time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, d)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.programs.millrace(), args...)
 	cmd.Env = append(os.Environ(), "NATS_URL="+c.directURL())
