@@ -98,6 +98,11 @@ func TestCause(t *testing.T) {
 			}
 			env.Await(id)
 		}
+		cut := env.Worker(a.Job("cut", 0))
+		enginetest.Submit(env, a.Job("cut", 0), actor.Work{Stall: true}, engine.SubmitOptions{ID: "off"})
+		env.AwaitState("cut.off", "running")
+		cut.Down()
+		env.Advance(2 * env.Engine().Lease())
 		w.Stop()
 
 		var got []string
@@ -107,7 +112,7 @@ func TestCause(t *testing.T) {
 			}
 		}
 		slices.Sort(got)
-		want := []string{"work.deaf succeeded: cancelled", "work.stalls obeyed: cancelled", "work.stopped obeyed: drained"}
+		want := []string{"cut.off obeyed: lease lost", "work.deaf succeeded: cancelled", "work.stalls obeyed: cancelled", "work.stopped obeyed: drained"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("ends (-want +got):\n%s", diff)
 		}
