@@ -215,7 +215,7 @@ func sleeping(sources []source) (problems []string) {
 // which domain.
 func addressing(sources []source) (problems []string) {
 	for _, s := range sources {
-		if s.test || s.dir == "internal/publish" || under(s.dir, "examples") {
+		if s.test || s.dir == "internal/publish" || under(s.dir, "examples") || under(s.dir, "e2e") {
 			continue
 		}
 		const instead = ": use the API and JetStream of internal/publish, which know the domain"

@@ -265,6 +265,7 @@ func TestLayersAddressing(t *testing.T) {
 		{"the one place", "internal/publish/p.go", open("New(nil)") + "\nconst api = \"$JS.API.\"\n", ""},
 		{"a test", "kv/p_test.go", open("New(nil)") + "\nconst api = \"$JS.API.\"\n", ""},
 		{"a user", "examples/x/p.go", open("New(nil)"), ""},
+		{"a harness", "e2e/x/p.go", open("New(nil)"), ""}, // which fills the storage of others, and shares nothing with them
 		{"in words", "kv/p.go", "package p\nconst hint = \"may not use $JS.API.>\"\n", ""},
 		{"a subject", "kv/p.go", "package p\nconst s = \"$JS.API.STREAM.INFO.x\"\n", "kv/p.go:2 has the subject"},
 		{"a raw subject", "kv/p.go", "package p\nconst s = `$JS.API.STREAM.INFO.x`\n", "kv/p.go:2 has the subject"},
