@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,8 +16,9 @@ const (
 	// excess is by how much the last one goes beyond the limit, so that some
 	// record that is deleted does not make room for another.
 	excess = 400 << 10
-	// storeTime is how long a server may take for one of them.
-	storeTime = 30 * time.Second
+	// answerTime is how long a server may take for an answer. A cluster that
+	// elects its leaders gives none.
+	answerTime = 5 * time.Second
 )
 
 // Fill uses up what the servers may store, Options.MaxStore, with streams that
@@ -33,9 +33,13 @@ func (c *Cluster) Fill() {
 	c.write(ledger.Entry{What: ledger.Fault, Verb: ledger.Full})
 	js := c.jetstream()
 	for _, s := range c.servers {
-		if err := s.fill(js); err != nil {
-			c.t.Fatal(err)
-		}
+		c.insist("make stream "+s.filler(), func(ctx context.Context) error {
+			_, err := js.CreateStream(ctx, s.ballast())
+			return err
+		})
+	}
+	for _, s := range c.servers {
+		s.fill(js)
 	}
 }
 
@@ -44,12 +48,13 @@ func (c *Cluster) Free() {
 	c.t.Helper()
 	js := c.jetstream()
 	for _, s := range c.servers {
-		ctx, cancel := context.WithTimeout(c.ctx, storeTime)
-		err := led(ctx, func() error { return js.DeleteStream(ctx, s.filler()) })
-		cancel()
-		if err != nil {
-			c.t.Fatalf("cluster: free the storage of %s: %v", s.name, err)
-		}
+		c.insist("delete stream "+s.filler(), func(ctx context.Context) error {
+			err := js.DeleteStream(ctx, s.filler())
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				return nil // by an earlier try
+			}
+			return err
+		})
 		c.Await(s.name+" has room", func() bool {
 			o, err := s.look()
 			return err == nil && o.Storage < c.opts.MaxStore
@@ -76,60 +81,61 @@ func (c *Cluster) jetstream() jetstream.JetStream {
 // subject.
 func (s *Server) filler() string { return "fill-" + s.name }
 
-// fill stores ballast on s alone until it refuses.
-func (s *Server) fill(js jetstream.JetStream) error {
-	ctx, cancel := context.WithTimeout(s.c.ctx, storeTime)
-	defer cancel()
+// ballast is the stream that takes the room of a server: its alone.
+func (s *Server) ballast() jetstream.StreamConfig {
 	config := jetstream.StreamConfig{Name: s.filler(), Subjects: []string{s.filler()}}
 	if len(s.c.servers) > 1 {
 		config.Placement = &jetstream.Placement{Tags: []string{s.name}}
 	}
-	if err := led(ctx, func() error { _, err := js.CreateStream(ctx, config); return err }); err != nil {
-		return fmt.Errorf("cluster: fill %s: %w", s.name, err)
-	}
-	for {
-		o, err := s.look()
-		if err != nil {
+	return config
+}
+
+// fill stores ballast on s alone until it refuses.
+func (s *Server) fill(js jetstream.JetStream) {
+	s.c.t.Helper()
+	refused := false
+	for !refused {
+		s.c.insist("fill "+s.name, func(ctx context.Context) error {
+			size, err := s.next()
+			if err != nil {
+				return err
+			}
+			if _, err = js.Publish(ctx, s.filler(), make([]byte, size)); full(err) {
+				refused, err = true, nil
+			}
 			return err
-		}
-		size := int64(ballast)
-		if room := s.c.opts.MaxStore - o.Storage; room < ballast {
-			size = max(room, 0) + excess
-		}
-		if err := s.load(js, size); full(err) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("cluster: fill %s: %w", s.name, err)
-		}
+		})
 	}
 }
 
-// led does something as soon as there is a meta leader: one that has no room any
-// more steps down.
-func led(ctx context.Context, do func() error) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := do()
-		refusal, ok := errors.AsType[*jetstream.APIError](err)
-		const unavailable = 10008
-		if !ok || refusal.ErrorCode != unavailable {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return err
-		}
+// next is the size of the message that s has to store next.
+func (s *Server) next() (int64, error) {
+	o, err := s.look()
+	if err != nil {
+		return 0, err
 	}
+	if room := s.c.opts.MaxStore - o.Storage; room < ballast {
+		return max(room, 0) + excess, nil
+	}
+	return ballast, nil
 }
 
-// load stores one message.
-func (s *Server) load(js jetstream.JetStream, size int64) error {
-	ctx, cancel := context.WithTimeout(s.c.ctx, storeTime)
-	defer cancel()
-	_, err := js.Publish(ctx, s.filler(), make([]byte, size))
-	return err
+// insist does something until it succeeds: a meta leader that has no room any
+// more steps down, and until there is another one, nobody answers.
+func (c *Cluster) insist(what string, do func(context.Context) error) {
+	c.t.Helper()
+	var last error
+	defer func() {
+		if last != nil {
+			c.t.Logf("cluster: %s: %v", what, last)
+		}
+	}()
+	c.Await("the servers "+what, func() bool {
+		ctx, cancel := context.WithTimeout(c.ctx, answerTime)
+		defer cancel()
+		last = do(ctx)
+		return last == nil
+	})
 }
 
 // full reports whether a server stored nothing because it has no room.
