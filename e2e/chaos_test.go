@@ -117,26 +117,16 @@ func (m *mix) sit(seat string) {
 	case 'x':
 		m.nodes[seat] = m.c.Exec(id, cluster.NodeOptions{Early: true, Queues: []string{shell}, Slots: 4})
 	}
-	m.supervise(seat)
 }
 
-// starting is for how long a process may take to find that it cannot start, since
-// no server answers, in looks a second apart.
-const starting = 10
-
-// supervise starts the new process of a seat again if it found no server.
-func (m *mix) supervise(seat string) {
-	n, looks := m.nodes[seat], 0
-	m.heals = append(m.heals, heal{at: time.Since(m.began) + time.Second, do: func() bool {
-		if looks++; looks > starting || m.nodes[seat] != n || m.away[seat] {
-			return true
-		}
-		if !n.Alive() {
+// supervise starts again what sits there and has ended by itself, as commands do
+// that find no server when they start. The oracle knows who else may not.
+func (m *mix) supervise() {
+	for _, seat := range seats {
+		if n := m.nodes[seat]; !m.away[seat] && !n.Alive() {
 			n.Start()
-			looks = 0
 		}
-		return false
-	}})
+	}
 }
 
 // play does the steps, and heals each when it is over.
@@ -163,6 +153,7 @@ func (m *mix) await(at time.Duration) { m.c.After(time.Until(m.began.Add(at))) }
 
 // do does one step.
 func (m *mix) do(s step) {
+	m.supervise()
 	v := verbOf(s)
 	if v.on == aSeat && m.away[s.target] {
 		return // who was to end there takes longer than planned
@@ -207,6 +198,7 @@ func (m *mix) call(about string, ask func() error) {
 func (m *mix) calm(steps []step) {
 	m.c.Note("calm")
 	m.c.Settle()
+	m.supervise()
 	for _, load := range m.loads {
 		load.Await()
 	}
@@ -216,7 +208,7 @@ func (m *mix) calm(steps []step) {
 	}
 	m.insist("there is no limit", func() error { return m.c.Limit(narrow, 0) })
 	for _, seat := range workers {
-		m.insist("node "+m.ids[seat]+" takes jobs", func() error { return m.c.Undrain(m.ids[seat]) })
+		m.insist("node "+m.ids[seat]+" takes jobs", func() error { m.supervise(); return m.c.Undrain(m.ids[seat]) })
 	}
 	jobs := 0
 	for _, s := range steps {

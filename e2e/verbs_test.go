@@ -132,7 +132,6 @@ func (m *mix) back(seat string) func() bool {
 		}
 		n.Start()
 		m.away[seat] = false
-		m.supervise(seat)
 		return true
 	}
 }
