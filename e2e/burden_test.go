@@ -45,7 +45,7 @@ func (b *burden) add(lasts time.Duration) {
 	for _, load := range []cluster.Load{
 		{Prefix: name("short"), Count: 15 * seconds, Rate: 15, Work: actor.Work{For: 200}},
 		{Prefix: name("flaky"), Count: 3 * seconds, Rate: 3, Work: actor.Work{For: 100, Fail: 1}},
-		{Prefix: name("long"), Count: seconds, Rate: 1, Work: actor.Work{For: 7000}},
+		{Prefix: name("long"), Count: seconds, Rate: 1, Work: actor.Work{For: scale(2000, 7000, 7000)}},
 	} {
 		load.Queue, load.MaxAttempts = "work", 1000
 		b.submitters = append(b.submitters, b.c.Submit(load))

@@ -30,6 +30,7 @@ func noWorker(t *testing.T, servers int) {
 	patient := cluster.Load{Queue: "work", Prefix: "patient-", Count: idle, Rate: 1}
 	hasty := cluster.Load{Queue: "work", Prefix: "hasty-", Count: idle, Rate: 1, Args: []string{"--queue-timeout", "5s"}}
 	submitters := []*cluster.Node{c.Submit(patient), c.Submit(hasty)}
+	c.After(time.Duration(idle) * time.Second) // which may be more than the harness's patience
 	for _, s := range submitters {
 		s.Await()
 	}
