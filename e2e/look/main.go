@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/millrace/millrace/e2e/oracle"
 )
@@ -98,15 +97,18 @@ func show(out io.Writer, run oracle.Run, violations []oracle.Violation) {
 }
 
 // places prints where to look next: the logs of processes, and the stores of
-// servers and how to open one.
+// servers and how to open one. Those of several servers hold only together.
 func places(out io.Writer, dir string) {
-	logs, _ := filepath.Glob(filepath.Join(dir, "*.log")) // the pattern is well-formed
-	if len(logs) > 0 {
-		fmt.Fprintf(out, "\nlogs    %s\n", filepath.Join(dir, "*.log"))
-	}
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.log")) // the patterns are well-formed
 	stores, _ := filepath.Glob(filepath.Join(dir, "*", "jetstream"))
-	slices.Sort(stores)
-	for _, store := range stores {
-		fmt.Fprintf(out, "store   millrace dev --no-engine --dir %s\n", filepath.Dir(store))
+	if len(logs) > 0 {
+		fmt.Fprintf(out, "\nlogs        %s\n", filepath.Join(dir, "*.log"))
+	}
+	switch len(stores) {
+	case 0:
+	case 1:
+		fmt.Fprintf(out, "store       go run ./cmd/millrace dev --no-engine --dir %s\n", filepath.Dir(stores[0]))
+	default:
+		fmt.Fprintf(out, "stores      %s, of one cluster\n", filepath.Join(dir, "n*"))
 	}
 }

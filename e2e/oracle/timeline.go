@@ -41,7 +41,7 @@ func (r Run) Biography(process string) string {
 	var moments []moment
 	for _, e := range h.entries {
 		if e.Process == process || base(e.Process) == process {
-			moments = append(moments, describe(e))
+			moments = append(moments, describe(e, ""))
 		}
 	}
 	if len(moments) == 0 {
@@ -60,7 +60,7 @@ func (h *history) story(v Violation) string {
 	from, to := never, int64(0)
 	for i := range v.Entries {
 		e := &v.Entries[i]
-		moments = append(moments, describe(e))
+		moments = append(moments, describe(e, ""))
 		names[e.Process] = true
 		from, to = min(from, e.At), max(to, e.At)
 	}
@@ -79,7 +79,7 @@ func (h *history) tell(l *life, more []ledger.Entry) []moment {
 		if e.What == ledger.Start {
 			names[e.Process] = true
 		}
-		moments = append(moments, describe(&e))
+		moments = append(moments, describe(&e, l.id))
 		from, to = min(from, begun(&e)), max(to, e.At)
 	}
 	if l.record != nil {
@@ -128,22 +128,22 @@ func (h *history) faults(names map[string]bool, from, to int64) []moment {
 		switch e.What {
 		case ledger.Fault, ledger.Heal, ledger.Born, ledger.Gone:
 			if names[e.Process] || h.servers[base(e.Process)] || e.Process == "" {
-				moments = append(moments, describe(e))
+				moments = append(moments, describe(e, ""))
 			}
 		case ledger.Owner:
 			if epoch(e) != owner || e.Node == "" {
-				moments = append(moments, describe(e))
+				moments = append(moments, describe(e, ""))
 			}
 			owner = epoch(e)
 		case ledger.Note:
-			moments = append(moments, describe(e))
+			moments = append(moments, describe(e, ""))
 		}
 	}
 	return moments
 }
 
-// describe puts an entry into words.
-func describe(e *ledger.Entry) moment {
+// describe puts an entry into words, in a timeline of job.
+func describe(e *ledger.Entry, job string) moment {
 	words := []string{string(e.What)}
 	add := func(format string, value any, known bool) {
 		if known {
@@ -151,13 +151,13 @@ func describe(e *ledger.Entry) moment {
 		}
 	}
 	add("%s", strings.ToUpper(e.Verb), e.Verb != "")
-	add("%s", e.Job, e.Job != "" && e.What != ledger.Start && e.What != ledger.End)
+	add("%s", e.Job, e.Job != "" && e.Job != job)
 	add("queue %s", e.Queue, e.Queue != "" && e.Job == "")
 	add("node %s", e.Node, e.Node != "" && e.Node != base(e.Process))
 	add("to %s", e.Peer, e.Peer != "")
 	add("count %d", e.Count, e.Count != 0)
 	add("attempt %d", e.Attempt, e.Attempt != 0)
-	add("run %s", short(e.Nonce), e.Nonce != "")
+	add("run %s", short(e.Nonce), e.Nonce != "" && e.What != ledger.Owner)
 	add("fence %d", e.Fence, e.Fence != 0)
 	add("→ %s", e.Outcome, e.Outcome != "")
 	add("(%s)", e.Cause, e.Cause != "")
