@@ -19,8 +19,9 @@ type Load struct {
 	Count         int     // how many; 0: until the context ends
 	Rate          float64 // how many a second; 0: as fast as possible
 	Work          Work
-	MaxAttempts   int       // failures that end a job; 0: as the worker says
-	At            time.Time // when all of them are due; zero: at once
+	MaxAttempts   int           // failures that end a job; 0: as the worker says
+	At            time.Time     // when all of them are due; zero: at once
+	Delay         time.Duration // or how long each waits at least
 	// QueueTimeout is after how long a job fails that nobody has started; 0: never.
 	QueueTimeout time.Duration
 }
@@ -50,8 +51,8 @@ func (a *Actor) Submit(ctx context.Context, eng *engine.Engine, load Load) error
 		group.Go(func() error {
 			for n := range numbers {
 				id := fmt.Sprint(load.Prefix, n)
-				err := a.insist(ctx, load.call(id), func(ctx context.Context) (bool, error) {
-					handle, err := job.Submit(ctx, eng, load.Work, engine.SubmitOptions{ID: id, At: load.At, QueueTimeout: load.QueueTimeout})
+				err := a.insist(ctx, a.call(load, id), func(ctx context.Context) (bool, error) {
+					handle, err := job.Submit(ctx, eng, load.Work, engine.SubmitOptions{ID: id, At: load.At, Delay: load.Delay, QueueTimeout: load.QueueTimeout})
 					return err == nil && handle.Created, err
 				})
 				if err != nil {
@@ -79,11 +80,15 @@ func (l Load) pace(ctx context.Context, numbers chan<- int) {
 	}
 }
 
-// call is the submit of one job, as the ledger has it.
-func (l Load) call(id string) ledger.Entry {
+// call is the submit of one job, as the ledger has it, which says when the job is
+// due at the earliest.
+func (a *Actor) call(l Load, id string) ledger.Entry {
 	e := ledger.Entry{What: ledger.Call, Verb: ledger.Submit, Job: l.Queue + "." + id}
 	if !l.At.IsZero() {
 		e.Due = l.At.UnixNano()
+	}
+	if l.Delay > 0 {
+		e.Due = a.Ledger.Now() + l.Delay.Nanoseconds()
 	}
 	return e
 }

@@ -141,6 +141,8 @@ type Load struct {
 	// MaxAttempts is how many failures fail a job for good. Default: the
 	// handler's.
 	MaxAttempts int
+	// Clock is by how much the process's wall clock is wrong.
+	Clock time.Duration
 	// Args are more arguments of the program.
 	Args []string
 }
@@ -164,11 +166,14 @@ func (c *Cluster) Submit(l Load) *Node {
 	name := "submit-" + l.Queue + "-" + l.Prefix
 	n := &Node{}
 	n.c, n.name = c, name
+	what := command{
+		role: "submitter", path: c.programs.actor(), args: append(args, l.Args...),
+		env: []string{"NATS_URL=" + c.urlFor(name)},
+	}
+	n.setClock(&what, l.Clock)
 	n.command = func(life int) command {
-		return command{
-			process: fmt.Sprintf("%s#%d", name, life), role: "submitter",
-			path: c.programs.actor(), args: append(args, l.Args...), env: []string{"NATS_URL=" + c.urlFor(name)},
-		}
+		what.process = fmt.Sprintf("%s#%d", name, life)
+		return what
 	}
 	n.Start()
 	return n

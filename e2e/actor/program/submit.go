@@ -24,6 +24,7 @@ type submitCmd struct {
 	MaxAttempts int     `help:"How many failures end a job. Default: as the worker says."`
 
 	At           time.Time     `help:"When all of them are due, such as 2026-03-01T12:00:00Z. Default: at once."`
+	Delay        time.Duration `help:"How long each of them waits at least. Default: not at all."`
 	QueueTimeout time.Duration `help:"After how long a job fails that nobody has started. Default: never."`
 }
 
@@ -31,7 +32,7 @@ type submitCmd struct {
 func (c submitCmd) Run(ctx context.Context, a *actor.Actor) error {
 	load := actor.Load{
 		Queue: c.Queue, Prefix: c.Prefix, Count: c.Count, Rate: c.Rate, MaxAttempts: c.MaxAttempts,
-		At: c.At, QueueTimeout: c.QueueTimeout,
+		At: c.At, Delay: c.Delay, QueueTimeout: c.QueueTimeout,
 	}
 	if err := json.Unmarshal([]byte(c.Work), &load.Work); err != nil {
 		return fmt.Errorf("--work is %q: %w", c.Work, err)
