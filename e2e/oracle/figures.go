@@ -60,6 +60,7 @@ func (r Run) Figures() Figures {
 			f.Faults[e.Verb]++
 		case ledger.Call:
 			f.Calls[e.Verb]++
+		default: // not a deed
 		}
 	}
 	for _, l := range h.jobs {
@@ -116,11 +117,13 @@ func (h *history) restarted(add func(from, to string, took int64)) {
 			}
 			next := l.runs[i+1].start.At
 			if died := r.process.died(); r.end == nil && died != never && r.start.At <= died {
-				add(lossOf(r.process), "next attempt", next-died)
+				if !h.outage(died, next) {
+					add(lossOf(r.process), "next attempt", next-died)
+				}
 				continue
 			}
 			for _, s := range r.process.faults {
-				if s.whole && s.from >= r.start.At && s.from <= next && (r.end == nil || r.end.At > s.from) {
+				if s.whole && s.from >= r.start.At && s.from <= next && (r.end == nil || r.end.At > s.from) && !h.outage(s.from, next) {
 					add(s.verb, "next attempt", next-s.from)
 					break
 				}
@@ -144,7 +147,7 @@ func lossOf(p *process) string {
 // that was not ready because of it, unless something else was done to that.
 func (h *history) rejoined(add func(from, to string, took int64)) {
 	for _, p := range h.processes {
-		for _, s := range slices.Concat(p.faults, h.system) {
+		for _, s := range slices.Concat(p.faults, h.away) {
 			away := false
 			for _, e := range p.readiness {
 				if e.What == ledger.Unready {
@@ -162,22 +165,35 @@ func (h *history) rejoined(add func(from, to string, took int64)) {
 
 // succeeded measures from the loss of the owner to the first sign of the next.
 func (h *history) succeeded(add func(from, to string, took int64)) {
-	for i, last := range h.owners {
-		if i+1 == len(h.owners) || last.Node == "" || epoch(h.owners[i+1]) == epoch(last) {
+	signs := slices.DeleteFunc(slices.Clone(h.owners), func(e *ledger.Entry) bool { return e.Node == "" })
+	for i := 1; i < len(signs); i++ {
+		last, next := signs[i-1], signs[i].At
+		if epoch(signs[i]) == epoch(last) {
 			continue
 		}
-		next := h.owners[i+1].At
+		lost := func(from int64) bool {
+			return from <= next && from >= last.At-int64(h.Lease) && !h.outage(from, next)
+		}
 		for _, p := range h.processes {
-			if died := p.died(); p.node == last.Node && died != never && died <= next && died >= last.At-int64(h.Lease) {
+			if p.node != last.Node {
+				continue
+			}
+			if died := p.died(); lost(died) {
 				add(lossOf(p)+" of the owner", "next owner", next-died)
 			}
 			for _, s := range p.faults {
-				if p.node == last.Node && s.whole && s.from <= next && s.from >= last.At-int64(h.Lease) {
+				if s.whole && lost(s.from) {
 					add(s.verb+" of the owner", "next owner", next-s.from)
 				}
 			}
 		}
 	}
+}
+
+// outage reports whether the servers were disturbed between from and to, so that
+// what took that long says nothing about who was lost.
+func (h *history) outage(from, to int64) bool {
+	return slices.ContainsFunc(h.system, func(s span) bool { return s.touches(from, to) })
 }
 
 // String is a compact block for people.

@@ -106,6 +106,7 @@ func (h *history) readJobs() {
 			l.reads = append(l.reads, e)
 		case ledger.Call:
 			h.readCall(e)
+		default: // not about a job
 		}
 	}
 	for i := range h.Jobs {

@@ -199,13 +199,13 @@ func (r record) cancelled() []record {
 	wished, ended := r, r
 	wished.phase, wished.wished = running, true
 	ended.phase = cancelled
-	switch {
-	case r.phase == waiting:
+	switch r.phase {
+	case waiting:
 		wished.attempt, wished.started = r.attempt+1, true // what starts later was claimed later
 		return []record{ended, wished}
-	case r.phase == running:
+	case running:
 		return []record{wished}
-	case r.phase == cancelled:
+	case cancelled:
 		return []record{r}
 	}
 	return nil

@@ -85,6 +85,7 @@ func (h *history) readProcesses() {
 			} else if e.Process != "" {
 				down.process(h.processAt(e), e)
 			}
+		default: // not about a process
 		}
 	}
 	down.close()
@@ -164,20 +165,20 @@ func (o *outages) process(p *process, e *ledger.Entry) {
 func (o *outages) server(e *ledger.Entry) {
 	about := *e
 	about.Process = base(e.Process)
-	switch {
-	case e.What == ledger.Born:
+	switch e.What {
+	case ledger.Born:
 		for key, s := range o.open {
 			if strings.HasPrefix(key, about.Process+" ") {
 				o.starting[about.Process] = append(o.starting[about.Process], s)
 			}
 		}
 		o.heal(&ledger.Entry{At: e.At, Process: about.Process})
-	case e.What == ledger.Gone:
+	case ledger.Gone:
 		about.Verb = cmp.Or(e.Verb, ledger.Kill9)
 		if o.open[about.Process+" "+ledger.Term+" "] == nil && !o.atEnd(e) {
 			o.begin(nil, &about)
 		}
-	case e.What == ledger.Heal:
+	case ledger.Heal:
 		o.heal(&about)
 	default:
 		o.begin(nil, &about)

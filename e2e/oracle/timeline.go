@@ -137,6 +137,7 @@ func (h *history) faults(names map[string]bool, from, to int64) []moment {
 			owner = epoch(e)
 		case ledger.Note:
 			moments = append(moments, describe(e, ""))
+		default: // not what was done to somebody
 		}
 	}
 	return moments
