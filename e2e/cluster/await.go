@@ -137,6 +137,13 @@ type ends struct {
 	jobs   map[string]bool // that a handler is done with, says the ledger
 }
 
+// forget says that a job that had ended has not any more.
+func (e *ends) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last, e.listed = 0, time.Time{}
+}
+
 // hint returns how many jobs may have ended, for all that the ledger knows.
 func (e *ends) hint(path string) int {
 	if e.jobs == nil {

@@ -55,6 +55,7 @@ func (c *Cluster) Cancel(job string) error {
 
 // Retry runs a job that has ended once more.
 func (c *Cluster) Retry(job string) error {
+	defer c.ended.forget()
 	return c.call(ledger.Entry{Verb: ledger.Retry, Job: job}, "job", "retry", job)
 }
 
