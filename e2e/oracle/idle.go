@@ -16,19 +16,80 @@ type idleness struct {
 	free    map[*process][]span
 	unrest  []span
 	byQueue map[string][]span
+	lines   map[string]line
 }
 
-// longest returns for how long between from and to the queue was idle at a
-// stretch.
-func (i *idleness) longest(queue string, from, to int64) time.Duration {
-	if from >= to || to-from <= int64(prompt) {
+// A line is how the jobs of a queue started for the first time.
+type line struct {
+	at     []int64 // in order
+	latest []int64 // when the latest one had been submitted of those that started until then
+}
+
+// passedOver returns for how long a job that was ready from one time to another
+// was not taken although a worker was idle. A worker may have slots that are free
+// for moments only, while there is a long line before the job: so nothing else
+// was taken either for that long, or something was that came that much later.
+func (i *idleness) passedOver(queue string, from, to int64) time.Duration {
+	bound := int64(prompt + i.h.Slack)
+	if from >= to || to-from <= bound {
 		return 0
 	}
-	var longest int64
+	l := i.line(queue)
 	for _, s := range i.of(queue) {
-		longest = max(longest, min(s.to, to)-max(s.from, from))
+		a, b := max(s.from, from), min(s.to, to)
+		if b-a <= bound {
+			continue
+		}
+		n, _ := slices.BinarySearch(l.at, b)
+		if n > 0 && l.latest[n-1] > a+bound {
+			return time.Duration(b - a)
+		}
+		quiet := a
+		first, _ := slices.BinarySearch(l.at, a)
+		for _, at := range append(slices.Clone(l.at[first:n]), b) {
+			if at-quiet > bound {
+				return time.Duration(at - quiet)
+			}
+			quiet = at
+		}
 	}
-	return time.Duration(longest)
+	return 0
+}
+
+// line returns the line of a queue.
+func (i *idleness) line(queue string) line {
+	if l, ok := i.lines[queue]; ok {
+		return l
+	}
+	if i.lines == nil {
+		i.lines = map[string]line{}
+	}
+	type first struct{ at, submitted int64 }
+	var all []first
+	for _, l := range i.h.jobs {
+		if l.queue() == queue && len(l.runs) > 0 {
+			all = append(all, first{l.runs[0].start.At, l.submitted()})
+		}
+	}
+	slices.SortFunc(all, func(a, b first) int { return cmp.Compare(a.at, b.at) })
+	var made line
+	latest := int64(0)
+	for _, f := range all {
+		latest = max(latest, f.submitted)
+		made.at, made.latest = append(made.at, f.at), append(made.latest, latest)
+	}
+	i.lines[queue] = made
+	return made
+}
+
+// submitted is when somebody first asked for the job, or 0.
+func (l *life) submitted() int64 {
+	for _, e := range l.calls {
+		if e.Verb == ledger.Submit {
+			return begun(e)
+		}
+	}
+	return 0
 }
 
 // possible reports whether a job of the queue could be taken in the end.

@@ -144,7 +144,7 @@ func (h *history) waited(l *life, idle *idleness) (string, []ledger.Entry) {
 		if r != nil {
 			until = r.start.At
 		}
-		if d := idle.longest(l.queue(), from, until); d > prompt+h.Slack {
+		if d := idle.passedOver(l.queue(), from, until); d > 0 {
 			return fmt.Sprintf("it waited for %v although it was ready, and a worker was idle", d.Round(time.Second)), pick(last)
 		}
 		from = never // why it waits after an attempt is known only if that was lost
