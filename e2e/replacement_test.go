@@ -19,6 +19,7 @@ func TestReplacement(t *testing.T) {
 		t,
 		scenario{"A3-new-IDs", short, short, replacement{}.tell},
 		scenario{"A3-same-IDs", short, full, replacement{sameIDs: true}.tell},
+		scenario{"A3-owners-too", full, full, replacement{owners: true}.tell},
 	)
 }
 
@@ -26,6 +27,7 @@ func TestReplacement(t *testing.T) {
 // one is started.
 type replacement struct {
 	sameIDs bool // each is started again under its ID, as soon as it has ended
+	owners  bool // the node that serves, which is the owner, is replaced as often
 }
 
 func (r replacement) tell(t *testing.T, servers int) {
@@ -45,6 +47,11 @@ func (r replacement) tell(t *testing.T, servers int) {
 		m.After(every)
 		old := team[0]
 		team = append(team[1:], r.replace(m, old, workers+n+1))
+		if r.owners {
+			next := m.Serve(fmt.Sprintf("s%d", n+2), cluster.NodeOptions{Early: true})
+			m.serving.Term()
+			m.serving = next
+		}
 	}
 	for _, l := range loads {
 		l.Await()

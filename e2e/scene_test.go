@@ -13,6 +13,7 @@ import (
 type membership struct {
 	*cluster.Cluster
 	t       *testing.T
+	serving *cluster.Node
 	scripts bool // workers run scripts, not handlers in Go
 }
 
@@ -20,7 +21,7 @@ type membership struct {
 func newMembership(t *testing.T, servers int) *membership {
 	t.Helper()
 	m := &membership{Cluster: begin(t, cluster.Options{Servers: servers}), t: t}
-	m.Serve("s1", cluster.NodeOptions{})
+	m.serving = m.Serve("s1", cluster.NodeOptions{})
 	return m
 }
 
