@@ -8,10 +8,6 @@ JOBS      ?= 10000
 DURATION  ?= 10m
 SEED      ?= 0
 
-# Scenarios wait more than they compute. How many clusters there are at once is
-# up to them.
-MANY = -parallel=24
-
 TOOL = go tool -modfile=internal/tools/go.mod
 
 .PHONY: help gen lint test race e2e scenarios soak stress bench fuzz demo
@@ -43,11 +39,11 @@ race: ## test everything with the race detector, in random order
 e2e: ## real processes, real faults, and an oracle: the short forms of all scenarios
 	scripts/deps
 	go test -race -count=1 -timeout=10m ./cmd/... $$(go list ./e2e/... | grep -v 'e2e$$')
-	go test -count=1 -timeout=15m $(MANY) ./e2e -scenarios=short -jobs=$(JOBS)
+	go test -count=1 -timeout=15m ./e2e -scenarios=short -jobs=$(JOBS)
 
 scenarios: ## the full forms of all scenarios, with the figures of docs/reliability.md
 	scripts/deps
-	go test -count=1 -timeout=0 $(MANY) -v ./e2e -scenarios=full
+	go test -count=1 -timeout=0 -v ./e2e -scenarios=full
 
 soak: ## everything at once, at random, for DURATION; SEED=n is the first of the seeds
 	go test -count=1 -timeout=0 -v -run='^TestMix$$' ./e2e -scenarios=full -duration=$(DURATION) -seed=$(SEED)
