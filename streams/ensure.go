@@ -145,7 +145,7 @@ type bootstrap struct {
 
 // try looks whether something is to be done, and does it.
 func (b *bootstrap) try(ctx context.Context) (Settings, error) {
-	if err := checkServer(ctx, b.pub, b.js); err != nil {
+	if err := checkServer(ctx, b.pub); err != nil {
 		return Settings{}, err
 	}
 	settings, err := b.settled(ctx)

@@ -22,10 +22,15 @@ const minLevel = 2
 var errNoDomain = errors.New("streams: no such JetStream domain")
 
 // checkServer says plainly what a server lacks.
-func checkServer(ctx context.Context, pub *publish.Publisher, js jetstream.JetStream) error {
+func checkServer(ctx context.Context, pub *publish.Publisher) error {
 	url, domain := pub.Conn().ConnectedUrlRedacted(), pub.Domain()
-	info, err := js.AccountInfo(ctx)
-	absent := errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
+	var info struct {
+		publish.Refusal
+		jetstream.AccountInfo
+	}
+	err := pub.Ask(ctx, "INFO", nil, &info) // by pub, which leaves a server that is cut off from the others
+	absent := errors.Is(err, jetstream.ErrNoStreamResponse) ||
+		errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
 	switch {
 	case absent && domain != "":
 		return fmt.Errorf("%w: %s does not reach %s: check --js-domain, the domain in the configuration of the hub, and the connection to it", errNoDomain, url, domain)

@@ -47,6 +47,11 @@ type Options struct {
 	// refuses more than 10,000 that wait to be stored, from all its clients.
 	MaxPending int
 
+	// Silence is for how long JetStream may give no sign of life, although it is
+	// asked, until another connection is made: to another server if there is one.
+	// Default 10s, which is longer than an election.
+	Silence time.Duration
+
 	// Domain is the JetStream domain to use, see [Publisher.API]. Default: that
 	// of the server.
 	Domain string
@@ -59,6 +64,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxPending == 0 {
 		o.MaxPending = 4096
 	}
+	if o.Silence == 0 {
+		o.Silence = 10 * time.Second
+	}
 	return o
 }
 
@@ -69,6 +77,9 @@ func (o Options) validate() error {
 	}
 	if o.MaxPending < 0 {
 		errs = append(errs, fmt.Errorf("max pending is %d", o.MaxPending))
+	}
+	if o.Silence < 0 {
+		errs = append(errs, fmt.Errorf("silence is %v", o.Silence))
 	}
 	return errors.Join(append(errs, CheckDomain(o.Domain))...)
 }
@@ -85,6 +96,8 @@ type Publisher struct {
 	watched chan struct{}    // closed when watch has returned
 	status  chan nats.Status // every change of the connection's state
 	names   names            // for the dispatching goroutine
+	silence silence
+	silent  chan struct{} // told that JetStream is silent for too long
 	began   time.Time
 
 	mu struct {
@@ -114,6 +127,7 @@ func New(nc *nats.Conn, opts ...Options) (*Publisher, error) {
 		drained: make(chan struct{}),
 		watched: make(chan struct{}),
 		names:   make(names),
+		silent:  make(chan struct{}, 1),
 		began:   time.Now(),
 	}
 	sub, err := nc.Subscribe(p.inbox+"*", p.dispatch)
@@ -248,6 +262,7 @@ func (p *Publisher) send(msg *nats.Msg, c call) {
 		p.mu.timer.Reset(p.opts.Timeout)
 	}
 	p.mu.Unlock()
+	p.silence.asked(c.sent)
 
 	out := nats.Msg{Subject: p.route(msg.Subject), Reply: p.reply(n), Header: msg.Header, Data: msg.Data}
 	if err := p.nc.PublishMsg(&out); err != nil {
@@ -296,6 +311,7 @@ func (p *Publisher) dispatch(msg *nats.Msg) {
 	if err != nil {
 		return
 	}
+	p.heard(msg) // also if it comes too late
 	c, ok := p.take(n)
 	switch {
 	case !ok:

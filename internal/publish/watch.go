@@ -21,11 +21,15 @@ func (p *Publisher) watch() {
 			}
 			// Reconnects is read first: should the connection come back in
 			// between, its own event follows.
+			p.silence.over()
 			life, up := p.nc.Stats().Reconnects, p.nc.Status() == nats.CONNECTED
 			p.fail(errBroken, func(c *call) bool { return c.life < life || c.life == life && !up })
+		case <-p.silent:
+			p.escape()
 		case <-p.mu.timer.C:
 			p.fail(late, func(c *call) bool { return time.Since(p.began)-c.sent >= p.opts.Timeout })
 			p.rearm()
+			p.escape()
 		}
 	}
 }

@@ -15,7 +15,7 @@ const (
 	// connectTimeout is how long one server may take to let the program in.
 	connectTimeout = 3 * time.Second
 	// openPatience is how long one try to open the namespace may take.
-	openPatience = 10 * time.Second
+	openPatience = 20 * time.Second
 	// openPause is how long to wait before the next one.
 	openPause = 250 * time.Millisecond
 )
