@@ -44,6 +44,7 @@ e2e: ## real processes, real faults, and an oracle: the short forms of all scena
 scenarios: ## the full forms of all scenarios, with the figures of docs/reliability.md
 	scripts/deps
 	go test -count=1 -timeout=0 -v ./e2e -scenarios=full
+	go test -count=1 -v -run='^TestRegistryGarbage$$' ./nodes -crowd=5000
 
 soak: ## everything at once, at random, for DURATION; SEED=n is the first of the seeds
 	go test -count=1 -timeout=0 -v -run='^TestMix$$' ./e2e -scenarios=full -duration=$(DURATION) -seed=$(SEED)
