@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,7 +17,10 @@ import (
 // Any number of processes may serve; one of them is the owner.
 func (e *Engine) Serve(ctx context.Context) error {
 	member, err := e.enter(ctx, role{serve: true})
-	if err != nil {
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		return nil // asked to stop before it was there
+	case err != nil:
 		return err
 	}
 	serving, stop := context.WithCancelCause(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,21 @@ import (
 
 // ErrFull is returned by [Limits.Check] when there is no room for more jobs.
 var ErrFull = errors.New("streams: storage is nearly full")
+
+// NoRoom adds [ErrFull] to what a server says that refuses a message for want of
+// room, and returns any other error as it is. Limits knows those of the account and
+// of the streams, and not how much the servers themselves have left.
+func NoRoom(err error) error {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || !slices.Contains(roomless, api.ErrorCode) || errors.Is(err, ErrFull) {
+		return err
+	}
+	return fmt.Errorf("%w: the server says %q: raise max_file_store of the servers or the limit of the account, or delete jobs (%w)", ErrFull, api.Description, err)
+}
+
+// roomless are the codes of a server that has no room: insufficient resources;
+// storage, or memory, of the account is used up.
+var roomless = []jetstream.ErrorCode{10023, 10047, 10028}
 
 const (
 	// fullAt is how many percent of a limit refuse jobs. The rest is for what

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/natstest"
 	"github.com/millrace/millrace/streams"
@@ -238,4 +240,22 @@ func TestLimitsDenied(t *testing.T) {
 			t.Errorf("a thousand checks took %v", took)
 		}
 	})
+}
+
+// A server that has no room says so in its own way, which is no reason to guess.
+func TestNoRoom(t *testing.T) {
+	t.Parallel()
+	full := &jetstream.APIError{Code: 503, ErrorCode: 10023, Description: "insufficient resources"}
+	err := streams.NoRoom(fmt.Errorf("kv: create: %w", full))
+	if !errors.Is(err, streams.ErrFull) || !errors.Is(err, full) || !strings.Contains(err.Error(), "max_file_store") {
+		t.Errorf("got %v, want that storage is full, and what to do", err)
+	}
+	if again := streams.NoRoom(err); again.Error() != err.Error() {
+		t.Errorf("the second time it became %v", again)
+	}
+	for _, other := range []error{nil, context.Canceled, &jetstream.APIError{Code: 503, ErrorCode: 10008}} {
+		if err := streams.NoRoom(other); !errors.Is(err, other) || errors.Is(err, streams.ErrFull) {
+			t.Errorf("got %v of %v", err, other)
+		}
+	}
 }

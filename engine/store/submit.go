@@ -83,6 +83,9 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 		}
 		lost = lost || errors.Is(err, publish.ErrUnknown)
 		if full == nil && !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) && (!lost || !errors.Is(err, publish.ErrUnsent)) {
+			if !lost { // of a write whose answer was lost, a refusal of the next one says nothing
+				err = streams.NoRoom(err)
+			}
 			return Entry{}, false, err
 		}
 		entry, err := s.Get(ctx, j.ID)
@@ -126,7 +129,7 @@ func (s *Store) SubmitAsync(j machine.Job, done func(Entry, error)) {
 	s.jobs.CreateAsync(j.ID, j, func(revision uint64, err error) {
 		entry := Entry{Key: j.ID, Value: j, Revision: revision}
 		if err != nil {
-			done(entry, err)
+			done(entry, streams.NoRoom(err))
 			return
 		}
 		s.moved(machine.Job{}, j)

@@ -66,5 +66,5 @@ func (p *Publisher) heard(msg *nats.Msg) {
 // unavailable reports whether an answer says that there is no leader that could
 // answer. What is refused for any other reason is refused by somebody.
 func unavailable(msg *nats.Msg) bool {
-	return len(msg.Data) < 512 && bytes.Contains(msg.Data, []byte(`"code":503`))
+	return len(msg.Data) < 512 && bytes.Contains(msg.Data, []byte(`"err_code":10008,`))
 }

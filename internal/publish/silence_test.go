@@ -28,6 +28,9 @@ func TestSilence(t *testing.T) {
 		{"refused", func(m *nats.Msg) error {
 			return m.Respond([]byte(`{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 1"}}`))
 		}, 0},
+		{"no room", func(m *nats.Msg) error {
+			return m.Respond([]byte(`{"error":{"code":503,"err_code":10023,"description":"insufficient resources"}}`))
+		}, 0},
 		{"stored", func(m *nats.Msg) error { return m.Respond([]byte(`{"stream":"S","seq":1}`)) }, 0},
 		{"late", func(m *nats.Msg) error {
 			time.AfterFunc(7*time.Second, func() { _ = m.Respond([]byte(`{"stream":"S","seq":1}`)) })
