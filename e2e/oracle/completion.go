@@ -13,7 +13,7 @@ import (
 func completions(h *history) []Violation {
 	var all []Violation
 	for _, l := range h.jobs {
-		for _, check := range []func(*life) (string, []ledger.Entry){doubled, fences, accepted, misreported} {
+		for _, check := range []func(*life) (string, []ledger.Entry){doubled, fences, accepted, misreported, miscounted} {
 			if says, entries := check(l); says != "" {
 				all = append(all, Violation{Invariant: "I3", Job: l.id, Says: says, Entries: entries})
 			}
@@ -79,16 +79,38 @@ func accepted(l *life) (string, []ledger.Entry) {
 }
 
 // misreported: a handler that succeeded, and whose context had not ended, is not
-// recorded as one that did not.
+// recorded as one that did not; and one that gave up since its worker ended or
+// lost the lease has not failed.
 func misreported(l *life) (string, []ledger.Entry) {
 	if l.record == nil {
 		return "", nil
 	}
 	for _, r := range l.runs {
 		a, ok := l.record.attempt(r.start.Attempt)
-		if ok && r.won() && (a.Outcome == failed || a.Outcome == returned) {
+		switch {
+		case !ok || r.end == nil:
+		case r.won() && (a.Outcome == failed || a.Outcome == returned && !r.program()):
 			return fmt.Sprintf("attempt %d succeeded, and is recorded as %s", a.Number, a.Outcome), pick(r.start, r.end)
+		case r.end.Outcome == ledger.Obeyed && (r.end.Cause == leaseLost || r.end.Cause == drained) && a.Outcome == failed:
+			return fmt.Sprintf("attempt %d gave up (%s), and is recorded as failed", a.Number, r.end.Cause), pick(r.start, r.end)
 		}
+	}
+	return "", nil
+}
+
+// miscounted: what did not fail and was not lost counts as no failure.
+func miscounted(l *life) (string, []ledger.Entry) {
+	if l.record == nil || len(l.record.Attempts) < l.record.Attempt {
+		return "", nil // it does not keep all attempts
+	}
+	most := 0
+	for _, a := range l.record.Attempts {
+		if a.Outcome == failed || a.Outcome == lost {
+			most++
+		}
+	}
+	if l.record.Failures > most {
+		return fmt.Sprintf("it counts %d failures, and %d of its attempts failed or were lost", l.record.Failures, most), nil
 	}
 	return "", nil
 }
@@ -110,11 +132,14 @@ func overlaps(h *history) []Violation {
 func (h *history) overlap(l *life) (Violation, bool) {
 	for i, b := range l.runs {
 		for _, a := range l.runs[:i] {
-			if a.start.Attempt == b.start.Attempt || a.over() <= b.start.At+grain || h.excused(a, b) {
+			if a.start.Attempt == b.start.Attempt || a.over() <= b.start.At+grain || h.excused(a, b) && !h.unaware(a, b) {
 				continue
 			}
-			says := fmt.Sprintf("attempt %d started on %s while attempt %d ran on %s, which had its lease",
-				b.start.Attempt, b.start.Process, a.start.Attempt, a.start.Process)
+			says := "attempt %d started on %s while attempt %d ran on %s, which had its lease"
+			if h.excused(a, b) {
+				says = "attempt %d started on %s, and attempt %d went on on %s without being told that its lease was lost"
+			}
+			says = fmt.Sprintf(says, b.start.Attempt, b.start.Process, a.start.Attempt, a.start.Process)
 			return Violation{Invariant: "I3", Job: l.id, Says: says, Entries: pick(a.start, b.start, a.end)}, true
 		}
 	}
@@ -132,8 +157,21 @@ func (h *history) excused(a, b *run) bool {
 	return h.unleased(a.process, from, max(a.start.At, b.start.At))
 }
 
-// leaseLost is the cause with which the context of a handler ends.
-const leaseLost = "lease lost"
+// unaware reports whether a, whose process ran, was not told in time that it has
+// no lease: a worker ends the contexts of its handlers before others may start.
+func (h *history) unaware(a, b *run) bool {
+	if a.end == nil || a.program() || a.end.Cause != "" && a.end.Outcome != ledger.Obeyed {
+		return false
+	}
+	return a.end.At > later(b.start.At, obedience+h.lag()) && !h.stood(a.process, b.start.At-int64(h.Lease), a.end.At)
+}
+
+// The causes with which the context of a handler ends when its worker does, or
+// loses its lease.
+const (
+	leaseLost = "lease lost"
+	drained   = "drained"
+)
 
 // backwards checks that a record, as it was read at one time after another,
 // never goes back.

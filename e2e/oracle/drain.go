@@ -43,12 +43,12 @@ func (h *history) undrained(r *run) (string, []ledger.Entry) {
 		if c.Verb != ledger.Drain || c.Outcome != ledger.OK || r.start.At >= next(calls[i+1:], ledger.Undrain) {
 			continue
 		}
-		if r.start.At > later(h.awake(r.process, c.At), h.lag()) {
+		if r.start.At > later(h.awake(r.process, c.At), h.launch(r.process)) {
 			return fmt.Sprintf("attempt %d started on node %s %v after that was drained", r.start.Attempt, r.process.node,
 				time.Duration(r.start.At-c.At).Round(time.Millisecond)), pick(c, r.start)
 		}
 	}
-	if told := r.process.told; told != nil && r.start.At > later(h.awake(r.process, told.At), obedience+h.lag()) {
+	if told := r.process.told; told != nil && r.start.At > later(h.awake(r.process, told.At), obedience+h.launch(r.process)) {
 		return fmt.Sprintf("attempt %d started on %s %v after that was told to end", r.start.Attempt, r.process.name,
 			time.Duration(r.start.At-told.At).Round(time.Millisecond)), pick(told, r.start)
 	}

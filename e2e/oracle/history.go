@@ -28,7 +28,7 @@ type history struct {
 	servers   map[string]bool // their names
 	system    []span          // when the servers were disturbed
 	away      []span          // when there was no server at all
-	headless  []span          // when there were no servers, or no owner
+	headless  []span          // when there were no servers, or no owner that could work
 	owners    []*ledger.Entry
 	queues    map[string][]*ledger.Entry // calls about a queue, by time
 	nodes     map[string][]*ledger.Entry // calls about a node, by time
@@ -63,6 +63,10 @@ func (r *run) over() int64 {
 func (r *run) won() bool {
 	return r.end != nil && r.end.Outcome == ledger.Succeeded && r.end.Cause == ""
 }
+
+// program reports whether the handler is a program of its own, which writes its
+// end before it ends, and does not know why it should.
+func (r *run) program() bool { return r.process.role == "exec" }
 
 func newHistory(r Run) *history {
 	h := &history{
@@ -100,6 +104,9 @@ func (h *history) readJobs() {
 		case ledger.End:
 			if r := open[runKey(e)]; r != nil && r.end == nil {
 				r.end = e
+				if e.Cause == leaseLost {
+					r.process.losses = append(r.process.losses, e.At)
+				}
 			}
 		case ledger.Read:
 			l := h.life(e.Job)
@@ -195,6 +202,15 @@ func later(t int64, d time.Duration) int64 {
 // lag is how much later than promised something may be seen that takes one step
 // of a process.
 func (h *history) lag() time.Duration { return h.Slack / 10 }
+
+// launch is how much later than its attempt a handler may be seen to start: one
+// that is a program has to be loaded first, and another one to write that down.
+func (h *history) launch(p *process) time.Duration {
+	if p.role == "exec" {
+		return h.Slack / 2
+	}
+	return h.lag()
+}
 
 // pick returns the entries that there are, for a violation.
 func pick(entries ...*ledger.Entry) []ledger.Entry {

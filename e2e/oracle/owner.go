@@ -10,8 +10,8 @@ import (
 	"github.com/millrace/millrace/e2e/ledger"
 )
 
-// readOwners finds when there was no owner: between the last sign of one epoch
-// and the first of the next.
+// readOwners finds when there was no owner that could work: between the last sign
+// of one epoch and the first of the next, and while its process was disturbed.
 func (h *history) readOwners() {
 	h.headless = slices.Clone(h.system)
 	for i, e := range h.owners {
@@ -26,6 +26,21 @@ func (h *history) readOwners() {
 			h.headless = append(h.headless, span{from: e.At, to: never})
 		}
 	}
+	for _, p := range h.processes {
+		for _, s := range p.faults {
+			if h.owned(p.node, s) {
+				h.headless = append(h.headless, s)
+			}
+		}
+	}
+}
+
+// owned reports whether a node was the owner during a span. An owner that is cut
+// off for a moment stays it, and judges nobody for a lease after that.
+func (h *history) owned(node string, s span) bool {
+	return node != "" && slices.ContainsFunc(h.owners, func(e *ledger.Entry) bool {
+		return e.Node == node && s.touches(e.At, later(e.At, h.Lease))
+	})
 }
 
 // epoch is that of a holding. The write that takes the lease does not know it:

@@ -30,6 +30,7 @@ type process struct {
 	told             *ledger.Entry   // the first SIGTERM, if there was one
 	readiness        []*ledger.Entry // changes, by time
 	faults           []span          // its own, as they were made
+	losses           []int64         // when handlers ended that were told of the loss of the lease
 	disturbed        []span          // those and the servers', in order, joined
 }
 
@@ -242,8 +243,8 @@ func common(down map[string][]span) []span {
 	return all
 }
 
-// unleased reports whether a fault may have cost the process its lease between
-// from and to. Half a lease is the least that does: the last renewal may have
+// unleased reports whether the process may have lost its lease between from and
+// to: its handlers said so, or a fault may have cost it. Half a lease is the least that does: the last renewal may have
 // been a third of it earlier.
 func (h *history) unleased(p *process, from, to int64) bool {
 	for _, s := range p.disturbed {
@@ -251,7 +252,7 @@ func (h *history) unleased(p *process, from, to int64) bool {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(p.losses, func(at int64) bool { return at >= from && at <= later(to, h.Slack) })
 }
 
 // awake returns the time from which p can know what was said at t: at once,

@@ -212,6 +212,8 @@ func recordOf(t *testing.T, words []string) oracle.Job {
 				j.Attempt = number(t, value)
 			case "rev":
 				j.Revision = uint64(number(t, value))
+			case "failures":
+				j.Failures = number(t, value)
 			case "run":
 				j.Result = []byte(fmt.Sprintf(`{"nonce":%q}`, value))
 			case "finished":

@@ -44,7 +44,7 @@ func (h *history) uncancelled(l *life) (string, []ledger.Entry) {
 			continue
 		}
 		for _, r := range l.runs {
-			allowed := later(h.awake(r.process, c.At), obedience+h.lag())
+			allowed := later(h.awake(r.process, c.At), obedience+h.launch(r.process))
 			if r.start.At > allowed && !l.redriven(begun(c), r.start.At) {
 				return fmt.Sprintf("attempt %d started on %s although the job was cancelled", r.start.Attempt, r.start.Process), pick(c, r.start)
 			}
@@ -69,7 +69,7 @@ func (h *history) unpaused(queue string, runs []*run) []Violation {
 			if r.start.At >= until {
 				break
 			}
-			if r.start.At > later(h.awake(r.process, c.At), obedience+h.lag()) {
+			if r.start.At > later(h.awake(r.process, c.At), obedience+h.launch(r.process)) {
 				says := fmt.Sprintf("attempt %d started on %s %v after queue %s was paused", r.start.Attempt, r.start.Process,
 					time.Duration(r.start.At-c.At).Round(time.Millisecond), queue)
 				all = append(all, Violation{Invariant: "I5", Job: r.start.Job, Says: says, Entries: pick(c, r.start)})
@@ -93,7 +93,7 @@ func (h *history) exceeded(queue string, runs []*run) []Violation {
 			if r.start.At >= until {
 				break
 			}
-			if r.start.At <= later(h.awake(r.process, c.At), obedience+h.lag()) {
+			if r.start.At <= later(h.awake(r.process, c.At), obedience+h.launch(r.process)) {
 				continue
 			}
 			held = slices.DeleteFunc(held, func(o *run) bool { return o.over() <= r.start.At+grain || h.excused(o, r) })
