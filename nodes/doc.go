@@ -6,7 +6,7 @@
 //
 //	Join, Node      register, beat, register again, leave       node.go, register.go
 //	Asker           "do you run job X, token T?"                ask.go
-//	Judge           the owner's verdict: dead.<node>            judge.go, suspects.go
+//	Judge           the owner's verdict: dead.<node>            judge.go, suspects.go, known.go
 //	List            everybody, for people                       list.go
 //	Asker.Drain     "take nothing new"                          drain.go
 //	Serves          whether somebody serves                     serves.go

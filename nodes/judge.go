@@ -46,9 +46,13 @@ type Judge struct {
 	nc       *nats.Conn
 	pub      *publish.Publisher
 	beats    *kv.Bucket[kv.Held]
-	infos    *kv.Bucket[Info]
 	verdicts *kv.Bucket[uint64]
 	wake     chan struct{} // has one element if there is a new suspect
+
+	// described and dead are what readings have found: the revision of each
+	// node's description, and its verdict. Only readings use them.
+	described known[Info]
+	dead      known[uint64]
 
 	// vigils are kept over the beats, by node. Run writes them between two
 	// rounds, and only rounds read them.
@@ -78,9 +82,18 @@ func NewJudge(pub *publish.Publisher, opts JudgeOptions) *Judge {
 		nc:       pub.Conn(),
 		pub:      pub,
 		beats:    openBeats(pub, opts.Namespace),
-		infos:    openInfos(pub, opts.Namespace),
 		verdicts: openVerdicts(pub, opts.Namespace),
 		wake:     make(chan struct{}, 1),
+	}
+	j.described = known[Info]{
+		bucket: openInfos(pub, opts.Namespace),
+		prefix: infoKey(""),
+		number: func(info kv.Entry[Info]) uint64 { return info.Revision },
+	}
+	j.dead = known[uint64]{
+		bucket: j.verdicts,
+		prefix: deadKey(""),
+		number: func(verdict kv.Entry[uint64]) uint64 { return verdict.Value },
 	}
 	j.mu.suspects = make(map[string]uint64)
 	return j
@@ -92,7 +105,10 @@ const maxAtOnce = 256
 
 // Run judges until ctx or the owner's lease ends, and then returns nil. It
 // suspects nodes by what it hears at once, and by what it reads every third of
-// the lease, and at every reconnect. Errors of NATS do not end it.
+// the lease, and at every reconnect. A reading is of the beats and of what else
+// has changed, so it does not grow with the nodes that went within the last day;
+// the first one, and that at a reconnect, is of everything. Errors of NATS do not
+// end it.
 func (j *Judge) Run(ctx context.Context) error {
 	stop, err := j.hear()
 	if err != nil {
@@ -105,6 +121,7 @@ func (j *Judge) Run(ctx context.Context) error {
 	defer every.Stop()
 	soon := time.NewTimer(0) // the first reading
 	defer soon.Stop()
+	j.forget()
 	for read := true; ; {
 		select {
 		case <-ctx.Done():
@@ -112,6 +129,7 @@ func (j *Judge) Run(ctx context.Context) error {
 		case <-j.opts.Owner.Context().Done():
 			return nil
 		case <-connected:
+			j.forget()
 			read = true
 		case <-every.C:
 			read = true

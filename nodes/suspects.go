@@ -14,8 +14,8 @@ import (
 )
 
 // How the judge comes to suspect a node: it hears the end of a beat, it reads a
-// description without a beat or a beat that should not be there, or it is told. A suspicion costs a look and no
-// more, so it may be wrong.
+// description without a beat or a beat that should not be there, or it is told.
+// A suspicion costs a look and no more, so it may be wrong.
 
 // suspect notes that a node may be gone and that its verdict has to reach need.
 func (j *Judge) suspect(node string, need uint64) {
@@ -106,32 +106,36 @@ func parseMarker(msg *nats.Msg, prefix string) (node string, sequence uint64, ok
 // does not cover the description: incarnations are smaller than that. It also
 // suspects every node whose beat should not be there any more: it has stood
 // still for long, or the verdict covers it. What it reads may be old, which
-// judge finds out.
+// judge finds out, and what it missed comes back, see [known].
 func (j *Judge) read(ctx context.Context) error {
-	infos, infosErr := j.infos.ListStale(ctx, infoKey("*"))
+	infosErr := j.described.read(ctx)
 	beats, beatsErr := j.beats.ListStale(ctx, beatKey("*"))
-	verdicts, verdictsErr := j.verdicts.ListStale(ctx, deadKey("*"))
+	verdictsErr := j.dead.read(ctx)
 	if err := errors.Join(infosErr, beatsErr, verdictsErr); err != nil {
 		return err
 	}
-	dead := deadUpTo(verdicts)
 	vigils := make(map[string]kv.Vigil, len(beats))
 	for _, beat := range beats {
 		node, incarnation := strings.TrimPrefix(beat.Key, beatKey("")), kv.EpochOf(beat)
 		vigil := j.vigils[node]
-		if vigil.Over(beat.Revision, j.opts.Lease) || incarnation <= dead[node] {
+		if vigil.Over(beat.Revision, j.opts.Lease) || incarnation <= j.dead.numbers[node] {
 			j.suspect(node, incarnation)
 		}
 		vigils[node] = vigil
 	}
 	j.vigils = vigils
-	for _, info := range infos {
-		node := strings.TrimPrefix(info.Key, infoKey(""))
-		if _, there := vigils[node]; !there && dead[node] < info.Revision {
-			j.suspect(node, info.Revision)
+	for node, revision := range j.described.numbers {
+		if _, there := vigils[node]; !there && j.dead.numbers[node] < revision {
+			j.suspect(node, revision)
 		}
 	}
 	return nil
+}
+
+// forget makes the next reading one of everything.
+func (j *Judge) forget() {
+	j.described.forget()
+	j.dead.forget()
 }
 
 // stale reports whether a beat, as the leader has it, is there although its
