@@ -258,15 +258,14 @@ func flickers(t *testing.T, servers int) {
 	}
 	slices.SortFunc(queues, func(a, b string) int { return int(1000 * (shares[a] - shares[b])) })
 	s.start(cluster.NodeOptions{}, queues...)
+	began := time.Now()
 	for _, queue := range queues {
 		s.nodes[queue].Cut()
 	}
 	s.relieve()
-	passed := time.Duration(0)
 	for _, queue := range queues {
 		until := time.Duration(shares[queue] * float64(s.c.Lease))
-		s.c.After(until - passed)
-		passed = until
+		s.c.After(time.Until(began.Add(until)))
 		s.nodes[queue].HealLinks()
 	}
 	for id, l := range s.settle() {
