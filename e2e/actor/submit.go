@@ -32,7 +32,7 @@ const (
 	// answerPatience is how long a submit may take before it is tried again.
 	answerPatience = 10 * time.Second
 	// againAfter is how long to wait before that.
-	againAfter = 100 * time.Millisecond
+	againAfter = 250 * time.Millisecond
 )
 
 // Submit submits a load. Each job is submitted again, under the same ID, until an

@@ -214,11 +214,10 @@ func (c *Cluster) Entries() []ledger.Entry {
 
 // connect returns a connection of the harness's own, which goes past all proxies
 // and ends with the test.
-func (c *Cluster) connect(opts ...nats.Option) (*nats.Conn, error) {
-	opts = append(opts, nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.Name("e2e"))
-	nc, err := nats.Connect(c.directURL(), opts...)
+func (c *Cluster) connect(url string) (*nats.Conn, error) {
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.Name("e2e"))
 	if err != nil {
-		return nil, fmt.Errorf("cluster: connect to %s: %w", c.directURL(), err)
+		return nil, fmt.Errorf("cluster: connect to %s: %w", url, err)
 	}
 	c.wait.Go(func() {
 		<-c.ctx.Done()

@@ -66,7 +66,7 @@ func (c *Cluster) Free() {
 // jetstream returns a client of the harness's own.
 func (c *Cluster) jetstream() jetstream.JetStream {
 	c.t.Helper()
-	nc, err := c.connect()
+	nc, err := c.connect(c.directURL())
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -83,23 +84,39 @@ type lease struct {
 	Epoch  uint64 `json:"epoch"` // 0 in the write that takes it, whose revision it is
 }
 
-// watchOwner writes down the writes of the owner's lease.
+// watchOwner writes down the writes of the owner's lease. It listens at every
+// server: one may be cut off from the others.
 func (c *Cluster) watchOwner() {
 	c.t.Helper()
-	nc, err := c.connect()
-	if err == nil {
-		_, err = nc.Subscribe(ownerSubject, c.hearOwner)
-	}
-	if err != nil {
-		c.t.Fatal(err)
+	var heard newest
+	for _, s := range c.servers {
+		nc, err := c.connect(s.URL())
+		if err == nil {
+			_, err = nc.Subscribe(ownerSubject, func(m *nats.Msg) { heard.hear(m, c.write) })
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
 	}
 }
 
-// hearOwner writes down a write of the owner's lease. In one without a node the
-// lease was given back, or has run out.
-func (c *Cluster) hearOwner(m *nats.Msg) {
+// newest is the revision of the owner's lease that was heard last, of any server.
+type newest struct {
+	mu       sync.Mutex
+	revision uint64
+}
+
+// hear tells of a write of the owner's lease, unless it or a later one was heard
+// before. In one without a node the lease was given back, or has run out.
+func (n *newest) hear(m *nats.Msg, tell func(ledger.Entry)) {
 	e := ledger.Entry{What: ledger.Owner}
 	e.Revision, _ = strconv.ParseUint(m.Header.Get(nats.JSSequence), 10, 64) // the server writes it
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if e.Revision <= n.revision {
+		return
+	}
+	n.revision = e.Revision
 	var held lease
 	if json.Unmarshal(m.Data, &held) == nil && held.Holder != "" {
 		node := strings.LastIndexByte(held.Holder, '.')
@@ -110,5 +127,5 @@ func (c *Cluster) hearOwner(m *nats.Msg) {
 	} else {
 		e.Note = "the lease is free: " + m.Header.Get("Nats-Marker-Reason") + m.Header.Get("KV-Operation")
 	}
-	c.write(e)
+	tell(e)
 }
