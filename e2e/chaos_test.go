@@ -114,8 +114,8 @@ func (m *mix) sit(seat string) {
 	}
 }
 
-// supervise starts again what sits there and has ended by itself, as commands do
-// that find no server when they start. The oracle knows who else may not.
+// supervise starts again what sits there and has ended by itself, as commands may
+// that are refused something when they start. The oracle knows who else may not.
 func (m *mix) supervise() {
 	for _, seat := range seats {
 		if n := m.nodes[seat]; !m.away[seat] && !n.Alive() {

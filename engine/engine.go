@@ -1,14 +1,12 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/millrace/millrace/engine/attempt"
@@ -20,7 +18,6 @@ import (
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/obs"
 	"github.com/millrace/millrace/internal/publish"
-	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -49,6 +46,9 @@ type Options struct {
 	// seconds. It matters to the first process of a namespace. Default 6s on
 	// a single server, 15s on a cluster.
 	Lease time.Duration
+	// Patience is for how long [Connect] tries again what may pass: see there.
+	// Default 15s, or 2s where NATS has no JetStream.
+	Patience time.Duration
 	// Logger receives what is no caller's error. Default slog.Default.
 	Logger *slog.Logger
 	// Registerer gets the metrics of this process, whose names begin with
@@ -68,6 +68,9 @@ func (o Options) withDefaults() Options {
 
 func (o Options) validate() error {
 	errs := []error{name.Check("namespace", o.Namespace), publish.CheckDomain(o.Domain)}
+	if o.Patience < 0 {
+		errs = append(errs, fmt.Errorf("engine: connect: patience is %v: use a positive one", o.Patience))
+	}
 	if o.Node != "" {
 		errs = append(errs, name.Check("node", o.Node))
 	}
@@ -97,84 +100,6 @@ type Engine struct {
 	owner    atomic.Pointer[reconcile.Reconciler] // while this process is the owner
 }
 
-// maxReconnectWait is the longest pause between two tries to reconnect, so
-// that a process resumes within seconds of its server's return.
-const maxReconnectWait = 2 * time.Second
-
-// ConnectOptions returns the options that a connection for an [Engine] needs:
-// it reconnects for ever and soon, and what is published while it is down
-// fails at once instead of being sent later.
-func ConnectOptions() []nats.Option {
-	return []nats.Option{
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectJitter(100*time.Millisecond, 250*time.Millisecond),
-		nats.ReconnectBufSize(-1),
-	}
-}
-
-// Connect opens the namespace, and creates it if it is new. The connection
-// must have been made with [ConnectOptions] or what amounts to them; it stays
-// the caller's to close, after the engine.
-func Connect(ctx context.Context, nc *nats.Conn, opts ...Options) (*Engine, error) {
-	o := first(opts).withDefaults()
-	if err := o.validate(); err != nil {
-		return nil, err
-	}
-	if err := checkConn(nc); err != nil {
-		return nil, err
-	}
-	pub, err := publish.New(nc, publish.Options{Domain: o.Domain})
-	if err != nil {
-		return nil, fmt.Errorf("engine: connect: %w", err)
-	}
-	eng, err := open(ctx, pub, o)
-	if err != nil {
-		pub.Close()
-		return nil, err
-	}
-	return eng, nil
-}
-
-func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, error) {
-	ns := streams.Namespace(o.Namespace)
-	settings, err := streams.Ensure(ctx, ns, pub, streams.Options{
-		Existing: o.Existing, Replicas: o.Replicas, Lease: o.Lease, Holder: o.Node, Logger: o.Logger,
-	})
-	if err != nil {
-		return nil, err
-	}
-	work, err := streams.NewWork(ns, pub)
-	if err != nil {
-		return nil, err
-	}
-	timers, err := streams.NewTimers(ns, pub)
-	if err != nil {
-		return nil, err
-	}
-	clock := streams.NewClock(ns, pub)
-	if err := clock.Measure(ctx); err != nil {
-		return nil, err
-	}
-	assets := store.Assets{
-		Work: work, Timers: timers, Clock: clock, Limits: streams.NewLimits(ns, pub), Asker: nodes.NewAsker(pub, ns),
-	}
-	e := &Engine{
-		ns: ns, opts: o, settings: settings, log: o.Logger, pub: pub, work: work, timers: timers, clock: clock,
-		running: attempt.NewRunning(settings.Lease),
-		logs:    logs.Open(pub, logs.Options{Namespace: ns, Logger: o.Logger}),
-		member:  member{turn: make(chan struct{}, 1)},
-	}
-	if err := e.openQueues(ctx); err != nil {
-		return nil, err
-	}
-	kept := store.Options{Namespace: ns, Lease: settings.Lease, Retention: e.book.Retention, Logger: o.Logger}
-	e.meter(&kept)
-	e.store = store.Open(pub, assets, kept)
-	e.triggers = triggers.Open(pub, e.store, triggers.Options{Namespace: ns, Make: e.started, Holder: o.Node, Logger: o.Logger})
-	return e, e.showMetrics()
-}
-
 // Close frees what the engine holds, and ends with an error whatever waits for
 // an answer. Workers must have ended.
 func (e *Engine) Close() {
@@ -185,24 +110,6 @@ func (e *Engine) Close() {
 // Lease returns after how long a silent node is taken for dead in this
 // namespace.
 func (e *Engine) Lease() time.Duration { return e.settings.Lease }
-
-// checkConn refuses a connection that would give up or send late.
-func checkConn(nc *nats.Conn) error {
-	if nc == nil {
-		return errors.New("engine: connect: there is no NATS connection: make one by nats.Connect(url, engine.ConnectOptions()...)")
-	}
-	o := nc.Opts
-	switch {
-	case !o.AllowReconnect || o.MaxReconnect >= 0:
-		return errors.New("engine: connect: the NATS connection gives up after some time without a server: set nats.MaxReconnects(-1), or use engine.ConnectOptions()")
-	case o.ReconnectBufSize >= 0:
-		return errors.New("engine: connect: the NATS connection sends late what was published while it was down: set nats.ReconnectBufSize(-1), or use engine.ConnectOptions()")
-	case o.ReconnectWait > maxReconnectWait && o.CustomReconnectDelayCB == nil:
-		return fmt.Errorf("engine: connect: the NATS connection waits %v between tries to reconnect: set nats.ReconnectWait to %v or less, or use engine.ConnectOptions()",
-			o.ReconnectWait, maxReconnectWait)
-	}
-	return nil
-}
 
 // first returns the options that were given, or none.
 func first[T any](opts []T) (o T) {

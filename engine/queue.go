@@ -44,8 +44,8 @@ type QueueInfo struct {
 // 0 is the default, which for the concurrency is no limit.
 type QueueLimits = queues.Limits
 
-// openQueues opens the definitions of queues, and reads them.
-func (e *Engine) openQueues(ctx context.Context) error {
+// openQueues opens the definitions of queues.
+func (e *Engine) openQueues() {
 	e.queues = queues.Open(e.pub, queues.Options{
 		Namespace: e.ns, Logger: e.log,
 		Shape: func(ctx context.Context, queue string, concurrency int) error {
@@ -53,7 +53,6 @@ func (e *Engine) openQueues(ctx context.Context) error {
 		},
 	})
 	e.book = queues.NewBook(e.pub, queues.BookOptions{Namespace: e.ns, Retention: store.DefaultRetention, Logger: e.log})
-	return e.book.Load(ctx)
 }
 
 // shape reads from the leader how a queue is to be served. Where the definition

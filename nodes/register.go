@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
@@ -184,14 +182,8 @@ func (n *Node) describe(ctx context.Context, lease *kv.Lease) error {
 	return err
 }
 
-// passing reports whether err comes from a server that is away or busy, so that
-// it is worth trying again.
+// passing reports whether it is worth trying again: NATS is away or busy, or
+// somebody else wrote at the same time.
 func passing(err error) bool {
-	var api *jetstream.APIError
-	return kv.Unknown(err) ||
-		errors.Is(err, kv.ErrExists) ||
-		errors.Is(err, kv.ErrContended) ||
-		errors.Is(err, publish.ErrUnsent) ||
-		errors.Is(err, jetstream.ErrNoStreamResponse) ||
-		errors.As(err, &api) && api.Code == 503
+	return publish.Passing(err) || kv.Unknown(err) || errors.Is(err, kv.ErrExists) || errors.Is(err, kv.ErrContended)
 }

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,15 @@ type Options struct {
 	Holder string
 	// Existing refuses to create anything: the namespace must be there.
 	Existing bool
-	// Logger is told of what is created and updated. Default slog.Default.
+	// Patience is for how long what may pass is tried again, after the first
+	// failure. Default [Patience], but 2s where no JetStream is reached. A server
+	// that has none, and is alone, is given no longer in any case.
+	Patience time.Duration
+	// Then is what else the process does before it can begin. It is tried again
+	// with the rest. Default: nothing.
+	Then func(context.Context) error
+	// Logger is told of what is created and updated, and of what is waited for.
+	// Default slog.Default.
 	Logger *slog.Logger
 }
 
@@ -39,6 +48,9 @@ func (o Options) withDefaults(nc *nats.Conn) Options {
 	if o.Holder == "" {
 		id, _ := nc.GetClientID() // 0 while it is not connected
 		o.Holder = nc.Opts.Name + "#" + strconv.FormatUint(id, 10)
+	}
+	if o.Then == nil {
+		o.Then = func(context.Context) error { return nil }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -82,14 +94,14 @@ const (
 	// those that arrive before a new stream has a leader get none.
 	requestTime = time.Second
 
-	// patience is for how long Ensure tries again what fails for want of an
-	// answer: longer than an election.
-	patience = 15 * time.Second
-
-	// linkTime is for how long it does so on a leaf node that may just have
-	// found its hub.
+	// linkTime is for how long Ensure tries again where no JetStream is reached: a
+	// server may be about to end, a leaf node may just have found its hub.
 	linkTime = 2 * time.Second
 )
+
+// Patience is for how long [Ensure] tries again by default: longer than an
+// election, and than it takes to leave a server that is cut off from the others.
+const Patience = 15 * time.Second
 
 // Ensure makes sure that every asset of the namespace is there and up to date,
 // and returns the namespace's settings. Any number of processes may call it at
@@ -97,8 +109,8 @@ const (
 // process without the right to create streams may call it where nothing is to
 // be done.
 //
-// What is lost on the way is tried again for a while; what the server refuses
-// is returned at once.
+// What may pass is tried again for a while, over a connection that may go and come
+// meanwhile: see [Options.Patience]. What the server refuses is returned at once.
 func Ensure(ctx context.Context, ns Namespace, pub *publish.Publisher, opts Options) (Settings, error) {
 	if err := opts.validate(); err != nil {
 		return Settings{}, err
@@ -111,22 +123,35 @@ func Ensure(ctx context.Context, ns Namespace, pub *publish.Publisher, opts Opti
 	b.config = kv.Open(pub, ns.Bucket(Config), kv.JSON[Settings](), kv.Options{Logger: b.opts.Logger})
 	ctx, stop := untilDenied(ctx, ns, pub)
 	defer stop()
-	var failing time.Time // since when
-	for {
-		settings, err := b.try(ctx)
-		switch {
-		case err == nil:
-			return settings, nil
-		case ctx.Err() != nil, !transient(err) && !errors.Is(err, jetstream.ErrStreamNotFound): // of what has just been there
-			return Settings{}, denied(ctx, err)
-		case failing.IsZero():
-			failing = time.Now()
-		case time.Since(failing) > patience, errors.Is(err, errNoDomain) && time.Since(failing) > linkTime:
-			return Settings{}, err
-		}
-		b.opts.Logger.DebugContext(ctx, "assets are tried again", "err", err)
-		wait.For(ctx, again)
+	err = b.patience().Try(ctx, b.try)
+	return b.settings, denied(ctx, err)
+}
+
+// patience is how what may pass is tried again, which is all that try does.
+func (b *bootstrap) patience() wait.Patience {
+	var lacking time.Time // since when no JetStream is reached
+	return wait.Patience{
+		For: cmp.Or(b.opts.Patience, Patience),
+		Passing: func(err error) bool {
+			if !errors.As(err, new(absentError)) {
+				lacking = time.Time{}
+				return transient(err) || errors.Is(err, jetstream.ErrStreamNotFound) // of what has just been there
+			}
+			if lacking.IsZero() {
+				lacking = time.Now()
+			}
+			return b.opts.Patience > 0 && b.remote() || time.Since(lacking) < linkTime
+		},
+		Tell: func(err error) {
+			b.opts.Logger.Warn("namespace is not there yet: trying again", "namespace", b.ns, "server", where(b.pub), "err", err)
+		},
 	}
+}
+
+// remote reports whether JetStream may be that of other servers than the one that
+// is asked.
+func (b *bootstrap) remote() bool {
+	return b.pub.Domain() != "" || b.pub.Conn().ConnectedClusterName() != ""
 }
 
 // errUnsettled says that assets are missing or old.
@@ -141,19 +166,30 @@ type bootstrap struct {
 	js     jetstream.JetStream
 	opts   Options
 	config *kv.Bucket[Settings]
+
+	settings Settings // once they are known
 }
 
 // try looks whether something is to be done, and does it.
-func (b *bootstrap) try(ctx context.Context) (Settings, error) {
+func (b *bootstrap) try(ctx context.Context) error {
 	if err := checkServer(ctx, b.pub); err != nil {
-		return Settings{}, err
+		return err
 	}
 	settings, err := b.settled(ctx)
-	if !errors.Is(err, errUnsettled) {
-		return settings, err
+	if errors.Is(err, errUnsettled) {
+		settings, err = b.make(ctx)
 	}
+	if err != nil {
+		return err
+	}
+	b.settings = settings
+	return b.opts.Then(ctx)
+}
+
+// make makes what is missing or old, and returns the settings.
+func (b *bootstrap) make(ctx context.Context) (Settings, error) {
 	if b.opts.Existing {
-		return Settings{}, fmt.Errorf(`namespace %s does not exist on %s, or not all of it: check --namespace, or start "millrace serve"`, b.ns, b.pub.Conn().ConnectedUrlRedacted())
+		return Settings{}, fmt.Errorf(`namespace %s does not exist on %s, or not all of it: check --namespace, or start "millrace serve"`, b.ns, where(b.pub))
 	}
 	if err := b.run(ctx); err != nil {
 		return Settings{}, err

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,24 +19,32 @@ import (
 // minLevel is JetStream's API level of nats-server 2.12.
 const minLevel = 2
 
-// errNoDomain says that the server knows nobody who has a JetStream domain.
-var errNoDomain = errors.New("streams: no such JetStream domain")
+// absentError says that no JetStream is reached from the server. That is so for a
+// moment while a server ends, and for as long as those are away that have one.
+type absentError string
+
+func (e absentError) Error() string { return string(e) }
+
+// absent says which JetStream is not there, and what to do about it.
+func absent(url, domain string) error {
+	if domain != "" {
+		return absentError(fmt.Sprintf("streams: no such JetStream domain: %s does not reach %s: check --js-domain, the domain in the configuration of the hub, and the connection to it", url, domain))
+	}
+	return absentError(fmt.Sprintf("streams: %s has no JetStream: start nats-server with -js, use an account that has it, or, on a leaf node, name the domain of its hub with --js-domain", url))
+}
 
 // checkServer says plainly what a server lacks.
 func checkServer(ctx context.Context, pub *publish.Publisher) error {
-	url, domain := pub.Conn().ConnectedUrlRedacted(), pub.Domain()
+	url, domain := where(pub), pub.Domain()
 	var info struct {
 		publish.Refusal
 		jetstream.AccountInfo
 	}
 	err := pub.Ask(ctx, "INFO", nil, &info) // by pub, which leaves a server that is cut off from the others
-	absent := errors.Is(err, jetstream.ErrNoStreamResponse) ||
-		errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
 	switch {
-	case absent && domain != "":
-		return fmt.Errorf("%w: %s does not reach %s: check --js-domain, the domain in the configuration of the hub, and the connection to it", errNoDomain, url, domain)
-	case absent:
-		return fmt.Errorf("streams: %s has no JetStream: start nats-server with -js, use an account that has it, or, on a leaf node, name the domain of its hub with --js-domain", url)
+	case errors.Is(err, jetstream.ErrNoStreamResponse),
+		errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return absent(url, domain)
 	case err != nil:
 		return fmt.Errorf("streams: ask %s for JetStream: %w", url, explain(err))
 	}
@@ -43,6 +52,11 @@ func checkServer(ctx context.Context, pub *publish.Publisher) error {
 		return checkLevel(info.API.Level, "JetStream domain "+domain+" runs a nats-server")
 	}
 	return checkLevel(info.API.Level, url+" runs nats-server "+pub.Conn().ConnectedServerVersion()+",")
+}
+
+// where names the server that is asked, for errors.
+func where(pub *publish.Publisher) string {
+	return cmp.Or(pub.Conn().ConnectedUrlRedacted(), "NATS")
 }
 
 // checkLevel says that who runs a server needs a newer one.
@@ -137,20 +151,15 @@ func explain(err error) error {
 	return err
 }
 
-// transient reports whether err may not come again: an answer or the lease was
-// lost, or a cluster has no leader at the moment.
+// transient reports whether err may not come again: NATS is away or busy, or the
+// lease was lost.
 func transient(err error) bool {
-	for _, passing := range []error{
-		errLeaderless, errNoDomain, publish.ErrUnknown, publish.ErrUnsent, kv.ErrLeaseLost, kv.ErrConflict, context.DeadlineExceeded, nats.ErrTimeout,
-		nats.ErrReconnectBufExceeded, nats.ErrDisconnected, jetstream.ErrNoStreamResponse,
-	} {
-		if errors.Is(err, passing) {
+	for _, ours := range []error{errLeaderless, errUnsettled, kv.ErrLeaseLost, kv.ErrConflict} {
+		if errors.Is(err, ours) {
 			return true
 		}
 	}
-	const noLeader = 10008
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == noLeader
+	return errors.As(err, new(absentError)) || publish.Passing(err)
 }
 
 // tooFewServers reports whether a stream cannot have that many replicas here.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/publish"
@@ -135,7 +134,7 @@ func (f *firing) fired(sequence uint64) {
 func (f *firing) failed(ctx context.Context, sequence uint64, err error) (delay time.Duration) {
 	f.mu.Lock()
 	var tell bool
-	if passing(err) {
+	if publish.Passing(err) {
 		tell, delay = !f.mu.away, awayDelay
 		f.mu.away = true
 	} else {
@@ -148,14 +147,4 @@ func (f *firing) failed(ctx context.Context, sequence uint64, err error) (delay 
 		f.opts.Logger.WarnContext(ctx, "timer not fired yet", "sequence", sequence, "err", err)
 	}
 	return delay
-}
-
-// passing reports whether err says only that NATS is away or busy.
-func passing(err error) bool {
-	var api *jetstream.APIError
-	return errors.Is(err, publish.ErrUnknown) ||
-		errors.Is(err, publish.ErrUnsent) ||
-		errors.Is(err, nats.ErrNoResponders) ||
-		errors.Is(err, jetstream.ErrNoStreamResponse) ||
-		errors.As(err, &api) && api.Code == 503
 }

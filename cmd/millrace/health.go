@@ -7,11 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
 )
 
@@ -60,6 +62,17 @@ func health(ln net.Listener, ready func() bool, registry *prometheus.Registry) l
 		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	}
 	return func(ctx context.Context) error { return serveHTTP(ctx, ln, mux) }
+}
+
+// readiness is whether a command can do what it is for. Before it has an engine it
+// cannot.
+type readiness struct{ eng atomic.Pointer[engine.Engine] }
+
+func (r *readiness) of(eng *engine.Engine) { r.eng.Store(eng) }
+
+func (r *readiness) ready() bool {
+	eng := r.eng.Load()
+	return eng != nil && eng.Ready()
 }
 
 // serveHTTP answers requests until ctx ends, then gives those in progress some

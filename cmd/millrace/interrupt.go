@@ -80,3 +80,12 @@ func (i *interrupts) act() {
 	}
 	steps[min(i.asked, len(steps))-1]()
 }
+
+// unlessStopped returns why a command could not begin. That it was asked to stop
+// before is no error.
+func unlessStopped(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errInterrupted) {
+		return nil
+	}
+	return err
+}

@@ -105,14 +105,14 @@ var jobColumns = []column[engine.JobInfo]{
 	{"attempt", show.Attempt},
 	{"node", func(j engine.JobInfo) string { return deref(j.Node) }},
 	{"created", func(j engine.JobInfo) string { return show.Time(j.Created) }},
-	{"wait", wait},
+	{"wait", waitsFor},
 	{"due", func(j engine.JobInfo) string { return show.Time(j.Due) }},
 	{"took", func(j engine.JobInfo) string { return show.Took(j.Created, j.Finished) }},
 	{"error", func(j engine.JobInfo) string { return show.Message(j.Error) }},
 }
 
-// wait says what a job waits for.
-func wait(j engine.JobInfo) string {
+// waitsFor says what a job waits for.
+func waitsFor(j engine.JobInfo) string {
 	if why := deref(j.Wait); why != "kind" {
 		return why
 	}
@@ -172,7 +172,7 @@ func jobFields(j engine.JobInfo) []field {
 		{"failures", fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)},
 		{"created", show.Time(j.Created)},
 		{"progress", progress(j.Progress)},
-		{"wait", wait(j)},
+		{"wait", waitsFor(j)},
 		{"due", show.Time(j.Due)},
 		{"start by", show.Time(j.StartBy)},
 		{"deadline", show.Time(j.Deadline)},

@@ -34,8 +34,8 @@ type workerCmd struct {
 // store what came of them.
 const storeGrace = 5 * time.Second
 
-// Run runs jobs until the process is asked to stop. Then it drains: it takes no
-// more, and commands run on. Asked again, or after the drain timeout, it ends
+// Run waits for NATS, and runs jobs until the process is asked to stop. Then it
+// drains: it takes no more, and commands run on. Asked again, or after the drain timeout, it ends
 // them, and asked for the third time it exits at once.
 func (c workerCmd) Run(ctx context.Context, e *env) error {
 	defs, err := c.definitions(e.programs)
@@ -46,16 +46,25 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	log, registry := e.logger(), metrics(ln)
-	eng, shut, err := e.connect(ctx, engine.Options{Node: c.Node, Labels: c.Label, Logger: log, Registerer: registerer(registry)})
-	if err != nil {
-		return err
-	}
-	defer shut()
-	worker, err := eng.Worker(engine.WorkerOptions{Slots: c.Slots, Queues: c.Queue, Grace: c.Grace + storeGrace, NoOwner: c.NoOwner}, defs...)
-	if err != nil {
-		return err
-	}
+	registry, up := metrics(ln), new(readiness)
+	return together(ctx, health(ln, up.ready, registry), func(ctx context.Context) error {
+		eng, shut, err := e.stay(ctx, engine.Options{Node: c.Node, Labels: c.Label, Logger: e.logger(), Registerer: registerer(registry)})
+		if err != nil {
+			return unlessStopped(ctx, err)
+		}
+		defer shut()
+		up.of(eng)
+		worker, err := eng.Worker(engine.WorkerOptions{Slots: c.Slots, Queues: c.Queue, Grace: c.Grace + storeGrace, NoOwner: c.NoOwner}, defs...)
+		if err != nil {
+			return err
+		}
+		return c.work(ctx, e, worker, address(ln))
+	})
+}
+
+// work runs the worker until it has drained, or ctx ends.
+func (c workerCmd) work(ctx context.Context, e *env, worker *engine.Worker, http string) error {
+	log := e.logger()
 	if err := e.programs.Watch("guard"); err != nil {
 		return err
 	}
@@ -63,8 +72,8 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 	defer context.AfterFunc(ctx, func() { log.Info("stopping: once more to stop at once", "grace", c.Grace) })()
 	asked := e.interrupts.first()
 	c.warn(log)
-	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots, "http", address(ln))
-	return together(ctx, worker.Run, health(ln, eng.Ready, registry), func(ctx context.Context) error {
+	log.Info("worker started", "server", e.where(), "namespace", e.Namespace, "slots", c.Slots, "http", http)
+	return together(ctx, worker.Run, func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-asked:

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -128,6 +129,11 @@ func (l *Life) Alive() bool { return l.current().alive() }
 
 // Ready reports whether it says of itself now that it is ready.
 func (l *Life) Ready() bool { return l.current().alive() && ask(l.c.ctx, l.health) == ready }
+
+// Healthy reports whether a node says of itself now that it is alive.
+func (l *Life) Healthy() bool {
+	return l.current().alive() && ask(l.c.ctx, strings.Replace(l.health, "/readyz", "/healthz", 1)) == ready
+}
 
 // Log returns what the present life has printed, or the last one.
 func (l *Life) Log() string {

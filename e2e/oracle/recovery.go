@@ -38,9 +38,10 @@ func (h *history) gaveUp(p *process) (string, []ledger.Entry) {
 	return fmt.Sprintf("process %s gave up: %s", p.name, cmp.Or(p.gone.Note, "nobody had ended it")), pick(p.born, p.gone)
 }
 
-// keptOut reports whether a process never was ready, and could not be: a command
-// that finds no server when it starts says so and ends, and so does one whose ID
-// belongs to another process that lives.
+// keptOut reports whether a process never was ready, and could not be: one whose
+// ID belongs to another process that lives says so and ends. What the servers
+// refuse while they are disturbed may end it too; that they are away may not, but
+// that is not told apart here.
 func (h *history) keptOut(p *process) bool {
 	isReady := func(e *ledger.Entry) bool { return e.What == ledger.Ready }
 	if p.born == nil || slices.ContainsFunc(p.readiness, isReady) {

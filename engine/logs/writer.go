@@ -223,10 +223,8 @@ func (w *Writer) send(ctx context.Context, batch []waiting) (left []waiting) {
 
 // passing reports whether a line may be stored at another try.
 func passing(err error) bool {
-	if refusal := new(jetstream.APIError); errors.As(err, &refusal) {
-		return refusal.Code >= 500
-	}
-	return errors.Is(err, publish.ErrUnsent) || errors.Is(err, publish.ErrUnknown) || errors.Is(err, jetstream.ErrNoStreamResponse)
+	refusal := new(jetstream.APIError)
+	return publish.Passing(err) || errors.As(err, &refusal) && refusal.Code >= 500 // such as no space left
 }
 
 func (w *Writer) refused(line waiting) {

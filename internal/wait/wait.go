@@ -1,6 +1,6 @@
 // Package wait waits for a while, unless it is not worth it any more.
 //
-// Start reading at [For].
+// Start reading at [For]. [Patience] tries something again meanwhile.
 package wait
 
 import (

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"math"
 	"os"
 	"time"
 
@@ -11,14 +12,8 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-const (
-	// connectTimeout is how long one server may take to let the program in.
-	connectTimeout = 3 * time.Second
-	// openPatience is how long one try to open the namespace may take.
-	openPatience = 20 * time.Second
-	// openPause is how long to wait before the next one.
-	openPause = 250 * time.Millisecond
-)
+// connectTimeout is how long one server may take to let the program in.
+const connectTimeout = 3 * time.Second
 
 // connect opens the namespace, for as long as that takes: NATS may be away.
 func connect(ctx context.Context, opts engine.Options) (eng *engine.Engine, shut func(), err error) {
@@ -33,19 +28,11 @@ func connect(ctx context.Context, opts engine.Options) (eng *engine.Engine, shut
 	if err != nil {
 		return nil, nil, err
 	}
-	for {
-		opening, cancel := context.WithTimeout(ctx, openPatience)
-		eng, err := engine.Connect(opening, nc, opts)
-		cancel()
-		if err == nil {
-			return eng, func() { eng.Close(); nc.Close() }, nil
-		}
-		slog.Warn("namespace is opened again", "err", err)
-		select {
-		case <-ctx.Done():
-			nc.Close()
-			return nil, nil, context.Cause(ctx)
-		case <-time.After(openPause):
-		}
+	opts.Patience = math.MaxInt64
+	eng, err = engine.Connect(ctx, nc, opts)
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
 	}
+	return eng, func() { eng.Close(); nc.Close() }, nil
 }
