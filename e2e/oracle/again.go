@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/millrace/millrace/e2e/ledger"
 )
@@ -54,5 +55,15 @@ func (h *history) repeated(l *life, won *run, later []*run) (string, []ledger.En
 func (h *history) unreported(r *run, until int64) bool {
 	deadline := h.awake(r.process, later(r.end.At, h.Slack))
 	died := r.process.died()
-	return died <= until && died <= deadline || h.unleased(r.process, r.start.At, until)
+	return died <= until && died <= deadline || h.unleased(r.process, r.start.At, until) && !h.alike(r.process, r.start.At, until)
+}
+
+// alike reports whether nothing was done to a process between from and to but that
+// the only server was away, from everybody else as well: nobody can take over
+// then, nor for a lease after that.
+func (h *history) alike(p *process, from, to int64) bool {
+	return h.Servers == 1 && !slices.ContainsFunc(p.disturbed, func(s span) bool {
+		within := func(a span) bool { return a.from <= s.from && s.to <= a.to }
+		return s.touches(from-int64(breath), later(to, breath)) && !slices.ContainsFunc(h.away, within)
+	})
 }
