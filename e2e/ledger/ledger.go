@@ -86,6 +86,26 @@ const (
 	Snoozed   = "snoozed" // it asked to be run again later
 )
 
+// Roles of processes.
+const (
+	Server    = "server"
+	Serve     = "serve"  // millrace serve
+	Worker    = "worker" // with handlers in Go
+	Exec      = "exec"   // with handlers that are commands: millrace worker
+	Submitter = "submitter"
+)
+
+// Causes with which the context of a handler ends.
+const (
+	LeaseLost = "lease lost"
+	Cancelled = "cancelled"
+	Timeout   = "timeout"
+	Drained   = "drained"
+)
+
+// Clean is the note of a [Gone] whose process ended without an error.
+const Clean = "exit status 0"
+
 // Entry is one line. What is not known or does not apply is left out.
 type Entry struct {
 	At   int64 `json:"at"` // nanoseconds since 1970, by the clock of the machine
@@ -94,14 +114,14 @@ type Entry struct {
 	// servers are n1, n2, n3. Node is the ID under which it registers.
 	Process string `json:"process,omitempty"`
 	Node    string `json:"node,omitempty"`
-	Role    string `json:"role,omitempty"` // of a process: server, serve, worker, exec or submitter
+	Role    string `json:"role,omitempty"` // of a process, such as [Worker]
 	Pid     int    `json:"pid,omitempty"`
 	Peer    string `json:"peer,omitempty"` // server at the other end of a link
 
 	Verb    string `json:"verb,omitempty"`    // of a call, a fault or a heal
 	Call    int64  `json:"call,omitempty"`    // when a call or a read was begun; At is when it returned
 	Outcome string `json:"outcome,omitempty"` // of a call or a handler
-	Cause   string `json:"cause,omitempty"`   // why a handler's context ended: lease lost, cancelled, timeout, drained
+	Cause   string `json:"cause,omitempty"`   // why a handler's context ended, such as [LeaseLost]
 	Error   string `json:"error,omitempty"`   // of a call or a handler, for people
 	Note    string `json:"note,omitempty"`
 
