@@ -3,6 +3,7 @@ package oracle
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/millrace/millrace/e2e/ledger"
 )
@@ -55,7 +56,7 @@ func accepted(l *life) (string, []ledger.Entry) {
 		return "", nil
 	}
 	var ends, named []*ledger.Entry
-	nonce := l.record.nonce()
+	nonce := l.record.Nonce()
 	for _, r := range l.runs {
 		if r.end != nil && r.end.Outcome == ledger.Succeeded {
 			ends = append(ends, r.end)
@@ -91,7 +92,7 @@ func misreported(l *life) (string, []ledger.Entry) {
 		case !ok || r.end == nil:
 		case r.won() && (a.Outcome == failed || a.Outcome == returned && !r.program()):
 			return fmt.Sprintf("attempt %d succeeded, and is recorded as %s", a.Number, a.Outcome), pick(r.start, r.end)
-		case r.end.Outcome == ledger.Obeyed && (r.end.Cause == leaseLost || r.end.Cause == drained) && a.Outcome == failed:
+		case r.end.Outcome == ledger.Obeyed && (r.end.Cause == ledger.LeaseLost || r.end.Cause == ledger.Drained) && a.Outcome == failed:
 			return fmt.Sprintf("attempt %d gave up (%s), and is recorded as failed", a.Number, r.end.Cause), pick(r.start, r.end)
 		}
 	}
@@ -150,7 +151,7 @@ func (h *history) overlap(l *life) (Violation, bool) {
 // handler that was told so is a witness for that: a machine that stands still
 // costs leases, too.
 func (h *history) excused(a, b *run) bool {
-	if a.end != nil && a.end.Cause == leaseLost {
+	if a.end != nil && a.end.Cause == ledger.LeaseLost {
 		return true
 	}
 	from := min(a.start.At, b.start.At)
@@ -165,13 +166,6 @@ func (h *history) unaware(a, b *run) bool {
 	}
 	return a.end.At > later(b.start.At, obedience+h.lag()) && !h.stood(a.process, b.start.At-int64(h.Lease), a.end.At)
 }
-
-// The causes with which the context of a handler ends when its worker does, or
-// loses its lease.
-const (
-	leaseLost = "lease lost"
-	drained   = "drained"
-)
 
 // backwards checks that a record, as it was read at one time after another,
 // never goes back.
@@ -214,4 +208,65 @@ func (l *life) wentBack(a, b *ledger.Entry) string {
 		return was + "was " + is + ", although nobody wanted it to run again"
 	}
 	return ""
+}
+
+// repeats checks I8: a handler that finished is not run again because its report
+// was lost, while its process lived and nobody could take over.
+func repeats(h *history) []Violation {
+	var all []Violation
+	for _, l := range h.jobs {
+		for i, r := range l.runs {
+			if !r.won() {
+				continue
+			}
+			if says, entries := h.repeated(l, r, l.runs[i+1:]); says != "" {
+				all = append(all, Violation{Invariant: "I8", Job: l.id, Says: says, Entries: entries})
+				break
+			}
+		}
+	}
+	return all
+}
+
+// repeated says what became of a run that won, if that is not what should have.
+func (h *history) repeated(l *life, won *run, later []*run) (string, []ledger.Entry) {
+	for _, next := range later {
+		if next.start.Attempt == won.start.Attempt {
+			continue
+		}
+		if next.start.At <= won.end.At {
+			return "", nil // somebody took over while it ran: that is judged elsewhere
+		}
+		if l.redriven(won.end.At, next.start.At) || h.unreported(won, next.start.At) {
+			return "", nil
+		}
+		return fmt.Sprintf("attempt %d finished on %s, and attempt %d ran it again on %s",
+			won.start.Attempt, won.start.Process, next.start.Attempt, next.start.Process), pick(won.end, next.start)
+	}
+	if l.record == nil {
+		return "", nil
+	}
+	a, ok := l.record.attempt(won.start.Attempt)
+	if ok && a.Outcome == lost && !h.unreported(won, max(won.end.At, a.Ended.UnixNano())) {
+		return fmt.Sprintf("attempt %d finished on %s, which lived, and is recorded as lost", a.Number, won.start.Process), pick(won.start, won.end)
+	}
+	return "", nil
+}
+
+// unreported reports whether the outcome of a run may not have been stored by
+// until: its process died too early, or may have lost its lease.
+func (h *history) unreported(r *run, until int64) bool {
+	deadline := h.awake(r.process, later(r.end.At, h.Slack))
+	died := r.process.died()
+	return died <= until && died <= deadline || h.unleased(r.process, r.start.At, until) && !h.alike(r.process, r.start.At, until)
+}
+
+// alike reports whether nothing was done to a process between from and to but that
+// the only server was away, from everybody else as well: nobody can take over
+// then, nor for a lease after that.
+func (h *history) alike(p *process, from, to int64) bool {
+	return h.Servers == 1 && !slices.ContainsFunc(p.disturbed, func(s span) bool {
+		within := func(a span) bool { return a.from <= s.from && s.to <= a.to }
+		return s.touches(from-int64(breath), later(to, breath)) && !slices.ContainsFunc(h.away, within)
+	})
 }

@@ -73,7 +73,7 @@ func (r Run) Figures() Figures {
 				continue
 			}
 			f.Outcomes[r.end.Outcome]++
-			if r.end.Cause == leaseLost && !h.unleased(r.process, r.start.At, r.end.At) {
+			if r.end.Cause == ledger.LeaseLost && !h.unleased(r.process, r.start.At, r.end.At) {
 				f.Unexplained++
 			}
 		}
@@ -97,7 +97,7 @@ func (h *history) recovered() []Recovery {
 	}
 	h.restarted(add)
 	h.rejoined(add)
-	h.succeeded(add)
+	h.replaced(add)
 	var all []Recovery
 	for what, times := range times {
 		slices.Sort(times)
@@ -163,8 +163,8 @@ func (h *history) rejoined(add func(from, to string, took int64)) {
 	}
 }
 
-// succeeded measures from the loss of the owner to the first sign of the next.
-func (h *history) succeeded(add func(from, to string, took int64)) {
+// replaced measures from the loss of the owner to the first sign of the next.
+func (h *history) replaced(add func(from, to string, took int64)) {
 	signs := slices.DeleteFunc(slices.Clone(h.owners), func(e *ledger.Entry) bool { return e.Node == "" })
 	for i := 1; i < len(signs); i++ {
 		last, next := signs[i-1], signs[i].At

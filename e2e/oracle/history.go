@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,8 +67,9 @@ func (r *run) won() bool {
 
 // program reports whether the handler is a program of its own, which writes its
 // end before it ends, and does not know why it should.
-func (r *run) program() bool { return r.process.role == "exec" }
+func (r *run) program() bool { return r.process.role == ledger.Exec }
 
+// newHistory sorts a run.
 func newHistory(r Run) *history {
 	h := &history{
 		Run:   r.withDefaults(),
@@ -104,7 +106,7 @@ func (h *history) readJobs() {
 		case ledger.End:
 			if r := open[runKey(e)]; r != nil && r.end == nil {
 				r.end = e
-				if e.Cause == leaseLost {
+				if e.Cause == ledger.LeaseLost {
 					r.process.losses = append(r.process.losses, e.At)
 				}
 			}
@@ -136,9 +138,10 @@ func runKey(e *ledger.Entry) string {
 	if e.Nonce != "" {
 		return e.Nonce
 	}
-	return strings.Join([]string{e.Job, e.Process, string(rune(e.Attempt))}, " ")
+	return strings.Join([]string{e.Job, e.Process, strconv.Itoa(e.Attempt)}, " ")
 }
 
+// readCall sorts a call by what it is about.
 func (h *history) readCall(e *ledger.Entry) {
 	switch {
 	case e.Job != "":
@@ -151,6 +154,7 @@ func (h *history) readCall(e *ledger.Entry) {
 	}
 }
 
+// life returns the life of a job, which begins when somebody first speaks of it.
 func (h *history) life(id string) *life {
 	l := h.lives[id]
 	if l == nil {
@@ -206,7 +210,7 @@ func (h *history) lag() time.Duration { return h.Slack / 10 }
 // launch is how much later than its attempt a handler may be seen to start: one
 // that is a program has to be loaded first, and another one to write that down.
 func (h *history) launch(p *process) time.Duration {
-	if p.role == "exec" {
+	if p.role == ledger.Exec {
 		return h.Slack / 2
 	}
 	return h.lag()

@@ -66,8 +66,8 @@ func final(state string) bool { return state == succeeded || state == failed || 
 // Ended reports whether nothing will happen to the job any more.
 func (j Job) Ended() bool { return final(j.State) }
 
-// nonce is the name of the run whose result the job has, or nothing.
-func (j Job) nonce() string {
+// Nonce is the name of the run whose result the job has, or nothing.
+func (j Job) Nonce() string {
 	var result struct {
 		Nonce string `json:"nonce"`
 	}

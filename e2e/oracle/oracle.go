@@ -7,9 +7,17 @@
 //	jobs.jsonl   ─┼─▶ Load ─▶ Run ─▶ Check ─▶ violations, with timelines
 //	run.json     ─┘            └───▶ Figures
 //
-// Start reading at [Run.Check], then at any of the checks, one file each. What
-// they share is in history.go: the runs of handlers, the lives of processes, and
-// when these were disturbed.
+// Start reading at [Run.Check], then at any of the checks:
+//
+//	completion.go  I3 and I8: each job is completed once, by one run of its handler
+//	stuck.go       I4: no job is lost, and none waits without a reason (idle.go)
+//	writes.go      I5 and I6: what users wrote holds
+//	recovery.go    I9: no process gives up
+//	owner.go       there is one owner at a time
+//	linear.go      all that was seen of a job has an order in which it is possible
+//
+// What they share is in history.go: the runs of handlers, the lives of processes
+// (process.go), and when these were disturbed (outage.go).
 //
 // # Soundness
 //

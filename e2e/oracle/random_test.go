@@ -214,7 +214,7 @@ func (w *world) loseAttempt(j *told, at float64) float64 {
 	over := w.away + float64(rapid.IntRange(6000, 12000).Draw(w.t, "lost"))/1000
 	if end.At, end.What, end.Outcome = w.at(w.back+0.1), ledger.End, ledger.Succeeded; w.verb != ledger.Kill9 {
 		if w.verb != ledger.Stop { // which tells nobody in time
-			end.Cause = "lease lost"
+			end.Cause = ledger.LeaseLost
 		}
 		w.add(end)
 	}

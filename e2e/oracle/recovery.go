@@ -31,7 +31,7 @@ func recoveries(h *history) []Violation {
 // gaveUp says that a process ended although nobody ended it.
 func (h *history) gaveUp(p *process) (string, []ledger.Entry) {
 	// A submitter ends when it is done.
-	done := p.role == "submitter" && p.gone != nil && p.gone.Note == "exit status 0"
+	done := p.role == ledger.Submitter && p.gone != nil && p.gone.Note == ledger.Clean
 	if h.servers[base(p.name)] || p.gone == nil || p.killed != nil || p.told != nil || done || h.keptOut(p) {
 		return "", nil
 	}

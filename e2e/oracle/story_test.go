@@ -230,14 +230,15 @@ func recordOf(t *testing.T, words []string) oracle.Job {
 		a := oracle.Attempt{Number: number(t, part[0]), Node: part[1], Started: moment(t, from)}
 		if ended {
 			a.Ended, a.Outcome = moment(t, to), part[3]
-			if j.Ended() && j.Finished.IsZero() {
-				j.Finished = a.Ended
-			}
 		}
 		j.Attempts = append(j.Attempts, a)
 	}
 	if n := len(j.Attempts); n > 0 {
-		j.Attempt, j.Finished = max(j.Attempt, j.Attempts[n-1].Number), j.Attempts[n-1].Ended
+		last := j.Attempts[n-1]
+		j.Attempt = max(j.Attempt, last.Number)
+		if j.Finished.IsZero() {
+			j.Finished = last.Ended
+		}
 	}
 	return j
 }

@@ -106,7 +106,7 @@ func (j *Job) tell() []moment {
 		}
 	}
 	text := fmt.Sprintf("%s, attempt %d, revision %d", j.State, j.Attempt, j.Revision)
-	if nonce := j.nonce(); nonce != "" {
+	if nonce := j.Nonce(); nonce != "" {
 		text += ", result of run " + short(nonce)
 	}
 	at := max(j.Created.UnixNano(), j.Finished.UnixNano())
