@@ -11,21 +11,23 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/millrace/millrace/internal/wait"
 )
 
 // Link passes what arrives at [Link.Addr] on to a target, and back. It is safe
 // for concurrent use.
 type Link struct {
 	listener net.Listener
+	target   string
 	weather  *weather
 	done     sync.WaitGroup
 
-	mu     sync.Mutex
-	target string
-	cut    bool
-	open   map[net.Conn]bool  // both ends of each connection
-	life   context.Context    // of the connections that are open: a cut ends it
-	end    context.CancelFunc // of life
+	mu   sync.Mutex
+	cut  bool
+	open map[net.Conn]bool  // both ends of each connection
+	life context.Context    // of the connections that are open: a cut ends it
+	end  context.CancelFunc // of life
 }
 
 // Listen makes a link to target, a host and a port, on a free port of the
@@ -35,7 +37,7 @@ func Listen(target string) (*Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: listen: %w", err)
 	}
-	l := &Link{listener: listener, weather: fine(), target: target, open: map[net.Conn]bool{}}
+	l := &Link{listener: listener, target: target, weather: fine(), open: map[net.Conn]bool{}}
 	l.life, l.end = context.WithCancel(context.Background())
 	l.done.Go(l.accept)
 	return l, nil
@@ -43,13 +45,6 @@ func Listen(target string) (*Link, error) {
 
 // Addr is where the link listens, a host and a port.
 func (l *Link) Addr() string { return l.listener.Addr().String() }
-
-// SetTarget sends new connections elsewhere. Those that are open stay.
-func (l *Link) SetTarget(target string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.target = target
-}
 
 // Cut closes every connection at both ends; what was on its way is lost. Until
 // the link heals, new ones are reset as soon as they are made: a port that
@@ -94,6 +89,9 @@ func (l *Link) Close() {
 	l.done.Wait()
 }
 
+// breath is how long to wait for a connection after one could not be taken.
+const breath = 10 * time.Millisecond
+
 // accept serves connections until the link is closed.
 func (l *Link) accept() {
 	for {
@@ -101,27 +99,29 @@ func (l *Link) accept() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err == nil {
-			l.done.Go(func() { l.serve(conn) })
+		if err != nil { // there are too many open files
+			wait.For(context.Background(), breath)
+			continue
 		}
+		l.done.Go(func() { l.serve(conn) })
 	}
 }
 
 // serve passes what is said on a connection, in both directions, until both
 // have ended or one is broken.
 func (l *Link) serve(near net.Conn) {
-	life, target, ok := l.enter(near)
+	life, ok := l.enter(near)
 	defer l.leave(near)
 	if !ok || l.weather.open(life) != nil {
 		return
 	}
-	far, err := (&net.Dialer{}).DialContext(life, "tcp", target)
+	far, err := (&net.Dialer{}).DialContext(life, "tcp", l.target)
 	if err != nil {
 		reset(near)
 		return
 	}
 	defer l.leave(far)
-	if _, _, ok := l.enter(far); !ok {
+	if _, ok := l.enter(far); !ok {
 		return
 	}
 	var both sync.WaitGroup
@@ -139,18 +139,19 @@ func (l *Link) serve(near net.Conn) {
 }
 
 // enter notes an end of a connection, or resets it if the link is cut. It
-// returns how long the connection may live, and where it goes.
-func (l *Link) enter(conn net.Conn) (life context.Context, target string, ok bool) {
+// returns how long the connection may live.
+func (l *Link) enter(conn net.Conn) (life context.Context, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cut {
 		reset(conn)
-		return nil, "", false
+		return nil, false
 	}
 	l.open[conn] = true
-	return l.life, l.target, true
+	return l.life, true
 }
 
+// leave closes an end of a connection and forgets it.
 func (l *Link) leave(conn net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

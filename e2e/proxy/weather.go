@@ -31,6 +31,7 @@ type weather struct {
 	changed chan struct{} // closed at the next change
 }
 
+// fine is the weather of a link as good as new.
 func fine() *weather { return &weather{changed: make(chan struct{})} }
 
 // set changes the weather for whatever has not passed yet.
