@@ -57,6 +57,7 @@ func (a *Actor) End(of engine.Current, nonce string, end End) error {
 	return nil
 }
 
+// entry is what a handler writes: who runs which attempt of what.
 func (a *Actor) entry(what ledger.What, of engine.Current, nonce string) ledger.Entry {
 	queue, _, _ := strings.Cut(of.ID, ".")
 	return ledger.Entry{
@@ -70,10 +71,10 @@ var causes = []struct {
 	err  error
 	word string
 }{
-	{engine.ErrLeaseLost, "lease lost"},
-	{engine.ErrCancelled, "cancelled"},
-	{engine.ErrTimeout, "timeout"},
-	{engine.ErrStopping, "drained"},
+	{engine.ErrLeaseLost, ledger.LeaseLost},
+	{engine.ErrCancelled, ledger.Cancelled},
+	{engine.ErrTimeout, ledger.Timeout},
+	{engine.ErrStopping, ledger.Drained},
 }
 
 // cause says why the context of a handler has ended, or nothing if it has not.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/e2e/ledger"
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/wait"
 )
 
 // Load is jobs to submit: P0, P1 and so on, in one queue.
@@ -70,7 +71,7 @@ func (l Load) pace(ctx context.Context, numbers chan<- int) {
 	began := time.Now()
 	for n := 0; l.Count == 0 || n < l.Count; n++ {
 		if l.Rate > 0 {
-			pause(ctx, time.Until(began.Add(time.Duration(float64(n)/l.Rate*float64(time.Second)))))
+			wait.For(ctx, time.Until(began.Add(time.Duration(float64(n)/l.Rate*float64(time.Second)))))
 		}
 		select {
 		case numbers <- n:
@@ -111,7 +112,7 @@ func (a *Actor) insist(ctx context.Context, e ledger.Entry, submit func(context.
 			return nil
 		}
 		slog.WarnContext(ctx, "submit is tried again", "job", e.Job, "err", err)
-		pause(ctx, againAfter)
+		wait.For(ctx, againAfter)
 	}
 	return nil
 }
@@ -128,14 +129,4 @@ func outcome(created bool, err error) string {
 		return ledger.Created
 	}
 	return ledger.Attached
-}
-
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -15,8 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -39,6 +37,7 @@ func main() {
 	}
 }
 
+// run runs what the command line says.
 func run() error {
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	var c cli
@@ -67,11 +66,4 @@ func clock() (time.Duration, error) {
 		return 0, fmt.Errorf("MILLRACE_E2E_CLOCK is %q: write it like 5m or -30s", text)
 	}
 	return skew, nil
-}
-
-// terminations returns a channel that gets each request to end.
-func terminations() <-chan os.Signal {
-	asked := make(chan os.Signal, 2)
-	signal.Notify(asked, os.Interrupt, syscall.SIGTERM)
-	return asked
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
+// submitCmd is a submitter.
 type submitCmd struct {
 	Queue       string  `required:"" help:"Where the jobs wait."`
 	Prefix      string  `required:"" help:"Their IDs are this and a number, from 0."`

@@ -8,15 +8,18 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/engine"
 )
 
+// workCmd is a worker, as a user's program has one.
 type workCmd struct {
 	Queue       []string `required:"" help:"Queues to take jobs from, with commas."`
 	Slots       int      `default:"10" help:"How many jobs at once."`
@@ -40,9 +43,9 @@ func (c workCmd) Run(ctx context.Context, a *actor.Actor) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	drained := make(chan struct{})
-	var group errgroup.Group
-	defer func() { cancel(nil); _ = group.Wait() }() // it returns no errors
-	group.Go(func() error { return heed(ctx, func() { close(drained) }, func() { cancel(errAsked) }) })
+	var group sync.WaitGroup
+	defer func() { cancel(nil); group.Wait() }()
+	group.Go(func() { heed(ctx, func() { close(drained) }, func() { cancel(errAsked) }) })
 
 	opened, leave, err := c.open(ctx, drained)
 	if errors.Is(err, errAsked) {
@@ -57,14 +60,13 @@ func (c workCmd) Run(ctx context.Context, a *actor.Actor) error {
 	if err != nil {
 		return err
 	}
-	group.Go(func() error {
+	group.Go(func() {
 		select {
 		case <-drained:
 			slog.Info("draining")
 			_ = worker.Drain(ctx) // it can only say why ctx has ended
 		case <-ctx.Done():
 		}
-		return nil
 	})
 	slog.Info("worker started", "node", c.Node, "slots", c.Slots)
 	return worker.Run(ctx)
@@ -74,18 +76,17 @@ func (c workCmd) Run(ctx context.Context, a *actor.Actor) error {
 func (c workCmd) open(ctx context.Context, drained <-chan struct{}) (*engine.Engine, func(), error) {
 	opening, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var waiting errgroup.Group
-	waiting.Go(func() error {
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
 		select {
 		case <-drained:
 			cancel(errAsked)
 		case <-opening.Done():
 		}
-		return nil
 	})
 	eng, shut, err := connect(opening, engine.Options{Node: c.Node})
 	cancel(nil)
-	_ = waiting.Wait() // it returns no errors
+	waiting.Wait()
 	return eng, shut, err
 }
 
@@ -99,17 +100,17 @@ func (c workCmd) definitions(a *actor.Actor) []engine.Definition {
 }
 
 // heed calls one function for each request to end, until ctx ends.
-func heed(ctx context.Context, each ...func()) error {
-	asked := terminations()
+func heed(ctx context.Context, each ...func()) {
+	asked := make(chan os.Signal, len(each))
+	signal.Notify(asked, os.Interrupt, syscall.SIGTERM)
 	for _, do := range each {
 		select {
 		case <-asked:
 			do()
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
-	return nil
 }
 
 // listen answers /readyz on an address, if there is one, until shut is called. It
@@ -131,8 +132,12 @@ func listen(addr string, ready func() bool) (shut func(), err error) {
 		_, _ = io.WriteString(w, "ready\n")
 	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	var serving errgroup.Group
-	serving.Go(func() error { return srv.Serve(ln) })
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			slog.Error("readiness is not answered any more", "err", err)
+		}
+	})
 	slog.Info("listening", "http", "http://"+ln.Addr().String())
-	return func() { _ = srv.Close(); _ = serving.Wait() }, nil
+	return func() { _ = srv.Close(); serving.Wait() }, nil
 }
