@@ -29,7 +29,7 @@ func bugged(bug, invariant string, story func(*cluster.Cluster)) []scenario {
 		{bug, short, never, func(t *testing.T, servers int) {
 			c := begin(t, cluster.Options{Servers: servers, Tags: "bugs", Env: []string{"MILLRACE_BUG=" + bug}})
 			story(c)
-			found, _ := c.Hear()
+			found := c.Hear()
 			noticed := slices.IndexFunc(found, func(v oracle.Violation) bool { return v.Invariant == invariant })
 			if noticed < 0 {
 				t.Fatalf("the oracle did not notice the bug %s: it found %v, want %s among it", bug, found, invariant)

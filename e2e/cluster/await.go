@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace/millrace/e2e/ledger"
 	"github.com/millrace/millrace/e2e/oracle"
+	"github.com/millrace/millrace/internal/wait"
 )
 
 // patience is how long what must happen is waited for. It says nothing about how
@@ -64,11 +65,7 @@ func (c *Cluster) AwaitStart(job string, attempt int) ledger.Entry {
 // After goes on when d of the scenario has passed.
 func (c *Cluster) After(d time.Duration) {
 	c.t.Helper()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-c.t.Context().Done():
+	if !wait.For(c.t.Context(), d) {
 		c.t.Fatal("cluster: the test has ended before its scenario")
 	}
 }

@@ -106,6 +106,7 @@ var clockOverlay = sync.OnceValues(func() (string, error) {
 	return path, write(path, list)
 })
 
+// write writes a file, and makes its folder.
 func write(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("cluster: wrong clocks: %w", err)

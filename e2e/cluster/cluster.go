@@ -149,6 +149,7 @@ func (c *Cluster) open() {
 	}
 }
 
+// ledgerPath is where the ledger is.
 func (c *Cluster) ledgerPath() string { return filepath.Join(c.Dir, oracle.LedgerFile) }
 
 // end ends all processes.

@@ -29,7 +29,7 @@ func (c *Cluster) save(r oracle.Run) {
 // should have.
 func (c *Cluster) Judge() oracle.Figures {
 	c.t.Helper()
-	violations, figures := c.Hear()
+	violations, figures := c.judge()
 	for i, v := range violations {
 		if i == printed {
 			c.t.Errorf("and %d violations more", len(violations)-printed)
@@ -40,8 +40,15 @@ func (c *Cluster) Judge() oracle.Figures {
 	return figures
 }
 
-// Hear is [Cluster.Judge] for a test that expects violations.
-func (c *Cluster) Hear() ([]oracle.Violation, oracle.Figures) {
+// Hear is [Cluster.Judge] for a test that expects violations: it returns them.
+func (c *Cluster) Hear() []oracle.Violation {
+	c.t.Helper()
+	violations, _ := c.judge()
+	return violations
+}
+
+// judge keeps the run and prints what the oracle makes of it.
+func (c *Cluster) judge() ([]oracle.Violation, oracle.Figures) {
 	c.t.Helper()
 	r := c.settings()
 	r.Jobs, r.Ledger = c.Jobs(), c.Entries()

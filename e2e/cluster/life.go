@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,11 +18,10 @@ type Life struct {
 	command func(life int) command
 	health  string // URL that answers 200 while it is ready, or empty
 
-	mu   sync.Mutex
-	now  *process // the last one, or nil
-	born int
-	// broken is faults of the links, and of the clock: those of every life.
-	broken []ledger.Entry
+	mu     sync.Mutex
+	now    *process       // the last one, or nil
+	born   int            // how many lives there were
+	broken []ledger.Entry // faults of every life: those of links, and of the clock
 }
 
 // Name is its name, without the number of the life.
@@ -59,7 +59,7 @@ func (l *Life) Start() {
 		l.c.t.Fatal(err)
 	}
 	l.now = p
-	l.suffers(p)
+	l.inherit(p)
 	if l.health != "" {
 		l.c.wait.Go(func() { l.c.watch(p, l.health) })
 	}
@@ -87,18 +87,18 @@ func (l *Life) Term() {
 // Stop freezes the process, but not what it has started.
 func (l *Life) Stop() {
 	l.c.t.Helper()
-	l.send(ledger.Fault, ledger.Stop, syscall.SIGSTOP)
+	l.send(ledger.Fault, ledger.Stop, freeze)
 }
 
 // Cont lets it go on after a Stop.
 func (l *Life) Cont() {
 	l.c.t.Helper()
-	l.send(ledger.Heal, ledger.Stop, syscall.SIGCONT)
+	l.send(ledger.Heal, ledger.Stop, thaw)
 }
 
-// send sends a signal, unless the process has ended already: who was not asked
-// to is the oracle's business. A fault is written before it begins, and its healing when
-// it is over, so that what the ledger says is never too short.
+// send sends a signal, unless the process has ended already: whether it should
+// have is the oracle's business. A fault is written before it begins, and its
+// healing when it is over, so that what the ledger says is never too short.
 func (l *Life) send(what ledger.What, verb string, s syscall.Signal) {
 	l.c.t.Helper()
 	p := l.current()
@@ -142,4 +142,43 @@ func (l *Life) Log() string {
 		l.c.t.Error(err)
 	}
 	return string(text)
+}
+
+// suffer writes that a fault begins, now and for every life to come.
+func (l *Life) suffer(fault ledger.Entry) {
+	l.c.t.Helper()
+	fault.What = ledger.Fault
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.Contains(l.broken, fault) {
+		return
+	}
+	l.broken = append(l.broken, fault)
+	if l.now != nil && l.now.alive() {
+		l.c.write(l.now.entry(fault))
+	}
+}
+
+// inherit writes that a life begins with the faults of the one before. The caller
+// holds l.mu.
+func (l *Life) inherit(now *process) {
+	l.c.t.Helper()
+	for _, fault := range l.broken {
+		l.c.write(now.entry(fault))
+	}
+}
+
+// healed writes that faults of links are over: of those to peers, or all if none
+// are named. A clock stays wrong.
+func (l *Life) healed(peers ...string) {
+	l.c.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.broken = slices.DeleteFunc(l.broken, func(e ledger.Entry) bool {
+		over := e.Verb != ledger.Clock && (len(peers) == 0 || slices.Contains(peers, e.Peer))
+		if e.What = ledger.Heal; over && l.now != nil {
+			l.c.write(l.now.entry(e))
+		}
+		return over
+	})
 }

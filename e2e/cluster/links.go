@@ -20,8 +20,8 @@ type pair struct{ from, to string }
 // links are the proxies of a cluster: one for each process and server, and two
 // for each pair of servers, which dial each other.
 type links struct {
-	mu    sync.Mutex
-	links map[pair]*proxy.Link
+	mu     sync.Mutex
+	byPair map[pair]*proxy.Link
 }
 
 // link returns the link of a process to a server, in all lives of both, which
@@ -31,17 +31,17 @@ func (c *Cluster) link(from string, s *Server, target string) *proxy.Link {
 	c.links.mu.Lock()
 	defer c.links.mu.Unlock()
 	at := pair{from, s.name}
-	if l := c.links.links[at]; l != nil {
+	if l := c.links.byPair[at]; l != nil {
 		return l
 	}
 	l, err := proxy.Listen(target)
 	if err != nil {
 		c.t.Fatalf("cluster: link %s to %s: %v", from, s.name, err)
 	}
-	if c.links.links == nil {
-		c.links.links = map[pair]*proxy.Link{}
+	if c.links.byPair == nil {
+		c.links.byPair = map[pair]*proxy.Link{}
 	}
-	c.links.links[at] = l
+	c.links.byPair[at] = l
 	return l
 }
 
@@ -49,7 +49,7 @@ func (c *Cluster) link(from string, s *Server, target string) *proxy.Link {
 func (l *links) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, link := range l.links {
+	for _, link := range l.byPair {
 		link.Close()
 	}
 }
@@ -136,42 +136,4 @@ func (s *Server) others() []*Server {
 func (s *Server) routeTo(other *Server) *proxy.Link {
 	s.c.t.Helper()
 	return s.c.link(s.name, other, other.route)
-}
-
-// suffer writes that a fault of the links begins, now and for every life to come.
-func (l *Life) suffer(fault ledger.Entry) {
-	l.c.t.Helper()
-	fault.What = ledger.Fault
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if slices.Contains(l.broken, fault) {
-		return
-	}
-	l.broken = append(l.broken, fault)
-	if l.now != nil && l.now.alive() {
-		l.c.write(l.now.entry(fault))
-	}
-}
-
-// suffers writes that the faults of the links are those of a life that begins.
-func (l *Life) suffers(now *process) {
-	l.c.t.Helper()
-	for _, fault := range l.broken {
-		l.c.write(now.entry(fault))
-	}
-}
-
-// healed writes that faults of the links are over: of those to peers, or all if
-// none are named. A clock stays wrong.
-func (l *Life) healed(peers ...string) {
-	l.c.t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.broken = slices.DeleteFunc(l.broken, func(e ledger.Entry) bool {
-		over := e.Verb != ledger.Clock && (len(peers) == 0 || slices.Contains(peers, e.Peer))
-		if e.What = ledger.Heal; over && l.now != nil {
-			l.c.write(l.now.entry(e))
-		}
-		return over
-	})
 }

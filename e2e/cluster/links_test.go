@@ -21,6 +21,7 @@ func faults(c *cluster.Cluster) (all []string) {
 	return all
 }
 
+// wantFaults checks what the ledger has on faults and their ends.
 func wantFaults(t *testing.T, c *cluster.Cluster, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, faults(c)); diff != "" {

@@ -2,14 +2,13 @@ package cluster
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"github.com/millrace/millrace/e2e/actor"
+	"github.com/millrace/millrace/e2e/ledger"
 )
 
 // Node is a process that uses the servers: one that serves, a worker, or a
@@ -73,7 +72,7 @@ func (o NodeOptions) worker() []string {
 // ready when it is returned.
 func (c *Cluster) Serve(name string, o NodeOptions) *Node {
 	c.t.Helper()
-	what := command{role: "serve", path: c.programs.millrace(), args: []string{"serve"}}
+	what := command{role: ledger.Serve, path: c.programs.millrace(), args: []string{"serve"}}
 	return c.node(name, o.withDefaults(name), what)
 }
 
@@ -86,7 +85,7 @@ func (c *Cluster) Worker(name string, o NodeOptions) *Node {
 	for _, queue := range o.Queues {
 		args = append(args, "--queue", queue)
 	}
-	return c.node(name, o, command{role: "worker", path: c.programs.actor(), args: args})
+	return c.node(name, o, command{role: ledger.Worker, path: c.programs.actor(), args: args})
 }
 
 // Exec starts a worker with a script as the handler of the same kinds: millrace
@@ -98,7 +97,7 @@ func (c *Cluster) Exec(name string, o NodeOptions) *Node {
 	for _, queue := range o.Queues {
 		args = append(args, "--exec", queue+".do="+c.script())
 	}
-	return c.node(name, o, command{role: "exec", path: c.programs.millrace(), args: args})
+	return c.node(name, o, command{role: ledger.Exec, path: c.programs.millrace(), args: args})
 }
 
 // node starts a process that registers as a node.
@@ -108,17 +107,11 @@ func (c *Cluster) node(name string, o NodeOptions, what command) *Node {
 	http := c.address()
 	n.c, n.name, n.health = c, name, "http://"+http+"/readyz"
 	what.node = o.ID
-	if what.role != "serve" {
+	if what.role != ledger.Serve {
 		what.queues, what.slots = o.Queues, o.Slots
 	}
 	what.args = append(append(what.args, "--node", o.ID, "--http", http), o.Args...)
-	what.env = append(what.env, "NATS_URL="+c.urlFor(name))
-	n.setClock(&what, o.Clock)
-	n.command = func(life int) command {
-		what.process = fmt.Sprintf("%s#%d", name, life)
-		return what
-	}
-	n.Start()
+	n.launch(what, o.Clock)
 	if !o.Early {
 		c.Await(name+" is ready", func() bool {
 			if !n.Alive() {
@@ -130,53 +123,16 @@ func (c *Cluster) node(name string, o NodeOptions, what command) *Node {
 	return n
 }
 
-// Load is jobs that a submitter submits: <queue>.<prefix>0 and so on, of the kind
-// <queue>.do.
-type Load struct {
-	Queue  string // Default: work
-	Prefix string // of the local IDs; loads of one queue need different ones
-	Count  int
-	Rate   float64 // jobs a second; 0: as fast as possible
-	Work   actor.Work
-	// MaxAttempts is how many failures fail a job for good. Default: the
-	// handler's.
-	MaxAttempts int
-	// Clock is by how much the process's wall clock is wrong.
-	Clock time.Duration
-	// Args are more arguments of the program.
-	Args []string
-}
-
-// Submit starts a process that submits jobs, each until it is certain that it
-// is there. Await waits until it has.
-func (c *Cluster) Submit(l Load) *Node {
-	c.t.Helper()
-	l.Queue = cmp.Or(l.Queue, "work")
-	work, err := json.Marshal(l.Work)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	args := []string{
-		"submit", "--queue", l.Queue, "--prefix", l.Prefix, "--count", strconv.Itoa(l.Count),
-		"--rate", strconv.FormatFloat(l.Rate, 'g', -1, 64), "--work", string(work),
-	}
-	if l.MaxAttempts > 0 {
-		args = append(args, "--max-attempts", strconv.Itoa(l.MaxAttempts))
-	}
-	name := "submit-" + l.Queue + "-" + l.Prefix
-	n := &Node{}
-	n.c, n.name = c, name
-	what := command{
-		role: "submitter", path: c.programs.actor(), args: append(args, l.Args...),
-		env: []string{"NATS_URL=" + c.urlFor(name)},
-	}
-	n.setClock(&what, l.Clock)
+// launch starts the first life of a node, with a wall clock that is wrong by off.
+func (n *Node) launch(what command, off time.Duration) {
+	n.c.t.Helper()
+	what.env = append(what.env, "NATS_URL="+n.c.urlFor(n.name))
+	n.setClock(&what, off)
 	n.command = func(life int) command {
-		what.process = fmt.Sprintf("%s#%d", name, life)
+		what.process = fmt.Sprintf("%s#%d", n.name, life)
 		return what
 	}
 	n.Start()
-	return n
 }
 
 // script writes the handler of an exec worker and returns its path.

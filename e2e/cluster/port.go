@@ -57,7 +57,7 @@ func (c *claims) release() {
 	c.held = nil
 }
 
-// address claims a port.
+// address claims a port, and returns its address.
 func (c *Cluster) address() string {
 	c.t.Helper()
 	addr, err := c.claims.port()

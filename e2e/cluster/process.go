@@ -50,7 +50,8 @@ func (c *Cluster) run(what command) (*process, error) {
 		"MILLRACE_E2E_PROCESS="+what.process,
 		"MILLRACE_E2E_PROGRAM="+c.programs.actor())
 	p.cmd.Env = append(append(p.cmd.Env, c.opts.Env...), what.env...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	setGroup(p.cmd.SysProcAttr)
 	dieWithParent(p.cmd.SysProcAttr)
 
 	c.mu.Lock()
@@ -66,7 +67,7 @@ func (c *Cluster) run(what command) (*process, error) {
 	c.write(p.entry(ledger.Entry{At: born, What: ledger.Born, Queue: strings.Join(what.queues, ","), Count: what.slots}))
 	c.wait.Go(func() {
 		defer close(p.done)
-		how := "exit status 0"
+		how := ledger.Clean
 		if err := p.cmd.Wait(); err != nil {
 			how = err.Error()
 		}
@@ -113,19 +114,15 @@ func (p *process) bury() {
 	defer late.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for p.group(0) {
+	for signalGroup(p.cmd.Process.Pid, 0) {
 		select {
 		case <-tick.C:
 		case <-late.C:
-			p.group(syscall.SIGKILL)
+			signalGroup(p.cmd.Process.Pid, syscall.SIGKILL)
 			return
 		}
 	}
 }
-
-// group sends a signal to the group of p, and reports whether somebody is in
-// it.
-func (p *process) group(s syscall.Signal) bool { return syscall.Kill(-p.cmd.Process.Pid, s) == nil }
 
 // tail returns the last lines of a file.
 func tail(path string, n int) string {

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 )
 
@@ -97,7 +96,7 @@ func sweep() {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), buildPrefix+"*")) // the pattern is right
 	for _, dir := range dirs {
 		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), buildPrefix))
-		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+		if err == nil && !exists(pid) {
 			_ = os.RemoveAll(dir) // somebody else's, and garbage
 		}
 	}

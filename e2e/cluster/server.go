@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/millrace/millrace/e2e/ledger"
 )
 
 // Server is one nats-server, n1 to n3. In the ledger all its lives have that
@@ -19,7 +21,7 @@ func (c *Cluster) server(i int) *Server {
 	c.t.Helper()
 	s := &Server{client: c.address(), route: c.address(), monitor: c.address()}
 	s.c, s.name, s.health = c, fmt.Sprintf("n%d", i), "http://"+s.monitor+"/healthz?js-server-only=true"
-	program := command{role: "server", path: c.programs.server()}
+	program := command{role: ledger.Server, path: c.programs.server()}
 	if i <= len(c.opts.Clocks) {
 		s.setClock(&program, c.opts.Clocks[i-1])
 	}

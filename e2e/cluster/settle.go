@@ -3,7 +3,6 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 )
 
 // overview is what a server says of JetStream.
@@ -17,6 +16,7 @@ type overview struct {
 	} `json:"account_details"`
 }
 
+// stream is a stream as one of its servers sees it.
 type stream struct {
 	Name    string `json:"name"`
 	Cluster struct {
@@ -31,11 +31,7 @@ type stream struct {
 
 // look asks the server what it knows about JetStream.
 func (s *Server) look() (o overview, err error) {
-	req, err := http.NewRequestWithContext(s.c.ctx, http.MethodGet, "http://"+s.monitor+"/jsz?accounts=1&streams=1", http.NoBody)
-	if err != nil {
-		return o, fmt.Errorf("cluster: ask %s: %w", s.name, err)
-	}
-	resp, err := prober.Do(req)
+	resp, err := get(s.c.ctx, "http://"+s.monitor+"/jsz?accounts=1&streams=1")
 	if err != nil {
 		return o, fmt.Errorf("cluster: ask %s: %w", s.name, err)
 	}

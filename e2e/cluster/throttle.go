@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/e2e/ledger"
@@ -46,14 +45,14 @@ func (p *process) takeTurns(ctx context.Context, run time.Duration) error {
 	for running := true; ; {
 		select {
 		case <-ctx.Done():
-			return p.signal(syscall.SIGCONT)
+			return p.signal(thaw)
 		case <-p.done:
 			return nil
 		case <-next.C:
 		}
-		sign, long := syscall.SIGSTOP, turn-run
+		sign, long := freeze, turn-run
 		if !running {
-			sign, long = syscall.SIGCONT, run
+			sign, long = thaw, run
 		}
 		if err := p.signal(sign); err != nil {
 			return err

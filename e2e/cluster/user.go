@@ -102,8 +102,8 @@ func (c *Cluster) call(e ledger.Entry, args ...string) error {
 // refusals are in what the command says when it has certainly done nothing.
 var refusals = []string{"there is no job", "already", "has not ended", "is not in namespace", "no server answers"}
 
-// outcome is what is certain after a command. It is not what is certain that
-// counts in doubt.
+// outcome is what is certain after a command: that it was done, that nothing was,
+// or neither.
 func outcome(err error) string {
 	if err == nil {
 		return ledger.OK

@@ -30,13 +30,18 @@ var prober = &http.Client{
 	Timeout:   2 * time.Second,
 }
 
-// ask asks a process whether it is ready.
-func ask(ctx context.Context, url string) said {
+// get asks a process for a page. The caller closes the body.
+func get(ctx context.Context, url string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return silent
+		return nil, err
 	}
-	resp, err := prober.Do(req)
+	return prober.Do(req)
+}
+
+// ask asks a process whether it is ready.
+func ask(ctx context.Context, url string) said {
+	resp, err := get(ctx, url)
 	if err != nil {
 		return silent
 	}
