@@ -32,7 +32,7 @@ func (s *silence) over() {
 	}
 }
 
-// longer reports whether the silence began more than patience before now.
+// longer reports whether the silence has lasted for patience or longer.
 func (s *silence) longer(now, patience time.Duration) bool {
 	since := s.since.Load()
 	return since != 0 && now-time.Duration(since) >= patience
@@ -64,7 +64,8 @@ func (p *Publisher) heard(msg *nats.Msg) {
 }
 
 // unavailable reports whether an answer says that there is no leader that could
-// answer. What is refused for any other reason is refused by somebody.
+// answer. What is refused for any other reason is refused by somebody. It looks at
+// every answer, so it decodes none: a refusal is short, and has its code inside.
 func unavailable(msg *nats.Msg) bool {
 	return len(msg.Data) < 512 && bytes.Contains(msg.Data, []byte(`"err_code":10008,`))
 }
