@@ -1,10 +1,7 @@
 package e2e_test
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +44,7 @@ func (b *burden) add(lasts time.Duration) {
 		{Prefix: name("flaky"), Count: 3 * seconds, Rate: 3, Work: actor.Work{For: 100, Fail: 1}},
 		{Prefix: name("long"), Count: seconds, Rate: 1, Work: actor.Work{For: scale(2000, 7000, 7000)}},
 	} {
-		load.Queue, load.MaxAttempts = "work", 1000
+		load.MaxAttempts = 1000
 		b.submitters = append(b.submitters, b.c.Submit(load))
 	}
 }
@@ -83,17 +80,11 @@ func (b *burden) probe(what string) {
 	b.rounds++
 	from := time.Now()
 	prefix := fmt.Sprintf("probe%d-", b.rounds)
-	b.c.Submit(cluster.Load{Queue: "work", Prefix: prefix, Count: 1, MaxAttempts: 1000})
-	var started time.Time
-	b.c.Await("a job starts "+what, func() bool {
-		for _, e := range b.c.Entries() {
-			if e.What == ledger.Start && strings.HasPrefix(e.Job, "work."+prefix) {
-				started = e.Time()
-			}
-		}
-		return !started.IsZero()
+	b.c.Submit(cluster.Load{Prefix: prefix, Count: 1, MaxAttempts: 1000})
+	start := b.c.AwaitEntry("a job starts "+what, func(e ledger.Entry) bool {
+		return e.What == ledger.Start && e.Job == "work."+prefix+"0"
 	})
-	b.t.Logf("%s: a new job started after %v", what, started.Sub(from).Round(10*time.Millisecond))
+	b.t.Logf("%s: a new job started after %v", what, start.Time().Sub(from).Round(10*time.Millisecond))
 }
 
 // finish waits until all that was accepted has ended, and has it judged.
@@ -115,29 +106,4 @@ func accepted(entries []ledger.Entry) map[string]bool {
 		}
 	}
 	return jobs
-}
-
-// latencies is how late the jobs of a prefix were started for the first time,
-// after the moment in which they were due.
-func latencies(entries []ledger.Entry, prefix string, due time.Time) []time.Duration {
-	first := map[string]time.Duration{}
-	for _, e := range entries {
-		if _, seen := first[e.Job]; e.What == ledger.Start && !seen && strings.Contains(e.Job, "."+prefix) {
-			first[e.Job] = e.Time().Sub(due)
-		}
-	}
-	var all []time.Duration
-	for _, late := range first {
-		all = append(all, late)
-	}
-	slices.SortFunc(all, cmp.Compare[time.Duration])
-	return all
-}
-
-// quantile is the value below which that share of the sorted values lies.
-func quantile(sorted []time.Duration, share float64) time.Duration {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[min(int(share*float64(len(sorted))), len(sorted)-1)].Round(time.Millisecond)
 }

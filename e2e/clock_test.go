@@ -42,11 +42,7 @@ func wrongClocks(t *testing.T, o cluster.Options, off time.Duration) {
 		jobs += 2 * count
 	}
 	c.AwaitEnded(jobs)
-	for _, j := range c.Jobs() {
-		if j.State != "succeeded" {
-			t.Errorf("job %s is %s, want succeeded", j.ID, j.State)
-		}
-	}
+	wantSucceeded(t, c)
 	punctual(t, c)
 	c.Judge()
 }

@@ -147,7 +147,7 @@ func (s *siege) refused(lives map[string]*life, queue string, frozen bool) {
 		if prefix == obeys {
 			want = ledger.Obeyed
 		}
-		heard := first.Cause == leaseLost || frozen && prefix == early
+		heard := first.Cause == ledger.LeaseLost || frozen && prefix == early
 		if first.Outcome != want || !heard {
 			s.t.Errorf("%s: the first handler ended %q, cause %q, want %q since the lease was lost", l.id, first.Outcome, first.Cause, want)
 		}
@@ -281,7 +281,7 @@ func starved(t *testing.T, servers int) {
 	c.Serve("s1", cluster.NodeOptions{})
 	const jobs = 4
 	burns := scale(0, 3*c.Lease, 90*time.Second)
-	c.Submit(cluster.Load{Queue: "work", Prefix: "j", Count: jobs, Work: actor.Work{For: ms(burns), Burn: true, Deaf: true}}).Await()
+	c.Submit(cluster.Load{Prefix: "j", Count: jobs, Work: actor.Work{For: ms(burns), Burn: true, Deaf: true}}).Await()
 	w1 := c.Worker("w1", cluster.NodeOptions{})
 	awaitStarts(c, jobs)
 	stop := w1.Throttle(0.2)

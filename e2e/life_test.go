@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -11,9 +10,6 @@ import (
 	"github.com/millrace/millrace/e2e/ledger"
 	"github.com/millrace/millrace/e2e/oracle"
 )
-
-// leaseLost is the cause of a handler's end in the ledger.
-const leaseLost = "lease lost"
 
 // life is what the ledger and the record tell of one job.
 type life struct {
@@ -42,6 +38,18 @@ func livesOf(c *cluster.Cluster) map[string]*life {
 	return lives
 }
 
+// wantSucceeded returns all jobs, of which none has ended otherwise.
+func wantSucceeded(t *testing.T, c *cluster.Cluster) []oracle.Job {
+	t.Helper()
+	jobs := c.Jobs()
+	for _, j := range jobs {
+		if j.State != "succeeded" {
+			t.Errorf("job %s is %s: %+v", j.ID, j.State, j.Error)
+		}
+	}
+	return jobs
+}
+
 // awaitStarts waits until so many handlers have started.
 func awaitStarts(c *cluster.Cluster, n int) {
 	c.Await(fmt.Sprintf("%d handlers have started", n), func() bool {
@@ -59,7 +67,7 @@ func awaitStarts(c *cluster.Cluster, n int) {
 func (l *life) obeyed() int {
 	n := 0
 	for _, e := range l.ends {
-		if e.Outcome == ledger.Obeyed && e.Cause == leaseLost {
+		if e.Outcome == ledger.Obeyed && e.Cause == ledger.LeaseLost {
 			n++
 		}
 	}
@@ -95,14 +103,9 @@ func (l *life) outcomes() []string {
 
 // accepted is the node whose result the record has.
 func (l *life) accepted() string {
-	var result struct {
-		Nonce string `json:"nonce"`
-	}
-	if err := json.Unmarshal(l.record.Result, &result); err != nil {
-		return ""
-	}
+	nonce := l.record.Nonce()
 	for _, e := range l.ends {
-		if e.Nonce == result.Nonce {
+		if nonce != "" && e.Nonce == nonce {
 			return e.Node
 		}
 	}

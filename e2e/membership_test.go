@@ -63,7 +63,7 @@ func (l leaving) clean(t *testing.T, servers int) {
 	jobs := m.end(scene)
 
 	gone := m.gone(scene.old.Process())
-	if gone.Note != "exit status 0" {
+	if gone.Note != ledger.Clean {
 		t.Errorf("%s ended with %s", gone.Process, gone.Note)
 	}
 	if draining := w.first("draining"); draining > 0 { // without the leader of nodes nobody can be told

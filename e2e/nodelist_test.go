@@ -55,6 +55,7 @@ func (m *membership) watch(n *cluster.Node) *watching {
 	return w
 }
 
+// run asks until the node is offline, or the test ends.
 func (w *watching) run() {
 	defer close(w.done)
 	tick := time.NewTicker(100 * time.Millisecond)

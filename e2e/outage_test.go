@@ -8,6 +8,7 @@ import (
 
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/cluster"
+	"github.com/millrace/millrace/e2e/ledger"
 )
 
 // All servers are away for a while, while jobs run and more come in. Nothing that
@@ -49,6 +50,7 @@ type away struct {
 	nodes []*cluster.Node // whose links are dropped
 }
 
+// begin takes them away in a way that end takes back.
 func (a away) begin(way string) {
 	switch way {
 	case "kill":
@@ -68,6 +70,7 @@ func (a away) begin(way string) {
 	}
 }
 
+// end brings them back.
 func (a away) end(way string) {
 	switch way {
 	case "stop":
@@ -83,6 +86,7 @@ func (a away) end(way string) {
 	}
 }
 
+// outage is one of them: jobs run across it, end within it, and come in.
 func outage(t *testing.T, servers int, way string, lasts time.Duration) {
 	c := begin(t, cluster.Options{Servers: servers})
 	const each, rate = 5, 20
@@ -96,19 +100,17 @@ func outage(t *testing.T, servers int, way string, lasts time.Duration) {
 		"stubborn": {For: ms(max(lasts/2, min(lasts, c.Lease+2*time.Second))), Deaf: true},
 	}
 	for prefix, work := range works {
-		c.Submit(cluster.Load{Queue: "work", Prefix: prefix, Count: each, Work: work}).Await()
+		c.Submit(cluster.Load{Prefix: prefix, Count: each, Work: work}).Await()
 	}
-	stream := c.Submit(cluster.Load{
-		Queue: "work", Prefix: "quick", Count: int((lasts + 6*time.Second).Seconds() * rate), Rate: rate, Work: actor.Work{For: 20},
-	})
+	quickly := cluster.Load{Prefix: "quick", Count: int((lasts + 6*time.Second).Seconds() * rate), Rate: rate, Work: actor.Work{For: 20}}
+	stream := c.Submit(quickly)
 	a.nodes = append(a.nodes, stream)
 	awaitStarts(c, len(works)*each+rate)
 	a.begin(way)
 	c.After(lasts)
 	a.end(way)
 	stream.Await()
-	jobs := len(works)*each + int((lasts+6*time.Second).Seconds()*rate)
-	c.AwaitEnded(jobs)
+	c.AwaitEnded(len(works)*each + quickly.Count)
 	c.Judge()
 	checkOutage(t, c, lasts, servers == 3 && way != "drop")
 }
@@ -122,7 +124,7 @@ func checkOutage(t *testing.T, c *cluster.Cluster, lasts time.Duration, elects b
 	for id, l := range livesOf(c) {
 		l.onlyObeyedAgain(t)
 		obeyed += l.obeyed()
-		if strings.Contains(id, ".stubborn") && l.end(1).Cause == leaseLost {
+		if strings.Contains(id, ".stubborn") && l.end(1).Cause == ledger.LeaseLost {
 			late++
 		}
 	}
@@ -135,6 +137,7 @@ func checkOutage(t *testing.T, c *cluster.Cluster, lasts time.Duration, elects b
 	}
 }
 
+// blips cuts links off in turns, also that of the submitter.
 func blips(t *testing.T, servers int) {
 	c := begin(t, cluster.Options{Servers: servers})
 	c.Serve("s1", cluster.NodeOptions{})
@@ -142,7 +145,7 @@ func blips(t *testing.T, servers int) {
 	rounds := scale(2, 8, 40)
 	const rate = 200
 	jobs := (2*rounds + 4) * rate
-	load := c.Submit(cluster.Load{Queue: "work", Prefix: "j", Count: jobs, Rate: rate, Work: actor.Work{For: 20}})
+	load := c.Submit(cluster.Load{Prefix: "j", Count: jobs, Rate: rate, Work: actor.Work{For: 20}})
 	awaitStarts(c, rate)
 	for round := range rounds {
 		blip := time.Duration(200+100*(round%8)) * time.Millisecond

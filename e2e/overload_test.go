@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +29,8 @@ func noWorker(t *testing.T, servers int) {
 	c := begin(t, cluster.Options{Servers: servers})
 	c.Serve("s1", cluster.NodeOptions{})
 	idle := scale(5, 20, 300)
-	patient := cluster.Load{Queue: "work", Prefix: "patient-", Count: idle, Rate: 1}
-	hasty := cluster.Load{Queue: "work", Prefix: "hasty-", Count: idle, Rate: 1, Args: []string{"--queue-timeout", "5s"}}
+	patient := cluster.Load{Prefix: "patient-", Count: idle, Rate: 1}
+	hasty := cluster.Load{Prefix: "hasty-", Count: idle, Rate: 1, Args: []string{"--queue-timeout", "5s"}}
 	submitters := []*cluster.Node{c.Submit(patient), c.Submit(hasty)}
 	c.After(time.Duration(idle) * time.Second) // which may be more than the harness's patience
 	for _, s := range submitters {
@@ -37,7 +39,7 @@ func noWorker(t *testing.T, servers int) {
 	patient.Rate = 0
 	c.Submit(patient).Await() // once more: the same jobs
 	c.Worker("w1", cluster.NodeOptions{})
-	late := cluster.Load{Queue: "work", Prefix: "late-", Count: 10, Args: []string{"--queue-timeout", "1h"}}
+	late := cluster.Load{Prefix: "late-", Count: 10, Args: []string{"--queue-timeout", "1h"}}
 	c.Submit(late).Await()
 	c.AwaitEnded(2*idle + late.Count)
 
@@ -141,4 +143,29 @@ func storageFull(t *testing.T, servers int) {
 		b.probe("after there was room again")
 	}
 	b.finish()
+}
+
+// latencies is how late the jobs of a prefix were started for the first time,
+// after the moment in which they were due.
+func latencies(entries []ledger.Entry, prefix string, due time.Time) []time.Duration {
+	first := map[string]time.Duration{}
+	for _, e := range entries {
+		if _, seen := first[e.Job]; e.What == ledger.Start && !seen && strings.Contains(e.Job, "."+prefix) {
+			first[e.Job] = e.Time().Sub(due)
+		}
+	}
+	var all []time.Duration
+	for _, late := range first {
+		all = append(all, late)
+	}
+	slices.SortFunc(all, cmp.Compare[time.Duration])
+	return all
+}
+
+// quantile is the value below which that share of the sorted values lies.
+func quantile(sorted []time.Duration, share float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(share*float64(len(sorted))), len(sorted)-1)].Round(time.Millisecond)
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ var comebacks = []comeback{
 	{name: "later", after: func(lease time.Duration) time.Duration { return lease + 2*time.Second }},
 }
 
+// returns kills a worker for each way to come back, all at once.
 func returns(t *testing.T, servers int, withOwner bool) {
 	c := begin(t, cluster.Options{Servers: servers})
 	owner := c.Serve("s1", cluster.NodeOptions{})
@@ -78,15 +80,12 @@ func returns(t *testing.T, servers int, withOwner bool) {
 	c.Judge()
 	lives := livesOf(c)
 	for _, b := range comebacks {
-		l, to := lives[b.name+".j0"], b.as
+		l := lives[b.name+".j0"]
 		if l == nil {
 			t.Errorf("there is no job %s.j0", b.name)
 			continue
 		}
-		if to == "" {
-			to = b.name
-		}
-		l.tookOver(t, b.name, to)
+		l.tookOver(t, b.name, cmp.Or(b.as, b.name))
 		if end := l.end(1); end.What != "" {
 			t.Errorf("%s: the handler of the process that was killed ended %q %v after that", l.id, end.Outcome, since(killed, end))
 		}

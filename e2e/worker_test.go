@@ -43,10 +43,8 @@ func TestKilledWorkers(t *testing.T) {
 		alive[i] = worker()
 	}
 	t.Logf("%d jobs, %d workers killed", *killJobs, made-len(alive))
-	for _, j := range c.Jobs() {
-		if j.State != "succeeded" {
-			t.Errorf("job %s is %s: %+v", j.ID, j.State, j.Error)
-		}
+	if jobs := wantSucceeded(t, c); len(jobs) != *killJobs {
+		t.Errorf("%d jobs are there, want %d", len(jobs), *killJobs)
 	}
 	c.Judge()
 }
