@@ -1,9 +1,11 @@
 package streams_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -19,8 +21,8 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// startCluster runs three JetStream servers as a cluster until the test ends.
-func startCluster(t *testing.T) []*server.Server {
+// clusterOptions are those of three JetStream servers that know each other.
+func clusterOptions(t *testing.T) []*server.Options {
 	t.Helper()
 	var ports [3]int // a cluster has to know its servers before they run
 	var routes []string
@@ -32,13 +34,23 @@ func startCluster(t *testing.T) []*server.Server {
 			t.Fatal(err)
 		}
 	}
-	servers := make([]*server.Server, len(ports))
+	all := make([]*server.Options, len(ports))
 	for i, port := range ports {
-		servers[i] = startWith(t, &server.Options{
+		all[i] = &server.Options{
 			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
 			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
-		})
+		}
+	}
+	return all
+}
+
+// startCluster runs three JetStream servers as a cluster until the test ends.
+func startCluster(t *testing.T, all []*server.Options) []*server.Server {
+	t.Helper()
+	var servers []*server.Server
+	for _, opts := range all {
+		servers = append(servers, startWith(t, opts))
 	}
 	led := time.NewTicker(10 * time.Millisecond)
 	defer led.Stop()
@@ -56,9 +68,53 @@ func startCluster(t *testing.T) []*server.Server {
 	}
 }
 
+// A cluster may have fewer servers than it is going to have. Whoever makes a
+// namespace meanwhile waits for the third one, and in the end goes without.
+func TestEnsureGathers(t *testing.T) {
+	t.Parallel()
+	opts := clusterOptions(t)
+	opts[0].Routes, opts[1].Routes = opts[0].Routes[:2], opts[1].Routes[:2]
+	nc := natstest.Connect(t, startCluster(t, opts[:2])[0])
+	replicas := func(ns streams.Namespace) int {
+		return configs(t, open(t, nc))["KV_"+ns.Bucket(streams.Leases)].Replicas
+	}
+	_, err := streams.Ensure(t.Context(), "two", publisher(t, nc), streams.Options{Gather: time.Nanosecond, Logger: quiet})
+	if got := replicas("two"); err != nil || got != 1 {
+		t.Fatalf("of two servers: got %d replicas and %v, want 1", got, err)
+	}
+	waits := make(chan struct{}, 1)
+	told := slog.New(slog.NewTextHandler(&listener{"fewer than three", waits}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var late sync.WaitGroup
+	late.Go(func() {
+		_, err = streams.Ensure(t.Context(), "late", publisher(t, nc), streams.Options{Gather: time.Hour, Logger: told})
+	})
+	<-waits
+	startWith(t, opts[2])
+	late.Wait()
+	if got := replicas("late"); err != nil || got != 3 {
+		t.Errorf("with a third server that came late: got %d replicas and %v, want 3", got, err)
+	}
+}
+
+// listener tells when something is logged.
+type listener struct {
+	words string
+	heard chan<- struct{}
+}
+
+func (l *listener) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(l.words)) {
+		select {
+		case l.heard <- struct{}{}:
+		default:
+		}
+	}
+	return len(line), nil
+}
+
 func TestEnsureCluster(t *testing.T) {
 	t.Parallel()
-	servers := startCluster(t)
+	servers := startCluster(t, clusterOptions(t))
 	conns := make([]*nats.Conn, len(servers))
 	for i, srv := range servers {
 		conns[i] = natstest.Connect(t, srv)

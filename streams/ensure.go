@@ -23,6 +23,10 @@ type Options struct {
 	// servers and 1 elsewhere. It is settled by the first process of a
 	// namespace.
 	Replicas int
+	// Gather is how long the first process of a namespace waits for a cluster to
+	// have three servers. Default 10s: they may be starting right now, and one
+	// replica would stay one.
+	Gather time.Duration
 	// Lease is the lease of nodes and of the owner, in whole seconds. It is
 	// settled by the first process of a namespace; later ones get what is
 	// stored. Default 6s on a single server, 15s on a cluster.
@@ -51,6 +55,9 @@ func (o Options) withDefaults(nc *nats.Conn) Options {
 	}
 	if o.Then == nil {
 		o.Then = func(context.Context) error { return nil }
+	}
+	if o.Gather == 0 {
+		o.Gather = 10 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -154,6 +161,9 @@ func (b *bootstrap) remote() bool {
 	return b.pub.Domain() != "" || b.pub.Conn().ConnectedClusterName() != ""
 }
 
+// errGathering says that a cluster has fewer than three servers by now.
+var errGathering = errors.New("streams: the cluster has fewer than three JetStream servers: start the others, or ask for one replica")
+
 // errUnsettled says that assets are missing or old.
 var errUnsettled = errors.New("streams: assets are to be made")
 
@@ -168,6 +178,8 @@ type bootstrap struct {
 	config *kv.Bucket[Settings]
 
 	settings Settings // once they are known
+
+	gathering time.Time // since when the cluster has too few servers
 }
 
 // try looks whether something is to be done, and does it.
@@ -289,9 +301,24 @@ func (b *bootstrap) createLeases(ctx context.Context) (stream jetstream.Stream, 
 			return b.js.Stream(ctx, b.ns.bucketStream(Leases))
 		case !tooFewServers(err):
 			return nil, err
+		case replicas > 1 && b.gathers(err):
+			return nil, errGathering
 		}
 	}
 	return nil, fmt.Errorf("%w: use 1 replica, or a cluster of three JetStream servers", err)
+}
+
+// gathers reports whether it is too early to believe that a cluster has too few
+// servers for three replicas.
+func (b *bootstrap) gathers(err error) bool {
+	var api *jetstream.APIError
+	if b.opts.Replicas != 0 || !errors.As(err, &api) || api.ErrorCode != noPeers {
+		return false
+	}
+	if b.gathering.IsZero() {
+		b.gathering = time.Now()
+	}
+	return time.Since(b.gathering) < b.opts.Gather
 }
 
 // put creates a stream or brings it up to date.

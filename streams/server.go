@@ -154,7 +154,7 @@ func explain(err error) error {
 // transient reports whether err may not come again: NATS is away or busy, or the
 // lease was lost.
 func transient(err error) bool {
-	for _, ours := range []error{errLeaderless, errUnsettled, kv.ErrLeaseLost, kv.ErrConflict} {
+	for _, ours := range []error{errLeaderless, errUnsettled, errGathering, kv.ErrLeaseLost, kv.ErrConflict} {
 		if errors.Is(err, ours) {
 			return true
 		}
@@ -162,12 +162,12 @@ func transient(err error) bool {
 	return errors.As(err, new(absentError)) || publish.Passing(err)
 }
 
+// Codes of a stream that cannot have so many replicas: the server is alone, or the
+// cluster has too few of them.
+const notClustered, noPeers = 10074, 10005
+
 // tooFewServers reports whether a stream cannot have that many replicas here.
 func tooFewServers(err error) bool {
 	var api *jetstream.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	const notClustered, noPeers = 10074, 10005
-	return api.ErrorCode == notClustered || api.ErrorCode == noPeers
+	return errors.As(err, &api) && (api.ErrorCode == notClustered || api.ErrorCode == noPeers)
 }
