@@ -138,3 +138,30 @@ func TestConnectUnavailable(t *testing.T) {
 		})
 	}
 }
+
+// An engine is ready when it is connected, and a node when it has joined.
+func TestJoined(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		eng := connect(t, srv)
+		if !eng.Ready() || eng.Joined() {
+			t.Errorf("before it serves it is ready %v and has joined %v, want ready alone", eng.Ready(), eng.Joined())
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		served := make(chan error)
+		go func() { served <- eng.Serve(ctx) }()
+		time.Sleep(time.Second)
+		if !eng.Joined() {
+			t.Error("it serves and has not joined")
+		}
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if eng.Joined() {
+			t.Error("it serves no more and has not left")
+		}
+		if err := eng.Serve(ctx); err != nil {
+			t.Errorf("stopped before it joined: %v, want no error", err)
+		}
+	})
+}

@@ -117,6 +117,13 @@ func (m *member) ready() bool {
 	return !used || node != nil && node.Ready()
 }
 
+// used reports whether there is a node, or is going to be one.
+func (m *member) used() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.roles) > 0
+}
+
 // slots returns how many handlers may run at once.
 func (m *member) slots() (n int) {
 	m.mu.Lock()

@@ -93,3 +93,7 @@ func (e *Engine) Reconcile(ctx context.Context) (Healed, error) {
 func (e *Engine) Ready() bool {
 	return e.pub.Conn().IsConnected() && e.member.ready()
 }
+
+// Joined reports whether the process is ready as a node, that is since it serves or
+// runs a worker: what the readiness of such a process is.
+func (e *Engine) Joined() bool { return e.Ready() && e.member.used() }

@@ -64,15 +64,15 @@ func health(ln net.Listener, ready func() bool, registry *prometheus.Registry) l
 	return func(ctx context.Context) error { return serveHTTP(ctx, ln, mux) }
 }
 
-// readiness is whether a command can do what it is for. Before it has an engine it
-// cannot.
+// readiness is whether a command can do what it is for. Before it has an engine, and
+// is a node, it cannot.
 type readiness struct{ eng atomic.Pointer[engine.Engine] }
 
 func (r *readiness) of(eng *engine.Engine) { r.eng.Store(eng) }
 
 func (r *readiness) ready() bool {
 	eng := r.eng.Load()
-	return eng != nil && eng.Ready()
+	return eng != nil && eng.Joined()
 }
 
 // serveHTTP answers requests until ctx ends, then gives those in progress some

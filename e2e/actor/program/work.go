@@ -35,7 +35,7 @@ var errAsked = errors.New("the process was asked to end")
 // Run runs jobs until SIGTERM. Then it drains, and a second one ends its handlers.
 func (c workCmd) Run(ctx context.Context, a *actor.Actor) error {
 	var eng atomic.Pointer[engine.Engine]
-	shut, err := listen(c.HTTP, func() bool { e := eng.Load(); return e != nil && e.Ready() })
+	shut, err := listen(c.HTTP, func() bool { e := eng.Load(); return e != nil && e.Joined() })
 	if err != nil {
 		return err
 	}
