@@ -21,6 +21,7 @@ func TestServers(t *testing.T) {
 		scenario{"all killed with sync always", full, short, func(t *testing.T, n int) { allKilled(t, cluster.Options{Servers: n, Sync: "always"}) }},
 		scenario{"store wiped", never, short, storeWiped},
 		scenario{"minority", never, short, minority},
+		scenario{"deserted", never, short, deserted},
 	)
 }
 
@@ -119,35 +120,55 @@ func storeWiped(t *testing.T, servers int) {
 	b.finish()
 }
 
-// A server loses its routes to both others, with the owner and a worker on it.
-// They stay connected to it, and nothing that they ask for is done. The others
-// go on without them.
+// A server loses its routes to both others, with the owner and a worker on it that
+// reach no other one. They stay connected to it, and nothing that they ask for is
+// done. The others go on without them.
 func minority(t *testing.T, servers int) {
 	c := begin(t, cluster.Options{Servers: servers})
 	alone, most := c.Server(1), []*cluster.Server{c.Server(2), c.Server(3)}
-	move(c, c.Serve("s1", cluster.NodeOptions{}), most...)
+	s1 := move(c, c.Serve("s1", cluster.NodeOptions{}), most...)
 	move(c, c.Serve("s2", cluster.NodeOptions{}), alone)
-	move(c, c.Worker("w1", cluster.NodeOptions{Slots: 20}), most...)
+	w1 := move(c, c.Worker("w1", cluster.NodeOptions{Slots: 20}), most...)
 	move(c, c.Worker("w2", cluster.NodeOptions{Slots: 20}), alone)
 	b := &burden{t: t, c: c}
 	b.bear(fault{"n1 cut off from both others, with s1 and w1", func() {
 		c.Submit(cluster.Load{Prefix: "through-", Count: 20, Work: actor.Work{For: int(2 * c.Lease / time.Millisecond)}, MaxAttempts: 1000}).Await()
 		c.After(time.Second)
+		s1.Cut(most...)
+		w1.Cut(most...)
 		alone.Cut(most...)
 		c.AwaitEntry("s2 is the owner", func(e ledger.Entry) bool { return e.What == ledger.Owner && e.Node == "s2" })
 		c.AwaitEntry("w1 has lost its lease", func(e ledger.Entry) bool {
 			return e.What == ledger.End && e.Node == "w1" && e.Outcome == ledger.Obeyed
 		})
-	}, alone.HealLinks})
+	}, func() {
+		alone.HealLinks()
+		s1.HealLinks()
+		w1.HealLinks()
+	}})
 	b.finish()
 }
 
-// move has a node connect to another server than these. It stays there.
-func move(c *cluster.Cluster, n *cluster.Node, away ...*cluster.Server) {
+// A server loses its routes to both others, with all that there is of the engine on
+// it. Nothing is done there, so they go to another server, and work goes on.
+func deserted(t *testing.T, servers int) {
+	c := begin(t, cluster.Options{Servers: servers})
+	alone, most := c.Server(1), []*cluster.Server{c.Server(2), c.Server(3)}
+	move(c, c.Serve("s1", cluster.NodeOptions{}), most...)
+	move(c, c.Worker("w1", cluster.NodeOptions{Slots: 20}), most...)
+	b := &burden{t: t, c: c}
+	b.bear(fault{"n1 deserted by s1 and w1", func() { alone.Cut(most...) }, alone.HealLinks})
+	b.finish()
+}
+
+// move has a node connect to another server than these. It stays there as long as
+// that is of use.
+func move(c *cluster.Cluster, n *cluster.Node, away ...*cluster.Server) *cluster.Node {
 	n.Term()
 	n.Await()
 	n.Cut(away...)
 	n.Start()
 	c.Await(n.Name()+" is ready", n.Ready)
 	n.HealLinks()
+	return n
 }
