@@ -93,6 +93,28 @@ func newHistory(r Run) *history {
 	return h
 }
 
+// skewed reports whether a server had a wrong clock. Times in records are the
+// servers', and say nothing then.
+func (h *history) skewed() bool {
+	return slices.ContainsFunc(h.entries, func(e *ledger.Entry) bool {
+		p := h.processes[e.Process]
+		return e.What == ledger.Fault && e.Verb == ledger.Clock && p != nil && p.role == ledger.Server
+	})
+}
+
+// undated returns records without their times.
+func undated(jobs []Job) []Job {
+	jobs = slices.Clone(jobs)
+	for i := range jobs {
+		j := &jobs[i]
+		j.Finished, j.Attempts = time.Time{}, slices.Clone(j.Attempts)
+		for n := range j.Attempts {
+			j.Attempts[n].Started, j.Attempts[n].Ended = time.Time{}, time.Time{}
+		}
+	}
+	return jobs
+}
+
 // readJobs sorts by job what handlers and clients wrote, and what the list has.
 func (h *history) readJobs() {
 	open := map[string]*run{}
@@ -117,6 +139,9 @@ func (h *history) readJobs() {
 			h.readCall(e)
 		default: // not about a job
 		}
+	}
+	if h.skewed() {
+		h.Jobs = undated(h.Jobs)
 	}
 	for i := range h.Jobs {
 		id := h.Jobs[i].ID

@@ -96,6 +96,9 @@ func (h *history) tell(l *life, more []ledger.Entry) []moment {
 func (j *Job) tell() []moment {
 	var moments []moment
 	for _, a := range j.Attempts {
+		if a.Started.IsZero() {
+			continue // nobody knows when
+		}
 		moments = append(moments, moment{a.Started.UnixNano(), "record", fmt.Sprintf("attempt %d began on %s", a.Number, a.Node)})
 		if a.Outcome != "" {
 			text := fmt.Sprintf("attempt %d on %s %s", a.Number, a.Node, a.Outcome)
