@@ -26,7 +26,7 @@ type level int
 const (
 	quick level = iota // a part of make test: seconds, the most telling
 	short              // make e2e: the same faults as in full, fewer rounds and less time
-	full               // make scenarios: the figures of the requirements
+	full               // make scenarios: in full length, with the figures of docs/reliability.md
 	never
 )
 
