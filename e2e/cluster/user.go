@@ -100,7 +100,7 @@ func (c *Cluster) call(e ledger.Entry, args ...string) error {
 }
 
 // refusals are in what the command says when it has certainly done nothing.
-var refusals = []string{"there is no job", "already", "has not ended", "is not in namespace", "no server answers"}
+var refusals = []string{"there is no job", "already", "has not ended", "only one that has ended", "is not in namespace", "no server answers"}
 
 // outcome is what is certain after a command: that it was done, that nothing was,
 // or neither.
