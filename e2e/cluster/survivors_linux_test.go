@@ -90,9 +90,12 @@ func kill(t *testing.T) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stderr = cmd.Stdout
 	var dir string
+	var said []string
 	lines := bufio.NewScanner(out)
 	for dir == "" && lines.Scan() {
+		said = append(said, lines.Text())
 		if _, rest, ok := strings.Cut(lines.Text(), victimEnv+" "); ok {
 			dir = rest
 		}
@@ -100,7 +103,7 @@ func kill(t *testing.T) string {
 	_ = cmd.Process.Kill() // before it has ended, or dir is empty
 	_ = cmd.Wait()
 	if dir == "" {
-		t.Fatal("the test that was to be killed ended before its cluster ran")
+		t.Fatalf("the test that was to be killed ended before its cluster ran:\n%s", strings.Join(said, "\n"))
 	}
 	return dir
 }
