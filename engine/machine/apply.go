@@ -12,10 +12,7 @@ func (j Job) Apply(ev Event) (Job, error) {
 	f, isFenced := ev.(fenced)
 	stale := isFenced && !j.Held(f.token())
 	to, ok := moves[j.State][move]
-	if limit, isLimit := ev.(TimedOut); isLimit && !limit.concerns(j) {
-		ok = false
-	}
-	if !ok || stale {
+	if !ok || stale || !fits(j, ev) {
 		return j, &MoveError{ID: j.ID, From: j.State, Move: move, Stale: stale && j.State == Running}
 	}
 	next := j
@@ -28,6 +25,31 @@ func (j Job) Apply(ev Event) (Job, error) {
 		next.Wait = ""
 	}
 	return next, nil
+}
+
+// fits reports whether ev concerns a job like j, whatever its state: what is over is
+// a limit of it, who claims it is whom it is for, and what is said of children and
+// places is said of a job that has them.
+func fits(j Job, ev Event) bool {
+	switch e := ev.(type) {
+	case TimedOut:
+		return e.concerns(j)
+	case Claimed:
+		return j.Fan == nil && !j.Barred(e.Lease.Node)
+	case Reclaimed:
+		return !j.Barred(e.Lease.Node)
+	case TakenOver:
+		return !j.Barred(e.Lease.Node)
+	case Postponed:
+		return j.Fan == nil
+	case Placed:
+		return j.Pin != nil
+	case Deserted:
+		return j.Pin != nil && j.State != Running // see Orphaned
+	case Dispatched, Concluded:
+		return j.Fan != nil
+	}
+	return true
 }
 
 func (e Claimed) apply(j *Job) { e.begin(j) }
@@ -47,7 +69,13 @@ func (e TakenOver) apply(j *Job) {
 	}
 }
 
-func (e Orphaned) apply(j *Job) { j.lose(e.LostClaim, e.At) }
+// A job that any of some nodes may have is without a place until the owner finds
+// one: its node is gone.
+func (e Orphaned) apply(j *Job) {
+	if j.lose(e.LostClaim, e.At) && j.Pin != nil && j.Pin.Rule != nil {
+		j.Pin = j.Pin.repin("", 0)
+	}
+}
 
 func (e Reported) apply(j *Job) { e.note(j) }
 
@@ -59,12 +87,12 @@ func (j *Job) lose(lostClaim bool, at time.Time) bool {
 		j.stop(AttemptLost, at, why)
 		return false
 	}
-	if !lostClaim {
+	if !lostClaim && !j.spared() {
 		j.Failures++
 		j.Error = why
 	}
 	j.end(AttemptLost, j.Lease.Token, at, why)
-	if j.State == Failed {
+	if j.State == Failed || j.State == Lost {
 		j.Finished = at
 		return false
 	}
@@ -76,6 +104,11 @@ const (
 	codeDeadline = "deadline"
 	codeNodeLost = "node_lost"
 )
+
+// gone says why a job that was for node ended.
+func gone(node string) *Error {
+	return &Error{Code: codeNodeLost, Message: fmt.Sprintf("node %s is gone, and the job was for no other", node)}
+}
 
 // lostBy says what became of the attempt that node had.
 func lostBy(node string, lostClaim bool) *Error {
@@ -184,6 +217,14 @@ func (e Redriven) apply(j *Job) {
 	j.Expires = time.Time{}
 	j.Due, j.StartBy, j.Deadline, j.Finished = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	j.Redriven = e.At
+	if j.Pin != nil {
+		j.Pin = j.Pin.repin(j.Pin.Node, 0) // whichever life it has by then
+	}
+	if j.Fan != nil {
+		fan := *j.Fan
+		fan.Tally = Tally{}
+		j.Fan = &fan
+	}
 }
 
 func (Removed) apply(*Job) {}
@@ -192,6 +233,9 @@ func (Removed) apply(*Job) {}
 func (c Claimant) begin(j *Job) {
 	lease := c.Lease
 	j.Lease, j.Fence = &lease, c.Fence
+	if j.Pin != nil {
+		j.Pin = j.Pin.repin(lease.Node, lease.Incarnation)
+	}
 	j.Due, j.Progress = time.Time{}, nil
 	j.Attempt++
 	j.Started = c.At

@@ -39,6 +39,8 @@ func (j Job) Deliver(d Delivery) Action {
 		return Leave // a newer build wrote it, and a newer build must move it
 	case j.State.Final():
 		return Settle
+	case j.Fan != nil || j.Barred(d.Node):
+		return Drop // it has no handler, or it is for another node by now
 	case j.State == Pending:
 		return TakeIt
 	case j.State.Delayed() && (j.Due.Equal(d.Due) || !j.Due.After(d.Now)):

@@ -48,6 +48,15 @@ func (j Job) AppendJSON(b []byte) []byte {
 	if j.Retry != nil {
 		b = appendRare(b, `,"retry":`, j.Retry)
 	}
+	if j.Pin != nil {
+		b = appendRare(b, `,"pin":`, j.Pin)
+	}
+	if j.Parent != nil {
+		b = appendRare(b, `,"parent":`, j.Parent)
+	}
+	if j.Fan != nil {
+		b = appendRare(b, `,"fan":`, j.Fan)
+	}
 	b = appendRaw(b, `,"input":`, j.Input)
 	b = appendRaw(b, `,"result":`, j.Result)
 	b = appendBlob(b, `,"input_blob":`, j.InputBlob)

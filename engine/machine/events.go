@@ -121,7 +121,8 @@ type (
 		At      time.Time
 	}
 
-	// Redriven is somebody wanting a job that has ended to run once more.
+	// Redriven is somebody wanting a job that has ended to run once more. One
+	// with children waits for them again.
 	Redriven struct{ At time.Time }
 
 	// Removed is a job that has ended and whose record is to go.
@@ -184,17 +185,30 @@ func (Stopped) move(Job) Move { return Stop }
 
 func (TimedOut) move(Job) Move { return TimeOut }
 
-func (Redriven) move(Job) Move { return Redrive }
+func (Redriven) move(j Job) Move {
+	if j.Fan != nil {
+		return Reopen
+	}
+	return Redrive
+}
 
 func (Removed) move(Job) Move { return Remove }
 
 // lost returns m, unless j ends with the attempt that it loses.
 func lost(j Job, lostClaim bool, m Move) Move {
-	if j.State == Running && !lostClaim && j.Failures+1 >= j.Limit() {
+	switch {
+	case j.State != Running || lostClaim:
+	case j.fixed() && j.Pin.Else == ElseFail:
+		m = Desert
+	case !j.spared() && j.Failures+1 >= j.Limit():
 		m = GiveUp
 	}
 	return unlessCancelled(j, m)
 }
+
+// spared reports whether it is no failure of j when its node dies: it waits for
+// that node and no other.
+func (j Job) spared() bool { return j.fixed() && j.Pin.Else == ElseWait }
 
 func unlessCancelled(j Job, m Move) Move {
 	switch {
@@ -213,7 +227,7 @@ func (e TimedOut) concerns(j Job) bool {
 		return j.Attempt == 0 && over(j.StartBy, e.At)
 	case Deadline:
 		return over(j.Deadline, e.At)
-	case Due, Expiry: // these are no limits
+	case Due, Outset, Expiry: // these are no limits
 	}
 	return false
 }

@@ -65,6 +65,13 @@ type Job struct {
 	// definition says.
 	Retry *Retry `json:"retry,omitempty"`
 
+	// Pin says on which node the job runs; nil: any worker of its queue has it.
+	Pin *Pin `json:"pin,omitempty"`
+	// Parent is set if the job is a part of a broadcast, or a shard.
+	Parent *Parent `json:"parent,omitempty"`
+	// Fan is set if the job is a broadcast or a sharded job.
+	Fan *Fan `json:"fan,omitempty"`
+
 	Input  json.RawMessage `json:"input,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
 	// InputBlob and ResultBlob are in place of an Input and a Result that are
@@ -257,6 +264,8 @@ func (j Job) Validate() error {
 		return j.broken("it is running without an attempt that runs")
 	case (j.State == Scheduled || j.State == Retrying) && j.Due.IsZero():
 		return j.broken(fmt.Sprintf("it is %s without a due time", j.State))
+	case j.Fan == nil && j.State == Waiting || j.Fan != nil && (j.Pin != nil || runs || j.State == Pending || j.State == Retrying):
+		return j.broken(fmt.Sprintf("it is %s, which does not fit what it is made of", j.State))
 	case known && !runs && (j.Lease != nil || j.Cancel != nil || j.open()):
 		return j.broken(fmt.Sprintf("it is %s and has what only a running job has", j.State))
 	}
@@ -273,9 +282,12 @@ func (j Job) broken(why string) error {
 	return fmt.Errorf("job %s: the record is broken: %s: remove its key from the bucket of jobs, and submit the job again", j.ID, why)
 }
 
-// Owns reports whether something besides the record has to go when j goes. A
-// record that owns nothing expires by itself.
-func (j Job) Owns() bool { return j.InputBlob != nil || j.ResultBlob != nil }
+// Owns reports whether something besides the record has to go when j goes, and
+// nobody else sees to that: j needs a timer for it. A record that owns nothing
+// expires by itself, unless j is a child, which goes with its parent.
+func (j Job) Owns() bool {
+	return j.Parent == nil && (j.InputBlob != nil || j.ResultBlob != nil || j.Fan != nil)
+}
 
 // begin returns attempts with one more, bounded.
 func begin(attempts []Attempt, a Attempt) []Attempt {

@@ -19,15 +19,17 @@ const (
 	Succeeded State = "succeeded" // ended
 	Failed    State = "failed"    // ended: no failures left, none allowed, or too late
 	Cancelled State = "cancelled" // ended: asked to
+	Waiting   State = "waiting"   // has children that have not ended: see Job.Fan
+	Lost      State = "lost"      // ended: its node is gone, and it was for no other
 	Removing  State = "removing"  // ended, and about to go with what it owns
 )
 
 // States lists every state, in the order of a job's life.
-var States = []State{Scheduled, Pending, Running, Retrying, Succeeded, Failed, Cancelled, Removing}
+var States = []State{Scheduled, Pending, Running, Retrying, Waiting, Succeeded, Failed, Cancelled, Lost, Removing}
 
 // Final reports whether a job in s has ended: no worker gets it any more.
 func (s State) Final() bool {
-	return s == Succeeded || s == Failed || s == Cancelled || s == Removing
+	return s == Succeeded || s == Failed || s == Cancelled || s == Lost || s == Removing
 }
 
 // Delayed reports whether a job in s waits for its due time.
@@ -58,21 +60,27 @@ const (
 	Overrun  Move = "overrun"   // an attempt ended whose deadline had passed
 	Redrive  Move = "redrive"   // a job that has ended is to run once more
 	Remove   Move = "remove"    // the record is to go
+	Dispatch Move = "dispatch"  // its children are to be made
+	Reopen   Move = "reopen"    // a job with children that has ended is to go on
+	Place    Move = "place"     // it is for another node
+	Desert   Move = "desert"    // its node is gone, and it goes nowhere else
 )
 
 // moves is the whole life of a job. Nothing else changes a state.
 var moves = map[State]map[Move]State{
-	Scheduled: {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed},
-	Pending:   {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed},
-	Retrying:  {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed},
+	Scheduled: {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Dispatch: Waiting, Place: Scheduled, Desert: Lost},
+	Pending:   {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Place: Pending, Desert: Lost},
+	Retrying:  {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Place: Retrying, Desert: Lost},
 	Running: {
 		Reclaim: Running, TakeOver: Running, Note: Running, Stop: Running, TimeOut: Running, Orphan: Pending,
 		Finish: Succeeded, Again: Retrying, GiveUp: Failed, HandBack: Pending, Snooze: Scheduled,
-		Postpone: Scheduled, Obey: Cancelled, Overrun: Failed,
+		Postpone: Scheduled, Obey: Cancelled, Overrun: Failed, Desert: Lost,
 	},
-	Succeeded: {Redrive: Pending, Remove: Removing},
-	Failed:    {Redrive: Pending, Remove: Removing},
-	Cancelled: {Redrive: Pending, Remove: Removing},
+	Waiting:   {Finish: Succeeded, GiveUp: Failed, Stop: Cancelled, TimeOut: Failed},
+	Succeeded: {Redrive: Pending, Reopen: Waiting, Remove: Removing},
+	Failed:    {Redrive: Pending, Reopen: Waiting, Remove: Removing},
+	Cancelled: {Redrive: Pending, Reopen: Waiting, Remove: Removing},
+	Lost:      {Redrive: Pending, Remove: Removing},
 }
 
 // MoveError reports an event that a job does not allow.

@@ -25,6 +25,12 @@ const (
 	Free Debt = "free"
 	// Announce tells those who wait that the job has ended.
 	Announce Debt = "announce"
+	// Fork makes the children of a job, or as many as it may have at a time.
+	Fork Debt = "fork"
+	// Recall cancels the children of a job that has ended.
+	Recall Debt = "recall"
+	// Count tells the owner that a child has ended.
+	Count Debt = "count"
 	// Erase deletes what the job owns, and then its record.
 	Erase Debt = "erase"
 )
@@ -38,6 +44,8 @@ var (
 	oweWithdraw = []Debt{Withdraw, Announce}
 	oweAnnounce = []Debt{Announce}
 	oweErase    = []Debt{Erase}
+	oweFork     = []Debt{SetTimers, Fork}
+	oweRecall   = []Debt{Announce, Recall}
 )
 
 // Owes returns what must follow from j as it is stored. It depends on nothing
@@ -47,6 +55,8 @@ var (
 func (j Job) Owes() []Debt {
 	limited := !j.StartBy.IsZero() || !j.Deadline.IsZero()
 	switch {
+	case j.State == Pending && j.Homeless():
+		return oweTimers
 	case j.State == Pending && limited:
 		return oweBoth
 	case j.State == Pending:
@@ -55,14 +65,22 @@ func (j Job) Owes() []Debt {
 		return oweTimers
 	case j.State == Running && j.Cancel != nil:
 		return oweTell
+	case j.State == Waiting:
+		return oweFork
 	case j.State == Removing:
 		return oweErase
 	case !j.State.Final():
 		return nil
 	}
 	owes := oweAnnounce
-	if j.State == Cancelled || j.State == Failed && j.unattended() {
+	switch {
+	case j.Fan != nil:
+		owes = oweRecall
+	case j.State == Cancelled || j.State == Lost || j.State == Failed && j.unattended():
 		owes = oweWithdraw // nobody delivered an item just now
+	}
+	if j.Parent != nil {
+		owes = append(slices.Clip(owes), Count)
 	}
 	if j.Unique != nil && j.Unique.Scope != WithinPeriod {
 		owes = append(slices.Clip(owes), Free)
@@ -87,6 +105,7 @@ type Purpose string
 // The purposes of timers.
 const (
 	Due           Purpose = "due"      // offer the item: the due time of a delayed job
+	Outset        Purpose = "outset"   // apply Dispatched: the due time of a job with children
 	QueuedTimeout Purpose = "queued"   // apply TimedOut: Job.StartBy
 	Deadline      Purpose = "deadline" // apply TimedOut: Job.Deadline
 	Expiry        Purpose = "expiry"   // apply Removed: the retention is over
@@ -109,7 +128,7 @@ func (j Job) Timers() []Timer {
 	case j.State.Final():
 		return nil
 	}
-	due, queued := Timer{Purpose: Due}, Timer{Purpose: QueuedTimeout}
+	due, queued := Timer{Purpose: j.duePurpose()}, Timer{Purpose: QueuedTimeout}
 	if j.State.Delayed() {
 		due.At = j.Due
 	}
@@ -123,10 +142,17 @@ func (j Job) Timers() []Timer {
 // of no use any more.
 func (j Job) Leftovers() []Timer {
 	expiry := Timer{Purpose: Expiry}
-	if j.State == Removing && j.Owns() {
+	if j.State == Removing && (j.Owns() || j.Parent != nil) { // a child has one if its parent was gone
 		expiry.At = j.Expires
 	}
-	return set(Timer{Due, j.Due}, Timer{QueuedTimeout, j.StartBy}, Timer{Deadline, j.Deadline}, expiry)
+	return set(Timer{j.duePurpose(), j.Due}, Timer{QueuedTimeout, j.StartBy}, Timer{Deadline, j.Deadline}, expiry)
+}
+
+func (j Job) duePurpose() Purpose {
+	if j.Fan != nil {
+		return Outset
+	}
+	return Due
 }
 
 // set returns those of some timers that have a time.
