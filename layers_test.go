@@ -30,7 +30,7 @@ var layers = []string{
 	"timers broadcast",
 	"engine/store",
 	"nodes engine/blobs engine/intake engine/logs engine/fault",
-	"streams engine/graph",
+	"streams engine/graph broadcast/plan",
 	"kv engine/machine engine/spec",
 	"embedded internal",
 	"internal/publish",
@@ -62,6 +62,8 @@ var pure = map[string][]string{
 	"engine/machine": {module + "internal/name"},
 	"engine/spec":    {module + "internal/name", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
 	"engine/graph":   {module + "internal/name", module + "engine/spec"},
+	"broadcast/plan": {module + "engine/machine"},
+	"broadcast/plan": {module + "internal/name", module + "engine/machine"},
 }
 
 // impure tells why pure packages do not have a package of the standard library,
