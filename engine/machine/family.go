@@ -19,6 +19,8 @@ type Fan struct {
 
 	// Shards is set if the job is a sharded one.
 	Shards bool `json:"shards,omitempty"`
+	// Strategy is how the shards are placed: see broadcast/plan. Empty: evenly.
+	Strategy string `json:"strategy,omitempty"`
 	// Select are the labels of the nodes of a broadcast, or of those that may
 	// have a shard.
 	Select map[string]string `json:"select,omitempty"`
@@ -32,6 +34,9 @@ type Fan struct {
 	// MaxParallel is how many parts there are at a time that have not ended. 0:
 	// all.
 	MaxParallel int `json:"max_parallel,omitempty"`
+	// Strategy says how shards are spread over nodes. While a sharded job is
+	// scheduled its shares have their parameters and no places.
+	Strategy string `json:"strategy,omitempty"`
 
 	// Tally is how the children ended, once the job has.
 	Tally Tally `json:"tally,omitzero"`
