@@ -63,6 +63,7 @@ var pure = map[string][]string{
 	"engine/spec":    {module + "internal/name", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
 	"engine/graph":   {module + "internal/name", module + "engine/spec"},
 	"broadcast/plan": {module + "internal/name", module + "engine/machine"},
+}
 
 // impure tells why pure packages do not have a package of the standard library,
 // or one that lies below it.

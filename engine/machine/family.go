@@ -34,9 +34,6 @@ type Fan struct {
 	// MaxParallel is how many parts there are at a time that have not ended. 0:
 	// all.
 	MaxParallel int `json:"max_parallel,omitempty"`
-	// Strategy says how shards are spread over nodes. While a sharded job is
-	// scheduled its shares have their parameters and no places.
-	Strategy string `json:"strategy,omitempty"`
 
 	// Tally is how the children ended, once the job has.
 	Tally Tally `json:"tally,omitzero"`
