@@ -62,7 +62,8 @@ var pure = map[string][]string{
 	"engine/machine": {module + "internal/name"},
 	"engine/spec":    {module + "internal/name", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
 	"engine/graph":   {module + "internal/name", module + "engine/spec"},
-	"broadcast/plan": {module + "internal/name", module + "engine/machine"},
+	"broadcast/plan": {module + "engine/machine"},
+}
 }
 
 // impure tells why pure packages do not have a package of the standard library,

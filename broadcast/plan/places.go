@@ -1,46 +1,160 @@
 package plan
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/millrace/millrace/engine/machine"
 )
 
-// Strategy says how shards are spread over nodes. Default [Even].
+// Strategy is how shards are given to nodes. Whichever it is, a shard whose node
+// dies later goes to one of the others.
 type Strategy string
 
 // The strategies.
 const (
-	Even       Strategy = "even"        // as many on each node as on the others; those that can stay do
-	Hash       Strategy = "hash"        // each where its number leads: only those of nodes that went move
-	RoundRobin Strategy = "round-robin" // one after the other, beginning where the job's name leads
+	// Even gives each node as many shards as any other, or one more or less, and
+	// leaves them where they were in the run before if it can.
+	Even Strategy = "even"
+	// Hash gives a shard to the node that its key leads to: see [Sharding.Key].
+	// When nodes come and go between two runs, the fewest shards move; loads
+	// differ.
+	Hash Strategy = "hash"
+	// RoundRobin gives the shards to one node after the other, beginning with
+	// one that depends on the name. So jobs with a single shard each do not
+	// all go to the same node.
+	RoundRobin Strategy = "round-robin"
 )
 
-// Sharding is how a job is cut.
+// Sharding is what is to be placed.
 type Sharding struct {
-	Total      int
-	Strategy   Strategy
-	Name       string   // of the job, for RoundRobin and Hash
-	Parameters []string // one for each shard, or none
-	Before     []string // the node of each shard in the run before
+	Total    int      // how many shards there are
+	Strategy Strategy // "" is Even
+	// Name is the same in every run of what is cut in shards.
+	Name string
+	// Parameters are what the shards are given, in order; there may be fewer.
+	Parameters []string
+	// Before is the node of each shard in the run before; there may be fewer.
+	Before []string
 }
 
-// Places returns the shards with their first places, which are empty if no node
-// matches.
+// Key is what leads shard i to its node under [Hash]: the name and the shard's
+// parameter, or its number if it has none.
+func (s Sharding) Key(i int) string {
+	if p := s.parameter(i); p != "" {
+		return s.Name + "/" + p
+	}
+	return s.Name + "=" + strconv.Itoa(i)
+}
+
+func (s Sharding) parameter(i int) string {
+	if i < len(s.Parameters) {
+		return s.Parameters[i]
+	}
+	return ""
+}
+
+// Places returns a share for each shard. They have no node if none matches. The
+// nodes are those of [Matching], in that order.
 func Places(matching []Node, s Sharding) []machine.Share {
 	shares := make([]machine.Share, s.Total)
 	for i := range shares {
-		if i < len(s.Parameters) {
-			shares[i].Parameter = s.Parameters[i]
-		}
-		if len(matching) == 0 {
-			continue
-		}
-		n := matching[i%len(matching)]
-		if s.Strategy == Hash {
-			n, _ = Choose(matching, s.Name+"="+strconv.Itoa(i))
-		}
-		shares[i].Node, shares[i].Incarnation = n.ID, n.Incarnation
+		shares[i].Parameter = s.parameter(i)
+	}
+	if len(matching) == 0 {
+		return shares
+	}
+	for i, n := range s.places(matching) {
+		shares[i].Node, shares[i].Incarnation = matching[n].ID, matching[n].Incarnation
 	}
 	return shares
+}
+
+// places returns which of some nodes each shard gets.
+func (s Sharding) places(nodes []Node) []int {
+	places := make([]int, s.Total)
+	switch s.Strategy {
+	case Hash:
+		for i := range places {
+			n, _ := Choose(nodes, s.Key(i))
+			places[i], _ = slices.BinarySearchFunc(nodes, n, byID)
+		}
+	case RoundRobin:
+		first := int(weight(s.Name, "") % uint64(len(nodes)))
+		for i := range places {
+			places[i] = (first + i) % len(nodes)
+		}
+	case Even, "":
+		s.even(nodes, places)
+	}
+	return places
+}
+
+const nowhere = -1
+
+// even leaves shards where they were, as far as each node has room, and gives
+// the others to the nodes that have room left.
+func (s Sharding) even(nodes []Node, places []int) {
+	room := s.room(nodes)
+	for i := range places {
+		places[i] = s.before(nodes, i)
+		if at := places[i]; at != nowhere && room[at] > 0 {
+			room[at]--
+			continue
+		}
+		places[i] = nowhere
+	}
+	next := 0
+	for i, at := range places {
+		if at != nowhere {
+			continue
+		}
+		for room[next%len(nodes)] == 0 {
+			next++
+		}
+		places[i] = next % len(nodes)
+		room[places[i]]--
+		next++
+	}
+}
+
+// room returns how many shards each node gets, which are all in all. Where they do
+// not come out even, those nodes get one more that had more before, and then those
+// with less to do.
+func (s Sharding) room(nodes []Node) []int {
+	least, more := s.Total/len(nodes), s.Total%len(nodes)
+	had, room, order := make([]int, len(nodes)), make([]int, len(nodes)), make([]int, len(nodes))
+	for i := range s.Total {
+		if at := s.before(nodes, i); at != nowhere {
+			had[at]++
+		}
+	}
+	for n := range nodes {
+		room[n], order[n] = least, n
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		if crowded := had[a] > least; crowded != (had[b] > least) {
+			if crowded {
+				return -1
+			}
+			return 1
+		}
+		return byLoad(nodes[a], nodes[b])
+	})
+	for _, n := range order[:more] {
+		room[n]++
+	}
+	return room
+}
+
+// before returns which of some nodes had shard i in the run before.
+func (s Sharding) before(nodes []Node, i int) int {
+	if i >= len(s.Before) {
+		return nowhere
+	}
+	at, found := slices.BinarySearchFunc(nodes, Node{ID: s.Before[i]}, byID)
+	if !found {
+		return nowhere
+	}
+	return at
 }
