@@ -64,7 +64,6 @@ var pure = map[string][]string{
 	"engine/graph":   {module + "internal/name", module + "engine/spec"},
 	"broadcast/plan": {module + "engine/machine"},
 }
-}
 
 // impure tells why pure packages do not have a package of the standard library,
 // or one that lies below it.
