@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/millrace/millrace/broadcast/plan"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
@@ -46,6 +47,14 @@ type Options struct {
 	// lease, without a limit.
 	Shape func(ctx context.Context, queue string) (streams.Shape, error)
 
+	// Members reads the nodes that are there, for jobs that need another place.
+	// It may be some milliseconds behind. Default: there are none.
+	Members func(ctx context.Context) ([]plan.Node, error)
+
+	// Waiting is told of each job that waits for its children, whenever it is
+	// met. It must not block. Default: nobody is told.
+	Waiting func(id string)
+
 	// Healed is told of each thing that a job lacked and has again. It must not
 	// block. Default: nobody is told.
 	Healed func(store.Lack)
@@ -60,6 +69,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Members == nil {
+		o.Members = func(context.Context) ([]plan.Node, error) { return nil, nil }
+	}
+	if o.Waiting == nil {
+		o.Waiting = func(string) {}
 	}
 	if o.Shape == nil {
 		shape := streams.Shape{AckWait: o.Lease}
