@@ -4,6 +4,6 @@
 // judges what came of it.
 //
 // Start reading at worker_test.go, which has the shortest stories. How much of the
-// others is told is said in scenario_test.go; chaos_test.go does everything at
+// others is told is said in scenario_test.go; mix_test.go does everything at
 // once, by a plan (plan_test.go) of verbs (verbs_test.go).
 package e2e

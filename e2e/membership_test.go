@@ -16,18 +16,18 @@ import (
 func TestMembership(t *testing.T) {
 	tell(
 		t,
-		scenario{"A1-clean-stop", quick, short, leaving{}.clean},
-		scenario{"A1-scripts", short, full, leaving{scripts: true}.clean},
-		scenario{"A1-reports-under-way", short, full, leaving{slow: true}.clean},
-		scenario{"A1-leader-of-nodes", never, short, leaving{leader: "KV_mr_default_nodes"}.clean},
-		scenario{"A1-leader-of-jobs", never, full, leaving{leader: "KV_mr_default_jobs"}.clean},
-		scenario{"A1-leader-of-work", never, full, leaving{leader: "mr_default_work"}.clean},
-		scenario{"A2-crash", quick, short, leaving{}.crash},
-		scenario{"A2-scripts", short, full, leaving{scripts: true}.crash},
-		scenario{"A2-draining", short, full, leaving{draining: true}.crash},
-		scenario{"A2-leader-of-work", never, short, leaving{leader: "mr_default_work"}.crash},
-		scenario{"A2-leader-of-jobs", never, full, leaving{leader: "KV_mr_default_jobs"}.crash},
-		scenario{"A2-leader-of-nodes", never, full, leaving{leader: "KV_mr_default_nodes"}.crash},
+		scenario{"clean-stop", quick, short, leaving{}.clean},
+		scenario{"clean-stop-of-scripts", short, full, leaving{scripts: true}.clean},
+		scenario{"clean-stop-reports-under-way", short, full, leaving{slow: true}.clean},
+		scenario{"clean-stop-leader-of-nodes-killed", never, short, leaving{leader: "KV_mr_default_nodes"}.clean},
+		scenario{"clean-stop-leader-of-jobs-killed", never, full, leaving{leader: "KV_mr_default_jobs"}.clean},
+		scenario{"clean-stop-leader-of-work-killed", never, full, leaving{leader: "mr_default_work"}.clean},
+		scenario{"crash", quick, short, leaving{}.crash},
+		scenario{"crash-of-scripts", short, full, leaving{scripts: true}.crash},
+		scenario{"crash-while-draining", short, full, leaving{draining: true}.crash},
+		scenario{"crash-leader-of-work-killed", never, short, leaving{leader: "mr_default_work"}.crash},
+		scenario{"crash-leader-of-jobs-killed", never, full, leaving{leader: "KV_mr_default_jobs"}.crash},
+		scenario{"crash-leader-of-nodes-killed", never, full, leaving{leader: "KV_mr_default_nodes"}.crash},
 		scenario{"same-ID-at-once", short, full, comesBack},
 		scenario{"same-ID-twice", short, full, twice},
 		scenario{"drained-and-killed", short, full, drainedAndKilled},
@@ -42,7 +42,7 @@ type leaving struct {
 	leader   string // the server that leads this stream is killed right after it has gone
 }
 
-// clean is A1: the worker is asked to end. It takes nothing from then on and
+// clean is the end that a worker is asked for. It takes nothing from then on and
 // ends when its long job has; the other one runs the rest.
 func (l leaving) clean(t *testing.T, servers int) {
 	m := newMembership(t, servers)
@@ -91,7 +91,7 @@ func (m *membership) checkEnded(j oracle.Job, gone ledger.Entry) {
 	}
 }
 
-// crash is A2: the worker is killed. The other one runs its jobs again.
+// crash is the end of a worker that is killed. The other one runs its jobs again.
 func (l leaving) crash(t *testing.T, servers int) {
 	m := newMembership(t, servers)
 	m.scripts = l.scripts

@@ -17,13 +17,13 @@ import (
 // no room to store anything.
 func TestOverload(t *testing.T) {
 	tell(t,
-		scenario{"P7 no worker", short, full, noWorker},
-		scenario{"X2 dropped triggers", short, full, droppedTriggers},
+		scenario{"no worker", short, full, noWorker},
+		scenario{"all due at once", short, full, dueAtOnce},
 		scenario{"storage full", short, full, storageFull},
 	)
 }
 
-// P7: nobody works, and jobs are submitted all the same, some of which may not
+// Nobody works, and jobs are submitted all the same, some of which may not
 // wait for long. Then somebody does.
 func noWorker(t *testing.T, servers int) {
 	c := begin(t, cluster.Options{Servers: servers})
@@ -65,9 +65,9 @@ func noWorker(t *testing.T, servers int) {
 	c.Judge()
 }
 
-// X2: thousands of jobs are due in the same moment. Another time the same, while
+// Thousands of jobs are due in the same moment. Another time the same, while
 // the workers of one queue accept and never answer.
-func droppedTriggers(t *testing.T, servers int) {
+func dueAtOnce(t *testing.T, servers int) {
 	c := begin(t, cluster.Options{Servers: servers})
 	c.Serve("s1", cluster.NodeOptions{})
 	r := rush{t: t, c: c, queues: []string{"a", "b", "c", "d"}}

@@ -17,14 +17,14 @@ import (
 func TestReplacement(t *testing.T) {
 	tell(
 		t,
-		scenario{"A3-new-IDs", short, short, replacement{}.tell},
-		scenario{"A3-same-IDs", short, full, replacement{sameIDs: true}.tell},
-		scenario{"A3-owners-too", full, full, replacement{owners: true}.tell},
+		scenario{"new-IDs", short, short, replacement{}.tell},
+		scenario{"same-IDs", short, full, replacement{sameIDs: true}.tell},
+		scenario{"owners-too", full, full, replacement{owners: true}.tell},
 	)
 }
 
-// replacement is A3: every few seconds one worker is asked to end, and another
-// one is started.
+// replacement is a deployment: every few seconds one worker is asked to end, and
+// another one is started.
 type replacement struct {
 	sameIDs bool // each is started again under its ID, as soon as it has ended
 	owners  bool // the node that serves, which is the owner, is replaced as often

@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/cluster"
 	"github.com/millrace/millrace/e2e/ledger"
-	"github.com/millrace/millrace/e2e/oracle"
 )
 
 var killJobs = flag.Int("jobs", 1000, "how many jobs TestKilledWorkers submits")
@@ -61,21 +59,6 @@ func command(t *testing.T, ms int) (*cluster.Cluster, *cluster.Node) {
 	return c, w1
 }
 
-// wantAttempts checks the nodes and the outcomes of the attempts of the only
-// job.
-func wantAttempts(t *testing.T, c *cluster.Cluster, want ...string) oracle.Job {
-	t.Helper()
-	job := c.Jobs()[0]
-	var got []string
-	for _, a := range job.Attempts {
-		got = append(got, a.Node+" "+a.Outcome)
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("the attempts are %q, want %q", got, want)
-	}
-	return job
-}
-
 // A worker is killed in the middle of a job. Its command ends with it, and
 // another worker runs the job again.
 func TestWorkerKilled(t *testing.T) {
@@ -84,7 +67,7 @@ func TestWorkerKilled(t *testing.T) {
 	w1.Kill()
 	c.Exec("w2", cluster.NodeOptions{Queues: []string{"report"}})
 	c.AwaitEnded(1)
-	wantAttempts(t, c, "w1 lost", "w2 succeeded")
+	c.WantAttempts("w1 lost", "w2 succeeded")
 	for _, e := range c.Entries() {
 		if e.What == ledger.End && e.Attempt == 1 {
 			t.Errorf("the command of the dead worker went on: %+v", e)
@@ -110,7 +93,7 @@ func TestWorkerFrozen(t *testing.T) {
 		return strings.Contains(w1.Log(), `msg="outcome is stale"`)
 	})
 	c.AwaitEnded(1)
-	job := wantAttempts(t, c, "w1 lost", "w2 succeeded")
+	job := c.WantAttempts("w1 lost", "w2 succeeded")
 	if !strings.Contains(string(job.Result), second.Nonce) {
 		t.Errorf("the result is %s, want that of attempt 2, %s", job.Result, second.Nonce)
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,21 @@ func (c *Cluster) save(r oracle.Run) {
 	if err := r.Save(c.Dir); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// WantAttempts checks on which nodes the attempts of the only job were, and how
+// they ended, such as "w1 lost". It returns the job.
+func (c *Cluster) WantAttempts(want ...string) oracle.Job {
+	c.t.Helper()
+	job := c.Jobs()[0]
+	var got []string
+	for _, a := range job.Attempts {
+		got = append(got, a.Node+" "+a.Outcome)
+	}
+	if !slices.Equal(got, want) {
+		c.t.Errorf("the attempts of job %s are %q, want %q", job.ID, got, want)
+	}
+	return job
 }
 
 // Judge asks the oracle what it makes of the run: each violation is an error of

@@ -48,7 +48,7 @@ func TestCut(t *testing.T) {
 	}
 	w1.HealLinks()
 	c.Await("w1 is ready", w1.Ready)
-	wantAttempts(t, c, "w1 lost", "w2 succeeded")
+	c.WantAttempts("w1 lost", "w2 succeeded")
 	wantFaults(t, c, "fault cut w1#1 ", "fault kill9 w1#1 ", "fault cut w1#2 ", "heal cut w1#2 ")
 	c.Judge()
 }
@@ -66,7 +66,7 @@ func TestDrop(t *testing.T) {
 	w1.HealLinks()
 	w2.HealLinks()
 	c.Await("w1 is ready", w1.Ready)
-	wantAttempts(t, c, "w1 lost", "w2 succeeded")
+	c.WantAttempts("w1 lost", "w2 succeeded")
 	wantFaults(t, c, "fault delay w2#1 ", "fault drop w1#1 n1", "heal drop w1#1 n1", "heal delay w2#1 ")
 	c.Judge()
 }

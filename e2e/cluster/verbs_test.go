@@ -22,19 +22,6 @@ func begin(t *testing.T) (*cluster.Cluster, *cluster.Node) {
 	return c, w1
 }
 
-// wantAttempts checks on which nodes the attempts of work.a0 were, and how they
-// ended.
-func wantAttempts(t *testing.T, c *cluster.Cluster, want ...string) {
-	t.Helper()
-	var got []string
-	for _, a := range c.Jobs()[0].Attempts {
-		got = append(got, a.Node+" "+a.Outcome)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("attempts (-want +got):\n%s", diff)
-	}
-}
-
 // The job of a worker that is frozen goes elsewhere, and the worker is there
 // again when it may go on.
 func TestStop(t *testing.T) {
@@ -49,7 +36,7 @@ func TestStop(t *testing.T) {
 	w1.Cont()
 	c.Await("w1 is ready", w1.Ready)
 	c.AwaitEnded(1)
-	wantAttempts(t, c, "w1 lost", "w2 succeeded")
+	c.WantAttempts("w1 lost", "w2 succeeded")
 	c.Judge()
 }
 
@@ -66,7 +53,7 @@ func TestKill(t *testing.T) {
 		t.Errorf("attempt 2 is by %s on node %s, want w1#2 on w1", start.Process, start.Node)
 	}
 	c.AwaitEnded(1)
-	wantAttempts(t, c, "w1 lost", "w1 succeeded")
+	c.WantAttempts("w1 lost", "w1 succeeded")
 	c.Judge()
 }
 
@@ -80,7 +67,7 @@ func TestTerm(t *testing.T) {
 		t.Errorf("the worker did not say that it drains:\n%s", w1.Log())
 	}
 	c.AwaitEnded(1)
-	wantAttempts(t, c, "w1 succeeded")
+	c.WantAttempts("w1 succeeded")
 	c.Judge()
 }
 
@@ -97,7 +84,7 @@ func TestServerKilled(t *testing.T) {
 	c.Settle()
 	c.Await("the worker is ready", w1.Ready)
 	c.AwaitEnded(1)
-	wantAttempts(t, c, "w1 succeeded")
+	c.WantAttempts("w1 succeeded")
 	c.Judge()
 }
 
