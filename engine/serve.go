@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/broadcast"
 	"github.com/millrace/millrace/engine/reconcile"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
@@ -52,13 +53,18 @@ func (e *Engine) stand(ctx context.Context, node string, deputy bool) error {
 	return timers.Stand(ctx, e.pub, opts, e.own)
 }
 
-// own is what the owner does: it judges dead nodes, fires timers and looks for
-// jobs that lost what drives them. Two owners at once do no harm.
+// own is what the owner does: it judges dead nodes, fires timers, looks for jobs
+// that lost what drives them, and counts the children of those that wait. Two
+// owners at once do no harm.
 func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 	g, ctx := errgroup.WithContext(ctx)
+	keeper := broadcast.New(e.pub, broadcast.Options{
+		Namespace: e.ns, Owner: lease, Store: e.store, Asker: nodes.NewAsker(e.pub, e.ns), Logger: e.log,
+	})
 	reconciler := reconcile.New(e.pub, reconcile.Options{
 		Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Work: e.work, Timers: e.timers,
-		Lease: e.settings.Lease, Shape: e.shape, Healed: e.healed, Logger: e.log,
+		Lease: e.settings.Lease, Shape: e.shape, Members: e.members, Waiting: keeper.Seen,
+		Healed: e.healed, Logger: e.log,
 	})
 	g.Go(func() error {
 		return nodes.NewJudge(e.pub, nodes.JudgeOptions{
@@ -70,6 +76,7 @@ func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 			Namespace: e.ns, Owner: lease, Clock: e.clock, Logger: e.log, Fire: e.store.Fire,
 		})
 	})
+	g.Go(func() error { return keeper.Run(ctx) })
 	g.Go(func() error { return reconciler.Run(ctx) })
 	e.owner.Store(reconciler)
 	defer e.owner.CompareAndSwap(reconciler, nil)
