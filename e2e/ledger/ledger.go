@@ -63,7 +63,7 @@ const (
 
 // Verbs of calls.
 const (
-	Submit  = "submit"  // Job; Outcome created, attached, error or unknown
+	Submit  = "submit"  // Job; Outcome created, attached, error or unknown; Part if it is for that node alone; Count of shards
 	Cancel  = "cancel"  // Job; ok, error or unknown
 	Retry   = "retry"   // Job: run again now, or a redrive
 	Pause   = "pause"   // Queue
@@ -129,6 +129,10 @@ type Entry struct {
 	Queue   string `json:"queue,omitempty"`
 	Count   int    `json:"count,omitempty"`
 	Attempt int    `json:"attempt,omitempty"`
+	// Parent is the job of which a handler does a part, and Part is which: a node,
+	// or the number of a shard. Then Count is how many shards there are.
+	Parent string `json:"parent,omitempty"`
+	Part   string `json:"part,omitempty"`
 	Fence   uint64 `json:"fence,omitempty"`
 	// Nonce is the name of one run of a handler: in its start, in its end, and
 	// in the result that it returned, {"nonce": "…"}.

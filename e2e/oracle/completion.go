@@ -52,7 +52,7 @@ func fences(l *life) (string, []ledger.Entry) {
 
 // accepted: the result is that of one run, the last one.
 func accepted(l *life) (string, []ledger.Entry) {
-	if l.record == nil || l.record.State != succeeded {
+	if l.record == nil || l.record.State != succeeded || l.hasParts() {
 		return "", nil
 	}
 	var ends, named []*ledger.Entry

@@ -42,6 +42,8 @@ type life struct {
 	runs   []*run // by attempt, then by time
 	calls  []*ledger.Entry
 	reads  []*ledger.Entry
+	parent *life // that it is a part of, or nil
+	parts  []*life
 }
 
 // run is one run of a handler.
@@ -144,11 +146,15 @@ func (h *history) readJobs() {
 		h.Jobs = undated(h.Jobs)
 	}
 	for i := range h.Jobs {
-		id := h.Jobs[i].ID
-		if l := h.lives[id]; l != nil { // what the ledger does not know is not ours
-			l.record = &h.Jobs[i]
+		j := &h.Jobs[i]
+		if l := h.lives[j.Parent]; l != nil && j.Parent != "" {
+			h.life(j.ID) // which may never have started
+		}
+		if l := h.lives[j.ID]; l != nil { // what the ledger does not know is not ours
+			l.record = j
 		}
 	}
+	h.readFamilies()
 	h.jobs = make([]*life, 0, len(h.lives))
 	for _, l := range h.lives {
 		slices.SortStableFunc(l.runs, func(a, b *run) int { return cmp.Compare(a.start.Attempt, b.start.Attempt) })
@@ -198,6 +204,9 @@ func (l *life) queue() string {
 // redriven reports whether somebody may have asked for another run, so that the
 // job may go on at some time between from and to.
 func (l *life) redriven(from, to int64) bool {
+	if l.parent != nil && l.parent.redriven(from, to) {
+		return true
+	}
 	return slices.ContainsFunc(l.calls, func(e *ledger.Entry) bool {
 		return e.Verb == ledger.Retry && e.Outcome != ledger.Refused && begun(e) <= to && done(e) >= from
 	})

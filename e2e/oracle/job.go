@@ -29,8 +29,35 @@ type Job struct {
 	Started     time.Time       `json:"started_at,omitzero"` // of the last attempt
 	Finished    time.Time       `json:"finished_at,omitzero"`
 	Due         time.Time       `json:"due_at,omitzero"`
+	Deadline    time.Time       `json:"deadline,omitzero"`
 	Revision    uint64          `json:"revision,omitempty"`
 	Attempts    []Attempt       `json:"attempts,omitempty"` // the first and the last ones
+	Pin         *Pin            `json:"pin,omitempty"`
+	Parent      string          `json:"parent,omitempty"`
+	Part        string          `json:"part,omitempty"` // of its parent: a node, or the number of a shard
+	Children    *Children       `json:"children,omitempty"`
+}
+
+// Pin is where a job is to run.
+type Pin struct {
+	Node string `json:"node"`
+	Else string `json:"else,omitempty"` // what becomes of it without that node
+}
+
+// Children is what a broadcast or a sharded job tells of its parts.
+type Children struct {
+	Shards      bool              `json:"shards,omitempty"`
+	Total       int               `json:"total"`
+	OnLost      string            `json:"on_lost,omitempty"`
+	Done        string            `json:"done,omitempty"`
+	MaxParallel int               `json:"max_parallel,omitempty"`
+	Selector    map[string]string `json:"selector,omitempty"`
+	// How they ended, once the job has. Unstarted are those that there never were.
+	Succeeded int `json:"succeeded,omitempty"`
+	Failed    int `json:"failed,omitempty"`
+	Lost      int `json:"lost,omitempty"`
+	Cancelled int `json:"cancelled,omitempty"`
+	Unstarted int `json:"unstarted,omitempty"`
 }
 
 // Attempt is one try at running a job, as its record tells it.
@@ -56,12 +83,14 @@ const (
 	succeeded = "succeeded"
 	failed    = "failed"
 	cancelled = "cancelled"
-	lost      = "lost"     // an attempt whose node died
+	lost      = "lost"     // an attempt, or a job, whose node died
 	returned  = "returned" // an attempt that was handed back
 )
 
 // final reports whether a job in that state has ended.
-func final(state string) bool { return state == succeeded || state == failed || state == cancelled }
+func final(state string) bool {
+	return state == succeeded || state == failed || state == cancelled || state == lost
+}
 
 // Ended reports whether nothing will happen to the job any more.
 func (j Job) Ended() bool { return final(j.State) }

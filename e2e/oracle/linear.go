@@ -23,7 +23,7 @@ func linear(h *history, others []Violation) []Violation {
 		known[v.Job] = true
 	}
 	for _, l := range h.jobs {
-		if known[l.id] || l.plain() {
+		if known[l.id] || l.plain() || l.hasParts() { // whose end is up to the parts
 			continue
 		}
 		if porcupine.CheckOperationsTimeout(model, h.operations(l), searching) == porcupine.Illegal {
@@ -91,6 +91,9 @@ func (h *history) operations(l *life) []porcupine.Operation {
 	}
 	if submitted == h.begin {
 		add(op{verb: ledger.Submit, maybe: true}, h.begin-1, never) // it was, by somebody who wrote nothing
+	}
+	for _, e := range l.family() {
+		add(op{verb: e.Verb, maybe: true}, begun(&e), never)
 	}
 	for _, r := range l.runs {
 		add(op{verb: claim, attempt: r.start.Attempt}, h.claimed(l, r, submitted), r.start.At)

@@ -12,6 +12,7 @@
 //	completion.go  I3 and I8: each job is completed once, by one run of its handler
 //	stuck.go       I4: no job is lost, and none waits without a reason (idle.go)
 //	writes.go      I5 and I6: what users wrote holds
+//	broadcast.go   I7: each part has its own node, and a broadcast ends as its parts (family.go)
 //	recovery.go    I9: no process gives up
 //	owner.go       there is one owner at a time
 //	linear.go      all that was seen of a job has an order in which it is possible
@@ -70,8 +71,7 @@ func (r Run) withDefaults() Run {
 
 // Violation is a promise that was broken.
 type Violation struct {
-	// Invariant is the one that was violated: I3, I4, I5, I6, I8 or I9, owner,
-	// or linearizable.
+	// Invariant is the one that was violated: I3 to I9, owner, or linearizable.
 	Invariant string
 	Job       string // empty if it is about a process
 	Says      string
@@ -94,7 +94,7 @@ func (v Violation) String() string {
 
 // checks are what a run is judged by, before [linear].
 var checks = []func(*history) []Violation{
-	completions, overlaps, backwards, stuck, writes, drains, repeats, recoveries, ownership,
+	completions, overlaps, backwards, stuck, writes, drains, broadcasts, repeats, recoveries, ownership,
 }
 
 // told is how many violations get a timeline.

@@ -59,8 +59,14 @@ func (h *history) left(l *life, idle *idleness) (string, []ledger.Entry) {
 }
 
 // justified reports whether a job may be where it is in the end: its handler
-// runs, or there is nobody who could take it.
+// runs, a part of it goes on, or there is nobody who could take it.
 func (h *history) justified(l *life, idle *idleness) bool {
+	if l.hasParts() {
+		return slices.ContainsFunc(l.parts, func(part *life) bool { return part.record != nil && !part.record.Ended() })
+	}
+	if pin := l.record.Pin; pin != nil && pin.Node != "" && l.record.State != running && !h.standsBy(pin.Node) {
+		return true
+	}
 	if l.record.State == running {
 		return slices.ContainsFunc(l.runs, func(r *run) bool {
 			return r.start.Attempt == l.record.Attempt && r.over() == never
@@ -132,6 +138,9 @@ func (h *history) mercy(t int64) int64 {
 // waited says that a job did not start although it was ready and nothing was in
 // its way.
 func (h *history) waited(l *life, idle *idleness) (string, []ledger.Entry) {
+	if l.hasParts() || l.parent != nil || l.pinned() != "" || l.record != nil && l.record.Pin != nil {
+		return h.unasked(l, idle)
+	}
 	var last *ledger.Entry
 	from := never
 	for _, e := range l.calls {
