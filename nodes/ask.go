@@ -107,13 +107,56 @@ func (a *Asker) End(ctx context.Context, c Claim, cause string) error {
 	return nil
 }
 
+// Look tells a node to look into its mailbox. An error means that it may not have
+// heard.
+func (a *Asker) Look(ctx context.Context, node string) error {
+	err := name.Check("node", node)
+	if err == nil {
+		_, err = call(ctx, a.nc, a.ns.CtlSubject(node), request{Do: doLook}, patience)
+	}
+	if err != nil {
+		return fmt.Errorf("nodes: tell %s to look into its mailbox: %w", node, err)
+	}
+	return nil
+}
+
+// Verdict returns the last incarnation of a node that is known to be dead, or 0.
+// The leader answers.
+func (a *Asker) Verdict(ctx context.Context, node string) (uint64, error) {
+	dead, err := a.verdicts.Get(ctx, deadKey(node))
+	switch {
+	case errors.Is(err, kv.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("nodes: read the verdict on %s: %w", node, err)
+	}
+	return dead.Value, nil
+}
+
+// Incarnation returns the incarnation under which a node is registered, or 0 if it
+// is not: it has no beat, or one that the verdict covers. The leader answers.
+func (a *Asker) Incarnation(ctx context.Context, node string) (uint64, error) {
+	beat, err := a.beats.Get(ctx, beatKey(node))
+	switch {
+	case errors.Is(err, kv.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("nodes: look for the beat of %s: %w", node, err)
+	}
+	dead, err := a.Verdict(ctx, node) // after the beat: what it covers then is dead
+	if err != nil || kv.EpochOf(beat) <= dead {
+		return 0, err
+	}
+	return kv.EpochOf(beat), nil
+}
+
 // verdict reads whether the claim's incarnation is dead.
 func (a *Asker) verdict(ctx context.Context, c Claim) (Answer, error) {
-	dead, err := a.verdicts.Get(ctx, deadKey(c.Node))
-	if err != nil && !errors.Is(err, kv.ErrNotFound) {
-		return Silent, fmt.Errorf("nodes: read the verdict on %s: %w", c.Node, err)
+	dead, err := a.Verdict(ctx, c.Node)
+	if err != nil {
+		return Silent, err
 	}
-	if err == nil && dead.Value >= c.Incarnation {
+	if dead > 0 && dead >= c.Incarnation {
 		return Dead, nil
 	}
 	// The owner finds most by itself, but not those whose description and

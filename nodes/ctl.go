@@ -27,6 +27,7 @@ const (
 	doEnd     = "end"     // end the attempt that runs a job under a token
 	doDrain   = "drain"   // take nothing new
 	doUndrain = "undrain" // take again
+	doLook    = "look"    // look into its mailbox
 )
 
 // request asks a node for something.

@@ -57,6 +57,10 @@ type Options struct {
 	// taken. Default: it never takes anything.
 	Settle func(context.Context) error
 
+	// Look is called when somebody asks this node to look into its mailbox. It must
+	// not block. Default: it has none.
+	Look func()
+
 	// Load returns how many jobs this process runs. It must not block. Default:
 	// it runs nothing.
 	Load func() int
@@ -80,6 +84,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Settle == nil {
 		o.Settle = func(context.Context) error { return nil }
+	}
+	if o.Look == nil {
+		o.Look = func() {}
 	}
 	if o.Load == nil {
 		o.Load = func() int { return 0 }
@@ -323,6 +330,8 @@ func (n *Node) answer(ctx context.Context, msg *nats.Msg) {
 		r.Runs = n.opts.Runs(req.Job, req.Token)
 	case req.Do == doEnd:
 		n.opts.End(req.Job, req.Token, req.Cause)
+	case req.Do == doLook:
+		n.opts.Look()
 	case req.Do == doDrain, req.Do == doUndrain:
 		n.heed(ctx, msg, req.Do == doDrain)
 		return

@@ -32,7 +32,7 @@ const LogLines = 1000
 
 // Version is the version of the assets below. It grows when a configuration
 // changes, so that the newest build that connects brings them up to date.
-const Version = 3
+const Version = 4
 
 // Bucket returns the name of the bucket of an asset.
 func (n Namespace) Bucket(asset string) string { return "mr_" + string(n) + "_" + asset }
@@ -42,6 +42,10 @@ func (n Namespace) bucketStream(asset string) string { return "KV_" + n.Bucket(a
 
 // WorkStream is the name of the stream of what is ready to run.
 func (n Namespace) WorkStream() string { return "mr_" + string(n) + "_work" }
+
+// MailStream is the name of the stream of what is ready to run on one node and on no
+// other.
+func (n Namespace) MailStream() string { return "mr_" + string(n) + "_mail" }
 
 // TimerStream is the name of the stream of what is due later.
 func (n Namespace) TimerStream() string { return "mr_" + string(n) + "_timers" }
@@ -65,6 +69,17 @@ func (n Namespace) subject(tail string) string { return "mr." + string(n) + "." 
 // WorkSubject is where the item of a job lies until a worker has it.
 func (n Namespace) WorkSubject(queue, class, local string) string {
 	return n.subject("work." + queue + "." + class + "." + local)
+}
+
+// MailSubject is where the item of a job lies that is for one node.
+func (n Namespace) MailSubject(node, queue, local string) string {
+	return n.subject("mail." + node + "." + queue + "." + local)
+}
+
+// RingSubject matches where a node hears what is put into its mailbox, for the jobs
+// of one queue, or of all for "*".
+func (n Namespace) RingSubject(node, queue string) string {
+	return n.subject("ring." + node + "." + queue + ".>")
 }
 
 // TimerSubject is where the timer of a job lies: one for each purpose, time and
@@ -119,6 +134,9 @@ const (
 	eventAge = 7 * 24 * time.Hour
 	// deadAge is how long events that could not be mapped are kept.
 	deadAge = 14 * 24 * time.Hour
+	// mailAge is how long an item waits for its node. It is longer than jobs are
+	// kept; of one that waits for longer the reconciler makes another.
+	mailAge = 14 * 24 * time.Hour
 	// logAge is how long what handlers say is kept.
 	logAge = 14 * 24 * time.Hour
 )
@@ -170,6 +188,15 @@ func (n Namespace) assets() []jetstream.StreamConfig {
 			Retention:   jetstream.WorkQueuePolicy,
 			Discard:     jetstream.DiscardNew, // what an administrator's limit keeps out is told
 			AllowDirect: true,
+		},
+		{
+			Name:              n.MailStream(),
+			Subjects:          []string{n.subject("mail.>")},
+			MaxMsgsPerSubject: 1, // the newest
+			MaxAge:            mailAge,
+			Discard:           jetstream.DiscardNew,
+			AllowDirect:       true,
+			RePublish:         &jetstream.RePublish{Source: n.subject("mail.>"), Destination: n.subject("ring.>")},
 		},
 		{
 			Name:              n.TimerStream(),

@@ -79,10 +79,10 @@ func TestClasses(t *testing.T) {
 		if want := "a" + class + " b" + class; locals(got) != want || got[0].Class != class {
 			t.Errorf("class %q: got %s of class %q, want %s", class, locals(got), got[0].Class, want)
 		}
-		if has := must(w.work.Offered(t.Context(), "mail", "a"+class))(t); !has {
+		if has := must(w.work.Offered(t.Context(), "", "mail", "a"+class))(t); !has {
 			t.Errorf("a%s is not offered", class)
 		}
-		if err := w.work.Withdraw(t.Context(), "mail", "a"+class, 7); err != nil {
+		if err := w.work.Withdraw(t.Context(), "", "mail", "a"+class, 7); err != nil {
 			t.Error(err)
 		}
 	}
@@ -91,7 +91,7 @@ func TestClasses(t *testing.T) {
 		t.Errorf("load (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff(map[string]bool{"mail.b": true, "mail.bhigh": true, "mail.blow": true},
-		must(w.work.Has(t.Context(), []string{"mail.a", "mail.ahigh", "mail.b", "mail.bhigh", "mail.blow"}))(t)); d != "" {
+		must(w.work.Has(t.Context(), refs("mail.a", "mail.ahigh", "mail.b", "mail.bhigh", "mail.blow")))(t)); d != "" {
 		t.Errorf("items (-want +got):\n%s", d)
 	}
 	if used := must(w.work.Used(t.Context(), "other"))(t); len(used) != 0 {

@@ -95,32 +95,40 @@ func (w *Work) Queues(ctx context.Context) ([]string, error) {
 // looked.
 const hasTries = 5
 
+// Ref names a job, and where its item lies: in the mailbox of a node, or if that is
+// "" in its queue.
+type Ref struct{ ID, Node string }
+
 // Has returns which of up to 1,024 jobs, by their IDs, have an item, in whatever
 // hands it is. Any replica answers, so an item that was just offered may not be
 // seen: ask [Work.Offered] before acting on it.
-func (w *Work) Has(ctx context.Context, ids []string) (map[string]bool, error) {
-	has := make(map[string]bool, len(ids))
-	if len(ids) == 0 {
-		return has, nil
+func (w *Work) Has(ctx context.Context, refs []Ref) (map[string]bool, error) {
+	has, subjects := make(map[string]bool, len(refs)), map[string][]string{}
+	for _, ref := range refs {
+		queue, local, _ := strings.Cut(ref.ID, ".")
+		stream, subject := w.home(ref.Node, queue, local)
+		subjects[stream] = append(subjects[stream], subject)
 	}
-	get := direct.Get{MultiLast: make([]string, len(ids))}
-	for i, id := range ids {
-		queue, local, _ := strings.Cut(id, ".")
-		get.MultiLast[i] = w.ns.WorkSubject(queue, "*", local)
+	for stream, of := range subjects {
+		if err := w.has(ctx, stream, of, has); err != nil {
+			return nil, fmt.Errorf("streams: look for items of %d jobs: %w", len(refs), err)
+		}
 	}
+	return has, nil
+}
+
+// has notes of which jobs there are items on some subjects.
+func (w *Work) has(ctx context.Context, stream string, subjects []string, has map[string]bool) error {
+	get := direct.Get{MultiLast: subjects}
 	for try := 1; ; try++ {
-		err := get.All(ctx, w.pub, w.ns.WorkStream(), func(m publish.Message) {
+		err := get.All(ctx, w.pub, stream, func(m publish.Message) {
 			if item, ok := w.parseSubject(m.Subject); ok {
 				has[item.Queue+"."+item.Local] = true
 			}
 		})
-		if errors.Is(err, direct.ErrLost) && try < hasTries {
-			continue
+		if !errors.Is(err, direct.ErrLost) || try == hasTries {
+			return err
 		}
-		if err != nil {
-			return nil, fmt.Errorf("streams: look for items of %d jobs: %w", len(ids), err)
-		}
-		return has, nil
 	}
 }
 

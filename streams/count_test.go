@@ -37,7 +37,7 @@ func TestHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		holds("mail", 2)
-		if err := w.work.Withdraw(t.Context(), "mail", "b", math.MaxUint64); err != nil {
+		if err := w.work.Withdraw(t.Context(), "", "mail", "b", math.MaxUint64); err != nil {
 			t.Fatal(err)
 		}
 		holds("mail", 1)
@@ -91,7 +91,7 @@ func TestHas(t *testing.T) {
 			w.offer(id, id)
 		}
 	}
-	if d := cmp.Diff(want, must(w.work.Has(t.Context(), ids))(t)); d != "" {
+	if d := cmp.Diff(want, must(w.work.Has(t.Context(), refs(ids...)))(t)); d != "" {
 		t.Errorf("jobs with an item (-want +got):\n%s", d)
 	}
 	if got := must(w.work.Has(t.Context(), nil))(t); len(got) != 0 {
@@ -163,7 +163,7 @@ func TestCountWithoutAssets(t *testing.T) {
 	work, timers := must(streams.NewWork(ns, publisher(t, nc)))(t), must(streams.NewTimers(ns, publisher(t, nc)))(t)
 	_, err := work.Load(t.Context(), "mail")
 	oneLine(t, err, "streams: count items of queue mail")
-	_, err = work.Has(t.Context(), []string{"mail.a"})
+	_, err = work.Has(t.Context(), refs("mail.a"))
 	oneLine(t, err, "streams: look for items of 1 jobs")
 	oneLine(t, timers.Subjects(t.Context(), nil), "streams: count timers")
 	_, err = timers.Get(t.Context(), 1)

@@ -32,8 +32,8 @@ func made(t testing.TB, srv *server.Server) map[string]jetstream.StreamConfig {
 	t.Helper()
 	js := open(t, connect(t, srv))
 	all := configs(t, js)
-	if len(all) != 10 {
-		t.Errorf("there are %d streams, want 10: %v", len(all), all)
+	if len(all) != 11 {
+		t.Errorf("there are %d streams, want 11: %v", len(all), all)
 	}
 	if got := state(t, js, "KV_"+ns.Bucket(streams.Config)); got.Msgs != 1 || got.LastSeq != 1 {
 		t.Errorf("the config bucket holds %d messages up to %d, want the settings written once", got.Msgs, got.LastSeq)
@@ -160,7 +160,7 @@ func TestEnsureUpgrades(t *testing.T) {
 	}
 }
 
-// Version 1 had no timers, did not republish leases, nor did version 2 definitions,
+// Version 1 had no timers and no mailboxes, did not republish leases, nor did version 2 definitions,
 // and it threw items away where there was a limit. A lease that is held while the
 // assets are brought up to date stays, and is republished from then on.
 func TestEnsureUpgradesVersion1(t *testing.T) {
@@ -170,8 +170,10 @@ func TestEnsureUpgradesVersion1(t *testing.T) {
 	ensure(t, nc, streams.Options{})
 	want := made(t, srv)
 	b, js := settingsOf(t, srv), open(t, nc)
-	if err := js.DeleteStream(t.Context(), ns.TimerStream()); err != nil {
-		t.Fatal(err)
+	for _, later := range []string{ns.TimerStream(), ns.MailStream()} {
+		if err := js.DeleteStream(t.Context(), later); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, config := range configs(t, js) {
 		config.Metadata = map[string]string{"millrace.version": "1"}

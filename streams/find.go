@@ -28,24 +28,24 @@ func (t *Timers) find(ctx context.Context, timer Timer) (uint64, error) {
 	return last.Sequence, err
 }
 
-// Offered reports whether a job has an item of any class, in whatever hands it is. The leader
-// answers.
-func (w *Work) Offered(ctx context.Context, queue, local string) (bool, error) {
-	last, err := w.last(ctx, queue, local)
+// Offered reports whether a job has an item of any class, in whatever hands it is: in the
+// mailbox of a node, or if that is "" in its queue. The leader answers.
+func (w *Work) Offered(ctx context.Context, node, queue, local string) (bool, error) {
+	last, err := w.last(ctx, node, queue, local)
 	return last.Sequence > 0, err
 }
 
 // OfferedAt is Offered for an item that was offered at a revision of the job, or a
 // later one.
-func (w *Work) OfferedAt(ctx context.Context, queue, local string, revision uint64) (bool, error) {
-	last, err := w.last(ctx, queue, local)
+func (w *Work) OfferedAt(ctx context.Context, node, queue, local string, revision uint64) (bool, error) {
+	last, err := w.last(ctx, node, queue, local)
 	return last.Sequence > 0 && number(last, revisionHeader) >= revision, err
 }
 
 // Holds reports whether the item of a delivery is still there, in whatever hands it
 // is by now. The leader answers.
 func (w *Work) Holds(ctx context.Context, d *Delivery) (bool, error) {
-	_, err := w.pub.Message(ctx, w.ns.WorkStream(), publish.Query{Sequence: d.Sequence})
+	_, err := w.pub.Message(ctx, d.Stream, publish.Query{Sequence: d.Sequence})
 	if publish.Gone(err) {
 		return false, nil
 	}
@@ -55,9 +55,18 @@ func (w *Work) Holds(ctx context.Context, d *Delivery) (bool, error) {
 	return true, nil
 }
 
+// home returns in which stream, and on which subjects, the items of a job lie.
+func (w *Work) home(node, queue, local string) (stream, subject string) {
+	if node != "" {
+		return w.ns.MailStream(), w.ns.MailSubject(node, queue, local)
+	}
+	return w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local)
+}
+
 // last returns the newest item of a job.
-func (w *Work) last(ctx context.Context, queue, local string) (publish.Message, error) {
-	last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local))
+func (w *Work) last(ctx context.Context, node, queue, local string) (publish.Message, error) {
+	stream, subject := w.home(node, queue, local)
+	last, err := find(ctx, w.pub, stream, subject)
 	if err != nil {
 		return publish.Message{}, fmt.Errorf("streams: look for the item of %s.%s: %w", queue, local, err)
 	}

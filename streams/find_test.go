@@ -40,20 +40,20 @@ func TestOffered(t *testing.T) {
 	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
 	w.offer("a", "b")
 	w.pull(w.puller(), 1, time.Minute)
-	if err := w.work.Withdraw(t.Context(), "mail", "b", math.MaxUint64); err != nil {
+	if err := w.work.Withdraw(t.Context(), "", "mail", "b", math.MaxUint64); err != nil {
 		t.Fatal(err)
 	}
 	for local, want := range map[string]bool{"a": true, "b": false, "c": false} {
-		if got := must(w.work.Offered(t.Context(), "mail", local))(t); got != want {
+		if got := must(w.work.Offered(t.Context(), "", "mail", local))(t); got != want {
 			t.Errorf("%s: got %v, want %v", local, got, want)
 		}
 	}
 	for revision, want := range map[uint64]bool{6: true, 7: true, 8: false} {
-		if got := must(w.work.OfferedAt(t.Context(), "mail", "a", revision))(t); got != want {
+		if got := must(w.work.OfferedAt(t.Context(), "", "mail", "a", revision))(t); got != want {
 			t.Errorf("at revision %d: got %v, want %v", revision, got, want)
 		}
 	}
 	w.nc.Close()
-	_, err := w.work.Offered(t.Context(), "mail", "a")
+	_, err := w.work.Offered(t.Context(), "", "mail", "a")
 	oneLine(t, err, "streams: look for the item of mail.a")
 }

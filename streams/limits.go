@@ -49,7 +49,7 @@ const (
 // resources of its own.
 //
 // It knows the storage limit of the account, and what an administrator allows
-// the streams of jobs, work, timers and blobs. It does not know what the server
+// the streams of jobs, work, mail, timers and blobs. It does not know what the server
 // has for all its accounts (max_file_store) and the size of its disk, which the
 // server tells to its system account only: give the account, or the streams, a
 // limit below.
@@ -203,7 +203,7 @@ func (l *Limits) Uses(ctx context.Context) ([]Use, error) {
 // timers, and what is too large for a record. It notes how many have ended.
 func (l *Limits) driven(ctx context.Context) ([]jetstream.StreamInfo, error) {
 	var list []jetstream.StreamInfo
-	for _, name := range []string{l.ns.bucketStream(Jobs), l.ns.WorkStream(), l.ns.TimerStream(), l.ns.BlobStream()} {
+	for _, name := range []string{l.ns.bucketStream(Jobs), l.ns.WorkStream(), l.ns.MailStream(), l.ns.TimerStream(), l.ns.BlobStream()} {
 		var stream struct {
 			publish.Refusal
 			jetstream.StreamInfo
@@ -213,6 +213,6 @@ func (l *Limits) driven(ctx context.Context) ([]jetstream.StreamInfo, error) {
 		}
 		list = append(list, stream.StreamInfo)
 	}
-	l.count(list[0].State.Msgs, list[1].State.Msgs+list[2].State.Msgs)
+	l.count(list[0].State.Msgs, list[1].State.Msgs+list[2].State.Msgs+list[3].State.Msgs)
 	return list, nil
 }

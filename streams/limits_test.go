@@ -97,7 +97,7 @@ func TestLimits(t *testing.T) {
 				if !errors.Is(err, streams.ErrFull) {
 					t.Errorf("got %v, want ErrFull", err)
 				}
-				if err := w.work.Withdraw(t.Context(), "mail", "*", math.MaxUint64); err != nil {
+				if err := w.work.Withdraw(t.Context(), "", "mail", "*", math.MaxUint64); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(100 * time.Millisecond)
@@ -212,7 +212,7 @@ func TestLimitsWhileAway(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		ended, end := context.WithCancel(w.Context())
 		end()
-		if err := w.work.Withdraw(w.Context(), "mail", "*", math.MaxUint64); err != nil {
+		if err := w.work.Withdraw(w.Context(), "", "mail", "*", math.MaxUint64); err != nil {
 			w.Fatal(err)
 		}
 		oneLine(w, limits.Check(ended), "9 of 10 messages")

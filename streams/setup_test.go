@@ -201,3 +201,12 @@ func connect(t testing.TB, srv *server.Server, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	return natstest.Connect(t, srv, opts...)
 }
+
+// refs names jobs whose items lie in their queues.
+func refs(ids ...string) []streams.Ref {
+	list := make([]streams.Ref, len(ids))
+	for i, id := range ids {
+		list[i].ID = id
+	}
+	return list
+}

@@ -20,6 +20,7 @@ type Purpose string
 // event that the owner applies to the record.
 const (
 	PurposeDue      Purpose = "due"      // an item: the job may run
+	PurposeOutset   Purpose = "outset"   // an event: the job, which has children, may begin
 	PurposeQueued   Purpose = "queued"   // an event: the job has waited too long for a worker
 	PurposeDeadline Purpose = "deadline" // an event: the job has to end
 	PurposeExpiry   Purpose = "expiry"   // an event: the job is kept no longer
@@ -27,7 +28,7 @@ const (
 
 // valid reports whether this build knows p.
 func (p Purpose) valid() bool {
-	return p == PurposeDue || p == PurposeQueued || p == PurposeDeadline || p == PurposeExpiry
+	return p == PurposeDue || p == PurposeOutset || p == PurposeQueued || p == PurposeDeadline || p == PurposeExpiry
 }
 
 // Timer is something that is due later. It is a hint: the record of its job
@@ -39,8 +40,8 @@ type Timer struct {
 	At time.Time
 	// Queue and Local name the job.
 	Queue, Local string
-	// Item is what is offered: for [PurposeDue] only. Its record, revision and
-	// class are stored, its names and due time are those of the timer.
+	// Item is what is offered: for [PurposeDue] only. Its record, revision, class
+	// and node are stored, its names and due time are those of the timer.
 	Item Item
 	// Sequence names the stored message. A timer that is replaced gets another.
 	Sequence uint64
@@ -175,8 +176,9 @@ func (t *Timers) message(timer Timer) (*nats.Msg, error) {
 	setDue(msg.Header, timer.At)
 	if timer.Purpose == PurposeDue {
 		msg.Header[revisionHeader] = []string{strconv.FormatUint(timer.Item.Revision, 10)}
-		if class(timer.Item.Class) != Class {
-			msg.Header[classHeader] = []string{timer.Item.Class}
+		setClass(msg.Header, timer.Item.Class)
+		if timer.Item.Node != "" {
+			msg.Header[nodeHeader] = []string{timer.Item.Node}
 		}
 		msg.Data = timer.Item.Record
 	}
@@ -219,7 +221,7 @@ func (t *Timers) parse(msg *nats.Msg) (Timer, error) {
 		return Timer{}, fmt.Errorf("due time %q is no number", msg.Header.Get(dueHeader))
 	}
 	if timer.Purpose == PurposeDue {
-		timer.Item = Item{Queue: timer.Queue, Local: timer.Local, Class: msg.Header.Get(classHeader)}
+		timer.Item = Item{Queue: timer.Queue, Local: timer.Local, Node: msg.Header.Get(nodeHeader), Class: msg.Header.Get(classHeader)}
 		if err := timer.Item.fill(msg.Header, msg.Data); err != nil {
 			return Timer{}, err
 		}

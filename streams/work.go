@@ -25,6 +25,9 @@ type Work struct {
 // Item is a job that is ready to run: its record as it was at a revision.
 type Item struct {
 	Queue, Local string
+	// Node is whose mailbox it lies in: no other may have it. Empty: any worker of
+	// the queue.
+	Node string
 	// Class is [High] or [Low]. Anything else is the normal class, and is read
 	// as "".
 	Class    string
@@ -40,7 +43,8 @@ const (
 	itemVersion    = 1
 	revisionHeader = "Mr-Revision"
 	dueHeader      = "Mr-Due"   // in milliseconds since 1970
-	classHeader    = "Mr-Class" // in timers; items have it in their subject
+	classHeader    = "Mr-Class" // in timers and mailboxes; items of a queue have it in their subject
+	nodeHeader     = "Mr-Node"  // in timers; items of a mailbox have it in their subject
 )
 
 // NewWork returns the work queue of a namespace.
@@ -52,7 +56,8 @@ func NewWork(ns Namespace, pub *publish.Publisher) (*Work, error) {
 	return &Work{ns: ns, pub: pub, js: js}, nil
 }
 
-// Offer publishes an item. It may be offered more than once.
+// Offer publishes an item. It may be offered more than once. One for a node takes
+// the place of an earlier one of the same job in its mailbox.
 func (w *Work) Offer(ctx context.Context, item Item) error {
 	if _, err := w.pub.Publish(ctx, w.message(item)); err != nil {
 		return fmt.Errorf("streams: offer %s.%s: %w", item.Queue, item.Local, err)
@@ -77,20 +82,33 @@ func (w *Work) message(item Item) *nats.Msg {
 	if !item.Due.IsZero() {
 		setDue(h, item.Due)
 	}
-	return &nats.Msg{Subject: w.ns.WorkSubject(item.Queue, class(item.Class), item.Local), Header: h, Data: item.Record}
+	subject := w.ns.WorkSubject(item.Queue, class(item.Class), item.Local)
+	if item.Node != "" {
+		subject = w.ns.MailSubject(item.Node, item.Queue, item.Local)
+		setClass(h, item.Class)
+	}
+	return &nats.Msg{Subject: subject, Header: h, Data: item.Record}
+}
+
+// setClass writes the class of an item that does not have it in its subject.
+func setClass(h nats.Header, asked string) {
+	if class(asked) != Class {
+		h[classHeader] = []string{asked}
+	}
 }
 
 // Withdraw deletes the items of a job, of whatever class, that were offered at a
-// revision, or before, delivered ones included. Those of another job stay that has the ID
-// since.
-func (w *Work) Withdraw(ctx context.Context, queue, local string, revision uint64) error {
+// revision, or before, delivered ones included: those in the mailbox of a node, or
+// if that is "" those of its queue. The items of another job stay that has the ID since.
+func (w *Work) Withdraw(ctx context.Context, node, queue, local string, revision uint64) error {
+	stream, subject := w.home(node, queue, local)
 	for {
-		last, err := find(ctx, w.pub, w.ns.WorkStream(), w.ns.WorkSubject(queue, "*", local))
+		last, err := find(ctx, w.pub, stream, subject)
 		if err == nil && (last.Sequence == 0 || number(last, revisionHeader) > revision) {
 			return nil
 		}
 		if err == nil {
-			err = w.pub.Erase(ctx, w.ns.WorkStream(), last.Sequence)
+			err = w.pub.Erase(ctx, stream, last.Sequence)
 		}
 		if err != nil {
 			return fmt.Errorf("streams: withdraw %s.%s: %w", queue, local, err)
@@ -161,17 +179,27 @@ func (w *Work) parse(msg *nats.Msg) (*Delivery, error) {
 	return d, nil
 }
 
-// parseSubject reads the name and the class of a job from the subject of its
-// item.
+// parseSubject reads from the subject of an item the name of its job, and its class or
+// whose mailbox it lies in.
 func (w *Work) parseSubject(subject string) (Item, bool) {
+	if tail, ok := strings.CutPrefix(subject, w.ns.subject("mail.")); ok {
+		node, queue, local, ok := tokens(tail)
+		return Item{Node: node, Queue: queue, Local: local}, ok
+	}
 	tail, ok := strings.CutPrefix(subject, w.ns.subject("work."))
-	queue, rest, ok2 := strings.Cut(tail, ".")
-	of, local, ok3 := strings.Cut(rest, ".")
+	queue, of, local, ok2 := tokens(tail)
 	item := Item{Queue: queue, Local: local}
 	if class(of) != Class {
 		item.Class = of
 	}
-	return item, ok && ok2 && ok3 && !strings.Contains(local, ".")
+	return item, ok && ok2
+}
+
+// tokens splits a text that has three, with dots between them.
+func tokens(text string) (a, b, c string, ok bool) {
+	a, rest, ok := strings.Cut(text, ".")
+	b, c, ok2 := strings.Cut(rest, ".")
+	return a, b, c, ok && ok2 && !strings.Contains(c, ".")
 }
 
 // fill reads what a message says about an item whose name is known.

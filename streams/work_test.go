@@ -89,7 +89,7 @@ func TestWorkWithoutAssets(t *testing.T) {
 	outcome := make(chan error)
 	work.OfferAsync(item, func(err error) { outcome <- err })
 	oneLine(t, <-outcome, "streams: offer mail.a")
-	oneLine(t, work.Withdraw(t.Context(), "mail", "a", math.MaxUint64), "streams: withdraw mail.a")
+	oneLine(t, work.Withdraw(t.Context(), "", "mail", "a", math.MaxUint64), "streams: withdraw mail.a")
 	oneLine(t, work.Serve(t.Context(), "mail", streams.Shape{AckWait: ackWait}), "streams: ", "queue mail")
 }
 
@@ -102,7 +102,7 @@ func TestWithdraw(t *testing.T) {
 	p := w.puller()
 	held := w.pull(p, 2, time.Minute)
 	for _, local := range []string{"a", "none"} {
-		if err := w.work.Withdraw(t.Context(), "mail", local, 7); err != nil {
+		if err := w.work.Withdraw(t.Context(), "", "mail", local, 7); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +129,7 @@ func TestWithdrawOfThePast(t *testing.T) {
 	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
 	w.offer("a")
 	for _, c := range []struct{ revision, left uint64 }{{6, 1}, {7, 0}, {7, 0}} {
-		if err := w.work.Withdraw(t.Context(), "mail", "a", c.revision); err != nil {
+		if err := w.work.Withdraw(t.Context(), "", "mail", "a", c.revision); err != nil {
 			t.Fatal(err)
 		}
 		if got := state(t, open(t, w.nc), ns.WorkStream()).Msgs; got != c.left {

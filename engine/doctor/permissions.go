@@ -54,17 +54,17 @@ func (s scope) grants(role string) grants {
 	var g grants
 	mr, bucket := "mr."+string(s.ns)+".", func(asset string) string { return "KV_" + s.ns.Bucket(asset) }
 	config, jobs, nodesStream := bucket(streams.Config), bucket(streams.Jobs), bucket(streams.Nodes)
-	work, timers, logs := s.ns.WorkStream(), s.ns.TimerStream(), s.ns.LogStream()
+	work, mail, timers, logs := s.ns.WorkStream(), s.ns.MailStream(), s.ns.TimerStream(), s.ns.LogStream()
 
 	g.publish = append(g.publish, s.pub.API("INFO"))
 	g.api(s, "STREAM.INFO", s.ns.Streams()...)
-	g.api(s, "STREAM.MSG.GET", config, jobs, nodesStream, bucket(streams.Leases), work, timers)
-	g.api(s, "DIRECT.GET", config, jobs, nodesStream, work, timers, s.ns.DeadStream(), logs)
-	g.api(s, "STREAM.MSG.DELETE", jobs, work, timers)
+	g.api(s, "STREAM.MSG.GET", config, jobs, nodesStream, bucket(streams.Leases), work, mail, timers)
+	g.api(s, "DIRECT.GET", config, jobs, nodesStream, work, mail, timers, s.ns.DeadStream(), logs)
+	g.api(s, "STREAM.MSG.DELETE", jobs, work, mail, timers)
 	g.api(s, "STREAM.PURGE", logs)
 	g.api(s, "CONSUMER.INFO", work+".*")
 	g.put(s, streams.Jobs, s.queue+".>")
-	g.publish = append(g.publish, mr+"work."+s.queue+".>", mr+"timer.*.*."+s.queue+".>", mr+"ended."+s.queue+".>", mr+"ctl.>")
+	g.publish = append(g.publish, mr+"work."+s.queue+".>", mr+"mail.*."+s.queue+".>", mr+"timer.*.*."+s.queue+".>", mr+"ended."+s.queue+".>", mr+"ctl.>")
 	g.subscribe = append(g.subscribe, mr+"ended."+s.queue+".>")
 	switch role {
 	case RoleClient:
@@ -77,7 +77,7 @@ func (s scope) grants(role string) grants {
 		g.put(s, streams.Nodes, ">")
 		g.publish = append(g.publish, publish.AcksOf(work, s.queue)...)
 		g.publish = append(g.publish, mr+"log."+s.queue+".>", nats.InboxPrefix+">") // others ask it
-		g.subscribe = append(g.subscribe, mr+"ctl.>", mr+"config.>", mr+"work."+s.queue+".>")
+		g.subscribe = append(g.subscribe, mr+"ctl.>", mr+"config.>", mr+"work."+s.queue+".>", mr+"ring.*."+s.queue+".>")
 	case nodes.RoleServe:
 		g.serve(s)
 	}

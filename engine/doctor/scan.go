@@ -55,6 +55,7 @@ type orphan struct {
 // suspect is a job that may lack an item, as it was stored.
 type suspect struct {
 	id       string
+	node     string // in whose mailbox its item should lie, or ""
 	sequence uint64
 }
 
@@ -125,7 +126,7 @@ func (c *chart) note(id string, msg follow.Message) {
 		past := c.now.Add(-late)
 		lasts := msg.Time.Before(past) && (!g.State.Delayed() || time.UnixMilli(g.Due).Before(past))
 		if lasts && len(c.jobs.suspects) < direct.Max {
-			c.jobs.suspects = append(c.jobs.suspects, suspect{id, msg.Sequence})
+			c.jobs.suspects = append(c.jobs.suspects, suspect{id: id, sequence: msg.Sequence})
 		}
 	}
 }
@@ -183,11 +184,11 @@ func (c *chart) seeStuck(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ids := make([]string, len(c.jobs.suspects))
+	refs := make([]streams.Ref, len(c.jobs.suspects))
 	for i, s := range c.jobs.suspects {
-		ids[i] = s.id
+		refs[i] = streams.Ref{ID: s.id, Node: s.node}
 	}
-	has, err := work.Has(ctx, ids)
+	has, err := work.Has(ctx, refs)
 	if err != nil {
 		return err
 	}
@@ -220,7 +221,7 @@ func (c *chart) lacksItem(ctx context.Context, work *streams.Work, s suspect) (b
 	if err != nil {
 		return false, err
 	}
-	if has, err := work.Offered(ctx, queue, local); err != nil || has {
+	if has, err := work.Offered(ctx, s.node, queue, local); err != nil || has {
 		return false, err
 	}
 	entry, err := kv.Open(c.pub, c.opts.Namespace.Bucket(streams.Jobs), store.Codec()).Get(ctx, s.id)

@@ -45,7 +45,11 @@ func (e *Explainer) look(ctx context.Context, entry store.Entry) (view, error) {
 	if v.defined, err = e.opts.Queue(ctx, queue); err != nil {
 		return v, err
 	}
-	if v.offered, err = e.opts.Work.Offered(ctx, queue, local); err != nil {
+	node := ""
+	if v.job.Pin != nil {
+		node = v.job.Pin.Node
+	}
+	if v.offered, err = e.opts.Work.Offered(ctx, node, queue, local); err != nil {
 		return v, err
 	}
 	v.load, err = e.opts.Work.Load(ctx, queue)

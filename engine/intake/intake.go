@@ -35,6 +35,9 @@ type Gate func(queue string) (open bool, changed <-chan struct{})
 type Options struct {
 	// Queues are taken from. They may be none.
 	Queues []string
+	// Mailbox is the node whose mailbox is looked into, for items of these queues.
+	// Empty: none is.
+	Mailbox string
 	// Slots is how many items are in hand at once, over all queues: at least 1.
 	Slots int
 	// Ready reports whether the process may start anything now. It is required.
@@ -97,6 +100,9 @@ func (in *Intake) Run(ctx context.Context) error {
 	lines.Wait()
 	return nil
 }
+
+// Look has the mailbox looked into soon.
+func (in *Intake) Look() {}
 
 // Idle waits until nothing is being taken and no item lies between its delivery
 // and [Taken.Decided], or until ctx ends. While all gates are closed, or Run has

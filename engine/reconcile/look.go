@@ -82,16 +82,16 @@ func (r *record) timers() []streams.Timer {
 
 // without returns records without those that may lack an item only, and have one.
 func (g *round) without(ctx context.Context, records []record) (list []record) {
-	var ids []string
+	var refs []streams.Ref
 	for _, rec := range records {
 		if rec.item {
-			ids = append(ids, rec.id)
+			refs = append(refs, streams.Ref{ID: rec.id})
 		}
 	}
-	if len(ids) == 0 {
+	if len(refs) == 0 {
 		return records
 	}
-	has, err := g.opts.Work.Has(ctx, ids)
+	has, err := g.opts.Work.Has(ctx, refs)
 	if err != nil {
 		g.fail(ctx, err)
 	}

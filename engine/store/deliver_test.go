@@ -391,7 +391,7 @@ func TestDeliverOfUndecodableRecord(t *testing.T) {
 			if d := p.take(); d.Local != local { // it comes back
 				t.Errorf("got %s, want %s", d.Local, local)
 			}
-			if err := p.work.Withdraw(t.Context(), "q", local, math.MaxUint64); err != nil {
+			if err := p.work.Withdraw(t.Context(), "", "q", local, math.MaxUint64); err != nil {
 				t.Fatal(err)
 			}
 		}

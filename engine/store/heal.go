@@ -148,7 +148,7 @@ func (s *Store) lacksTimer(ctx context.Context, j machine.Job, queue, local stri
 	for _, t := range needs(j) {
 		has, err := s.Timers.Has(ctx, streams.Timer{Purpose: streams.Purpose(t.Purpose), At: t.At, Queue: queue, Local: local})
 		if err == nil && !has && t.Purpose == machine.Due && !t.At.After(s.Clock.Now()) {
-			has, err = s.Work.Offered(ctx, queue, local)
+			has, err = s.Work.Offered(ctx, home(j), queue, local)
 		}
 		if err != nil || !has {
 			return err == nil, err
@@ -162,7 +162,7 @@ func (s *Store) lacksItem(ctx context.Context, entry Entry, queue, local string)
 	if entry.Value.State != machine.Pending {
 		return false, nil
 	}
-	has, err := s.Work.Offered(ctx, queue, local)
+	has, err := s.Work.Offered(ctx, home(entry.Value), queue, local)
 	return err == nil && !has, err
 }
 

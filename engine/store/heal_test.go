@@ -32,7 +32,7 @@ func (p *process) heals(id string, want ...store.Lack) {
 // withdraw takes the items of a job away.
 func (p *process) withdraw(id string) {
 	p.w.Helper()
-	if err := p.work.Withdraw(p.w.Context(), "q", id[len("q."):], p.w.get(id).Revision); err != nil {
+	if err := p.work.Withdraw(p.w.Context(), "", "q", id[len("q."):], p.w.get(id).Revision); err != nil {
 		p.w.Fatal(err)
 	}
 }

@@ -63,7 +63,7 @@ func (s *Store) undo(ctx context.Context, entry Entry) error {
 	if err != nil {
 		return err
 	}
-	return s.Work.Withdraw(ctx, queue, local, now.Revision)
+	return s.Work.Withdraw(ctx, home(now.Value), queue, local, now.Revision)
 }
 
 // passing reports whether err says only that NATS is away.
@@ -100,7 +100,7 @@ func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) er
 	case machine.Tell:
 		return s.tell(ctx, entry)
 	case machine.Withdraw:
-		return s.Work.Withdraw(ctx, queue, local, entry.Revision)
+		return s.Work.Withdraw(ctx, home(entry.Value), queue, local, entry.Revision)
 	case machine.ClearTimers:
 		return s.clearTimers(ctx, entry, queue, local)
 	case machine.Announce:
@@ -139,11 +139,20 @@ func (s *Store) oweAsync(entry Entry, done func(error)) {
 	next(nil)
 }
 
+// home returns in whose mailbox the item of a job lies, or "" if it is for any worker
+// of its queue.
+func home(j machine.Job) string {
+	if j.Pin == nil {
+		return ""
+	}
+	return j.Pin.Node
+}
+
 // item returns what is offered for a stored job.
 func item(entry Entry, queue, local string) streams.Item {
 	j := entry.Value
 	record := j.AppendJSON(make([]byte, 0, recordSize(j)))
-	item := streams.Item{Queue: queue, Local: local, Class: string(j.Class), Record: record, Revision: entry.Revision}
+	item := streams.Item{Queue: queue, Local: local, Node: home(j), Class: string(j.Class), Record: record, Revision: entry.Revision}
 	if j.State.Delayed() {
 		item.Due = j.Due
 	}
@@ -185,7 +194,7 @@ func (s *Store) tell(ctx context.Context, entry Entry) error {
 // erase deletes what a job owns, and then its record. Whoever dies in between
 // leaves a record that still says so.
 func (s *Store) erase(ctx context.Context, entry Entry, queue, local string) error {
-	if err := s.Work.Withdraw(ctx, queue, local, entry.Revision); err != nil {
+	if err := s.Work.Withdraw(ctx, home(entry.Value), queue, local, entry.Revision); err != nil {
 		return err
 	}
 	if err := s.clearTimers(ctx, entry, queue, local); err != nil {

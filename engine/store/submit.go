@@ -57,7 +57,7 @@ func (s *Store) attach(ctx context.Context, entry Entry) error {
 		return err
 	}
 	if entry.Value.State == machine.Pending {
-		if has, err := s.Work.OfferedAt(ctx, queue, local, entry.Revision); err == nil && has {
+		if has, err := s.Work.OfferedAt(ctx, home(entry.Value), queue, local, entry.Revision); err == nil && has {
 			return nil
 		}
 	}
