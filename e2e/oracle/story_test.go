@@ -2,6 +2,7 @@ package oracle_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -145,6 +146,10 @@ func detail(t *testing.T, e *ledger.Entry, key, value string) {
 		e.Queue = value
 	case "count":
 		e.Count = number(t, value)
+	case "parent":
+		e.Parent = value
+	case "part":
+		e.Part = value
 	case "attempt":
 		e.Attempt = number(t, value)
 	case "fence":
@@ -200,6 +205,41 @@ func placed(t *testing.T, e *ledger.Entry, place int, word string) {
 	}
 }
 
+// relation fills in what a job has to do with nodes and with other jobs. Parts are
+// counted as succeeded,failed,lost,cancelled,unstarted.
+func relation(t *testing.T, j *oracle.Job, key, value string) {
+	t.Helper()
+	if j.Children == nil && slices.Contains([]string{"total", "shards", "onlost", "done", "counts"}, key) {
+		j.Children = &oracle.Children{}
+	}
+	switch key {
+	case "created":
+		j.Created = moment(t, value)
+	case "deadline":
+		j.Deadline = moment(t, value)
+	case "pin":
+		node, orElse, _ := strings.Cut(value, ":")
+		j.Pin = &oracle.Pin{Node: node, Else: orElse}
+	case "parent":
+		j.Parent = value
+	case "part":
+		j.Part = value
+	case "total", "shards":
+		j.Children.Total, j.Children.Shards = number(t, value), key == "shards"
+	case "onlost":
+		j.Children.OnLost = value
+	case "done":
+		j.Children.Done = value
+	case "counts":
+		c := j.Children
+		for i, text := range strings.Split(value, ",") {
+			*[]*int{&c.Succeeded, &c.Failed, &c.Lost, &c.Cancelled, &c.Unstarted}[i] = number(t, text)
+		}
+	default:
+		t.Fatalf("no such detail of a job: %s", key)
+	}
+}
+
 // recordOf reads what the list has of a job: ID, state, details, and attempts as
 // number:node:from-to:outcome.
 func recordOf(t *testing.T, words []string) oracle.Job {
@@ -221,7 +261,7 @@ func recordOf(t *testing.T, words []string) oracle.Job {
 			case "due":
 				j.Due = moment(t, value)
 			default:
-				t.Fatalf("no such detail of a job: %s", key)
+				relation(t, &j, key, value)
 			}
 			continue
 		}
