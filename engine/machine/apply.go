@@ -43,9 +43,9 @@ func fits(j Job, ev Event) bool {
 	case Postponed:
 		return j.Fan == nil
 	case Placed:
-		return j.Pin != nil
+		return e.concerns(j)
 	case Deserted:
-		return j.Pin != nil && j.State != Running // see Orphaned
+		return j.Pin != nil && j.Pin.Else == ElseFail && j.State != Running // see Orphaned
 	case Dispatched, Concluded:
 		return j.Fan != nil
 	}
@@ -217,6 +217,9 @@ func (e Redriven) apply(j *Job) {
 	j.Expires = time.Time{}
 	j.Due, j.StartBy, j.Deadline, j.Finished = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	j.Redriven = e.At
+	if j.State == Scheduled {
+		j.Due, j.Wait = Millisecond(e.At), WaitDelay
+	}
 	if j.Pin != nil {
 		j.Pin = j.Pin.repin(j.Pin.Node, 0) // whichever life it has by then
 	}

@@ -24,7 +24,13 @@ func checkDeliveries(t rapid.TB, j Job, step int) {
 	t.Helper()
 	for _, d := range everyDelivery(j) {
 		plain := j.Deliver(d)
-		checkAction(t, j, plain, step)
+		checkAction(t, j, plain, taker(step, d))
+		if j.Fan != nil || j.Pin != nil && j.Pin.Node != d.Node {
+			if open := j.State.Known() && !j.State.Final(); open && plain != Drop {
+				t.Fatalf("not for whom it reached, and that leads to %s: %+v of %s", plain, d, text(t, j))
+			}
+			continue
+		}
 		if due := d.Due.Equal(j.Due) || !d.Now.Before(j.Due); j.State.Delayed() && (plain == TakeIt) != due {
 			t.Fatalf("due is %t, and that leads to %s: %+v of %s", due, plain, d, text(t, j))
 		}
@@ -33,7 +39,7 @@ func checkDeliveries(t rapid.TB, j Job, step int) {
 		}
 		for _, a := range append(answers, "perhaps") {
 			judged := j.Judge(d, a)
-			checkAction(t, j, judged, step)
+			checkAction(t, j, judged, taker(step, d))
 			proven := a == Denies || a == Unaware || a == Dead
 			switch {
 			case judged == Ask:
@@ -47,10 +53,12 @@ func checkDeliveries(t rapid.TB, j Job, step int) {
 	}
 }
 
-// checkAction fails t if j does not allow what an action asks for.
-func checkAction(t rapid.TB, j Job, action Action, step int) {
+// taker is who claims what was delivered.
+func taker(step int, d Delivery) Claimant { return claimant(step, d.Node, 9) }
+
+// checkAction fails t if j does not allow what an action asks c to do.
+func checkAction(t rapid.TB, j Job, action Action, c Claimant) {
 	t.Helper()
-	c := claimant(step, "c", 9)
 	var err, postponed error
 	switch action {
 	case TakeIt:
@@ -66,7 +74,11 @@ func checkAction(t rapid.TB, j Job, action Action, step int) {
 		if len(j.Owes()) == 0 || !j.State.Final() && !j.State.Delayed() {
 			err = errors.New("nothing to settle")
 		}
-	case Adopt, Drop, Ask:
+	case Drop:
+		if j.State != Running && j.Fan == nil && !j.Barred(c.Lease.Node) {
+			err = errors.New("somebody is to run it")
+		}
+	case Adopt, Ask:
 		if j.State != Running {
 			err = errors.New("nobody runs it")
 		}

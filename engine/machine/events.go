@@ -122,7 +122,8 @@ type (
 	}
 
 	// Redriven is somebody wanting a job that has ended to run once more. One
-	// with children waits for them again.
+	// with children waits for them again; one that ended before its dispatch is
+	// to be dispatched at once.
 	Redriven struct{ At time.Time }
 
 	// Removed is a job that has ended and whose record is to go.
@@ -186,10 +187,13 @@ func (Stopped) move(Job) Move { return Stop }
 func (TimedOut) move(Job) Move { return TimeOut }
 
 func (Redriven) move(j Job) Move {
-	if j.Fan != nil {
-		return Reopen
+	switch {
+	case j.Fan == nil:
+		return Redrive
+	case j.Fan.Total == 0:
+		return Restart
 	}
-	return Redrive
+	return Reopen
 }
 
 func (Removed) move(Job) Move { return Remove }

@@ -153,6 +153,19 @@ func (e Concluded) apply(j *Job) {
 	j.Result, j.ResultBlob, j.Error, j.Finished = e.Result, e.Blob, e.Error, e.At
 }
 
+// concerns reports whether j may go where e says: to another node as long as its
+// rule stays, and to any worker only if that was wanted. What has no rule goes to
+// no other node.
+func (e Placed) concerns(j Job) bool {
+	switch {
+	case j.Pin == nil:
+		return false
+	case e.Pin == nil:
+		return j.Pin.Else == ElseAny
+	}
+	return j.Pin.Rule != nil && j.Pin.Rule.same(e.Pin.Rule) && e.Pin.Else == j.Pin.Else
+}
+
 func (e Placed) apply(j *Job) { j.Pin = e.Pin }
 
 func (e Deserted) apply(j *Job) { j.Error, j.Finished = gone(j.Pin.Node), e.At }

@@ -36,8 +36,14 @@ var laws = map[string]func(taken) bool{
 		if !redrives(s.event) || s.err != nil {
 			return s.after.Redriven.Equal(s.before.Redriven)
 		}
-		a := s.after
-		return a.State == Pending && a.Failures == 0 && a.Result == nil && a.Error == nil && a.Timers() == nil &&
+		a, again := s.after, []State{Pending}
+		if a.Fan != nil {
+			again = []State{Waiting}
+		}
+		if a.Fan != nil && a.Fan.Total == 0 {
+			again = []State{Scheduled}
+		}
+		return slices.Contains(again, a.State) && a.Failures == 0 && a.Result == nil && a.Error == nil && len(a.Timers()) == dues(a) &&
 			a.ResultBlob == nil && a.Progress == nil && a.Details == nil && a.Expires.IsZero() &&
 			a.StartBy.IsZero() && a.Deadline.IsZero() && a.Redriven.Equal(at(s.event)) && reflect.DeepEqual(a.Attempts, s.before.Attempts)
 	},
@@ -147,7 +153,7 @@ var laws = map[string]func(taken) bool{
 			due.Equal(due.Truncate(time.Millisecond)) && !due.Before(at(s.event))
 	},
 	"there is a due time while scheduled or retrying, and none while pending or running": func(s taken) bool {
-		return s.after.State.Final() || s.after.State.Delayed() != s.after.Due.IsZero()
+		return s.after.State.Final() || s.after.State == Waiting || s.after.State.Delayed() != s.after.Due.IsZero()
 	},
 	"there is a wait exactly while scheduled": func(s taken) bool {
 		return (s.after.Wait != "") == (s.after.State == Scheduled)
@@ -194,7 +200,7 @@ var laws = map[string]func(taken) bool{
 	"finished is when it ended": func(s taken) bool {
 		return s.after.State.Final() == !s.after.Finished.IsZero()
 	},
-	"failed and cancelled jobs have an error, succeeded ones have none": func(s taken) bool {
+	"failed, cancelled and lost jobs have an error, succeeded ones have none": func(s taken) bool {
 		if s.after.State == Removing {
 			return s.after.Error == s.before.Error
 		}
@@ -233,7 +239,7 @@ var laws = map[string]func(taken) bool{
 		return a.ID == b.ID && a.Kind == b.Kind && a.Created.Equal(b.Created) &&
 			(limits || redrives(s.event)) && cmp.Equal(a.Retry, b.Retry) &&
 			bytes.Equal(a.Input, b.Input) && cmp.Equal(a.InputBlob, b.InputBlob) && cmp.Equal(a.Trace, b.Trace) &&
-			a.Class == b.Class && cmp.Equal(a.Unique, b.Unique)
+			a.Class == b.Class && cmp.Equal(a.Unique, b.Unique) && cmp.Equal(a.Parent, b.Parent)
 	},
 	"what follows from a valid record is valid": func(s taken) bool { return s.after.Validate() == nil },
 	"attempts are a bounded list, in order":     func(s taken) bool { return attemptsInOrder(s.after) },
@@ -269,13 +275,27 @@ func fails(ev Event, j Job) bool {
 	case Erred:
 		return j.Cancel == nil
 	case TakenOver:
-		return j.Cancel == nil && !ev.LostClaim
+		return dies(ev.LostClaim, j)
 	case Orphaned:
-		return j.Cancel == nil && !ev.LostClaim
+		return dies(ev.LostClaim, j)
 	case Postponed:
-		return j.Cancel == nil && !ev.LostClaim && j.State == Running
+		return dies(ev.LostClaim, j) && j.State == Running
 	}
 	return false
+}
+
+// dies reports whether it is a failure of j that its node is gone.
+func dies(lostClaim bool, j Job) bool {
+	keeps := j.Pin != nil && j.Pin.Rule == nil && j.Pin.Else == ElseWait
+	return j.Cancel == nil && !lostClaim && !keeps
+}
+
+// dues is how many timers of j are for its due time.
+func dues(j Job) int {
+	if j.State.Delayed() {
+		return 1
+	}
+	return 0
 }
 
 // attemptsInOrder reports whether the list is the first two and the last eight
@@ -314,9 +334,11 @@ func claimantOf(ev Event) (Claimant, bool) {
 func check(t rapid.TB, j Job, ev Event) (Job, error) {
 	t.Helper()
 	next, err := j.Apply(ev)
-	for name, holds := range laws {
-		if !holds(taken{j, ev, next, err}) {
-			t.Fatalf("broken: %s\nbefore: %s\nevent: %T %+v\nafter: %s\nerr: %v", name, text(t, j), ev, ev, text(t, next), err)
+	for _, all := range []map[string]func(taken) bool{laws, familyLaws} {
+		for name, holds := range all {
+			if !holds(taken{j, ev, next, err}) {
+				t.Fatalf("broken: %s\nbefore: %s\nevent: %T %+v\nafter: %s\nerr: %v", name, text(t, j), ev, ev, text(t, next), err)
+			}
 		}
 	}
 	return next, err
@@ -342,14 +364,15 @@ func TestLawsOfLongLives(t *testing.T) {
 	})
 }
 
-// Every life of up to five accepted events: none breaks a law, and together
-// they make every move of the table and nothing else.
+// Every life of up to five accepted events, or three of one that is for a node or
+// has children: none breaks a law, and together they make every move of the table
+// and nothing else.
 func TestLawsOfShortLives(t *testing.T) {
 	t.Parallel()
 	seen := map[State]map[Move]State{}
-	var live func(j Job, step int)
-	live = func(j Job, step int) {
-		if step == 5 {
+	var live func(j Job, step, last int)
+	live = func(j Job, step, last int) {
+		if step == last {
 			return
 		}
 		for _, ev := range everyEvent(j, step) {
@@ -361,18 +384,21 @@ func TestLawsOfShortLives(t *testing.T) {
 				seen[j.State] = map[Move]State{}
 			}
 			seen[j.State][ev.move(j)] = next.State
-			live(next, step+1)
+			live(next, step+1, last)
 		}
 	}
 	for _, j := range newJobs(2) {
-		live(j, 0)
+		live(j, 0, 5)
+	}
+	for _, j := range append(newPinned(2), newFans()...) {
+		live(j, 0, 3)
 	}
 	if diff := cmp.Diff(moves, seen); diff != "" {
 		t.Errorf("moves in the table (-) and made (+):\n%s", diff)
 	}
 	for _, s := range States {
 		goesOn := slices.ContainsFunc(slices.Collect(maps.Keys(moves[s])), func(m Move) bool {
-			return !slices.Contains([]Move{Redrive, Reopen, Remove}, m)
+			return !slices.Contains([]Move{Redrive, Reopen, Restart, Remove}, m)
 		})
 		if s.Final() == goesOn {
 			t.Errorf("%s has the moves %v, and final is %t", s, moves[s], s.Final())

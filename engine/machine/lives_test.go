@@ -28,7 +28,7 @@ func everyDelivery(j Job) []Delivery {
 			{Now: j.Due.Add(time.Hour)},
 		}
 	}
-	mine := Lease{Node: "a", Incarnation: 1, Driver: Driver{Stream: "work", Sequence: 1}}
+	mine := Lease{Node: home(j), Incarnation: 1, Driver: Driver{Stream: "work", Sequence: 1}}
 	if j.Lease != nil {
 		mine = *j.Lease
 	}
@@ -60,6 +60,7 @@ func everyEvent(j Job, step int) []Event {
 		Stopped{Cause: "asked by ada", At: at},
 		TimedOut{Purpose: QueuedTimeout, At: at}, TimedOut{Purpose: Deadline, At: at},
 		Redriven{At: at}, Removed{At: at})
+	all = append(all, everyRuling(j, at)...)
 	for _, token := range tokens(j) {
 		hold := Hold{Token: token, At: at}
 		all = append(all,
@@ -102,8 +103,8 @@ func stepTime(step int) time.Time {
 	return storyStart.Add(time.Duration(step) * (time.Second + 137*time.Nanosecond))
 }
 
-// newJobs returns jobs as they are submitted, one with and one without a delay
-// and limits.
+// newJobs returns jobs for any worker as they are submitted, one with and one
+// without a delay and limits.
 func newJobs(limit int) []Job {
 	j := Job{ID: "mail.1", Kind: "mail.send", State: Pending, MaxAttempts: limit, Created: storyStart}
 	later := j
@@ -141,6 +142,14 @@ func at(ev Event) time.Time {
 	case Redriven:
 		return ev.At
 	case Removed:
+		return ev.At
+	case Placed:
+		return ev.At
+	case Deserted:
+		return ev.At
+	case Dispatched:
+		return ev.At
+	case Concluded:
 		return ev.At
 	}
 	panic("the event has no time")
@@ -227,6 +236,10 @@ func drawJob(t *rapid.T) Job {
 	if due := someTime.Draw(t, "due"); !due.IsZero() {
 		j.State, j.Wait, j.Due = Scheduled, WaitDelay, due
 	}
+	j = drawFamily(t, j)
+	if j.Fan != nil || j.Homeless() {
+		return j
+	}
 	return handBack(t, j, rapid.OneOf(rapid.Just(0), rapid.IntRange(0, earlier-1)).Draw(t, "earlier"))
 }
 
@@ -234,7 +247,7 @@ func drawJob(t *rapid.T) Job {
 func handBack(t rapid.TB, j Job, n int) Job {
 	t.Helper()
 	for step := range n {
-		c := claimant(step, "a", 1)
+		c := claimant(step, home(j), 1)
 		j = must(t, j, Claimed{c})
 		j = must(t, j, Returned{Hold: Hold{Token: c.Lease.Token, At: c.At}, Reason: "not yet"})
 	}
@@ -253,7 +266,7 @@ func must(t rapid.TB, j Job, ev Event) Job {
 // drawEvent draws an event for step of the life of j since [drawJob], mostly
 // one that it allows.
 func drawEvent(t *rapid.T, j Job, step int) Event {
-	c := claimant(earlier+step, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "node"), rapid.Uint64Range(1, 3).Draw(t, "incarnation"))
+	c := claimant(earlier+step, rapid.SampledFrom([]string{home(j), "a", "b"}).Draw(t, "node"), rapid.Uint64Range(1, 3).Draw(t, "incarnation"))
 	c.MaxAttempts = rapid.IntRange(0, 7).Draw(t, "definition")
 	hold := Hold{At: c.At, Report: rapid.Ptr(someReport, true).Draw(t, "report")}
 	if j.Lease != nil && rapid.IntRange(0, 3).Draw(t, "holder") > 0 {
@@ -267,7 +280,10 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 	if len(causes) == 0 {
 		causes = nil // as it is read again
 	}
+	ruling := rapid.SampledFrom(everyRuling(j, c.At)).Draw(t, "ruling")
 	return rapid.SampledFrom([]Event{
+		ruling,
+		ruling,
 		Claimed{c},
 		Claimed{c},
 		Claimed{c},
@@ -287,7 +303,7 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 		Orphaned{At: c.At, LostClaim: rapid.Bool().Draw(t, "lost claim of an orphan")},
 		Postponed{At: c.At, Random: random, LostClaim: rapid.Bool().Draw(t, "lost claim")},
 		Stopped{Cause: message, At: c.At},
-		TimedOut{Purpose: rapid.SampledFrom([]Purpose{Due, QueuedTimeout, Deadline, Expiry}).Draw(t, "purpose"), At: c.At},
+		TimedOut{Purpose: rapid.SampledFrom([]Purpose{Due, Outset, QueuedTimeout, Deadline, Expiry}).Draw(t, "purpose"), At: c.At},
 		Redriven{At: c.At},
 		Removed{At: c.At},
 	}).Draw(t, "event")

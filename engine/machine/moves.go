@@ -62,6 +62,7 @@ const (
 	Remove   Move = "remove"    // the record is to go
 	Dispatch Move = "dispatch"  // its children are to be made
 	Reopen   Move = "reopen"    // a job with children that has ended is to go on
+	Restart  Move = "restart"   // a job that ended before it had children is to have them
 	Place    Move = "place"     // it is for another node
 	Desert   Move = "desert"    // its node is gone, and it goes nowhere else
 )
@@ -77,9 +78,9 @@ var moves = map[State]map[Move]State{
 		Postpone: Scheduled, Obey: Cancelled, Overrun: Failed, Desert: Lost,
 	},
 	Waiting:   {Finish: Succeeded, GiveUp: Failed, Stop: Cancelled, TimeOut: Failed},
-	Succeeded: {Redrive: Pending, Reopen: Waiting, Remove: Removing},
-	Failed:    {Redrive: Pending, Reopen: Waiting, Remove: Removing},
-	Cancelled: {Redrive: Pending, Reopen: Waiting, Remove: Removing},
+	Succeeded: {Redrive: Pending, Reopen: Waiting, Restart: Scheduled, Remove: Removing},
+	Failed:    {Redrive: Pending, Reopen: Waiting, Restart: Scheduled, Remove: Removing},
+	Cancelled: {Redrive: Pending, Reopen: Waiting, Restart: Scheduled, Remove: Removing},
 	Lost:      {Redrive: Pending, Remove: Removing},
 }
 

@@ -15,14 +15,21 @@ func owed(j Job) []Debt {
 	case Scheduled, Retrying:
 		add(true, SetTimers)
 	case Pending:
-		add(limits, SetTimers)
-		add(true, Offer)
+		nowhere := j.Pin != nil && j.Pin.Node == ""
+		add(limits || nowhere, SetTimers)
+		add(!nowhere, Offer)
 	case Running:
 		add(j.Cancel != nil, Tell)
-	case Succeeded, Failed, Cancelled:
-		add(j.InputBlob != nil || j.ResultBlob != nil, SetTimers)
-		add(j.State == Cancelled || j.State == Failed && (j.Attempt == 0 || slices.Contains([]string{"deadline", "node_lost"}, j.Error.Code)), Withdraw)
+	case Waiting:
+		add(true, SetTimers)
+		add(true, Fork)
+	case Succeeded, Failed, Cancelled, Lost:
+		unattended := j.Attempt == 0 || slices.Contains([]string{"deadline", "node_lost"}, errorCode(j))
+		add(j.Parent == nil && (j.InputBlob != nil || j.ResultBlob != nil || j.Fan != nil), SetTimers)
+		add(j.Fan == nil && (j.State == Cancelled || j.State == Lost || j.State == Failed && unattended), Withdraw)
 		add(true, Announce)
+		add(j.Fan != nil, Recall)
+		add(j.Parent != nil, Count)
 		add(j.Unique != nil && j.Unique.Scope != WithinPeriod, Free)
 		add(limits || !j.Due.IsZero(), ClearTimers)
 	case Removing:
@@ -34,7 +41,9 @@ func owed(j Job) []Debt {
 // timersOf is the timers of a job that has not ended.
 func timersOf(j Job) []Timer {
 	var list []Timer
-	if j.State.Delayed() {
+	if j.State.Delayed() && j.Fan != nil {
+		list = append(list, Timer{Outset, j.Due})
+	} else if j.State.Delayed() {
 		list = append(list, Timer{Due, j.Due})
 	}
 	if !j.StartBy.IsZero() && j.Attempt == 0 {
@@ -44,4 +53,11 @@ func timersOf(j Job) []Timer {
 		list = append(list, Timer{Deadline, j.Deadline})
 	}
 	return list
+}
+
+func errorCode(j Job) string {
+	if j.Error == nil {
+		return ""
+	}
+	return j.Error.Code
 }

@@ -1,5 +1,7 @@
 package machine
 
+import "maps"
+
 // Pin says on which node a job runs.
 //
 // A pin without a [Rule] never moves: that is a part of a broadcast, or a job that
@@ -25,6 +27,10 @@ type Rule struct {
 	// Key leads to one of the nodes, always the same as long as it is there.
 	// Empty: whichever has the least to do.
 	Key string `json:"key,omitempty"`
+}
+
+func (r Rule) same(other *Rule) bool {
+	return other != nil && r.Key == other.Key && maps.Equal(r.Select, other.Select)
 }
 
 // Else is what becomes of a job whose node is gone.
