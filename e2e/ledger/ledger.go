@@ -133,7 +133,7 @@ type Entry struct {
 	// or the number of a shard. Then Count is how many shards there are.
 	Parent string `json:"parent,omitempty"`
 	Part   string `json:"part,omitempty"`
-	Fence   uint64 `json:"fence,omitempty"`
+	Fence  uint64 `json:"fence,omitempty"`
 	// Nonce is the name of one run of a handler: in its start, in its end, and
 	// in the result that it returned, {"nonce": "…"}.
 	Nonce string `json:"nonce,omitempty"`
