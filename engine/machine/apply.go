@@ -70,9 +70,9 @@ func (e TakenOver) apply(j *Job) {
 }
 
 // A job that any of some nodes may have is without a place until the owner finds
-// one: its node is gone.
+// one: its node is gone, unless only the claim was lost.
 func (e Orphaned) apply(j *Job) {
-	if j.lose(e.LostClaim, e.At) && j.Pin != nil && j.Pin.Rule != nil {
+	if j.lose(e.LostClaim, e.At) && !e.LostClaim && j.Pin != nil && j.Pin.Rule != nil {
 		j.Pin = j.Pin.repin("", 0)
 	}
 }
@@ -105,8 +105,11 @@ const (
 	codeNodeLost = "node_lost"
 )
 
-// gone says why a job that was for node ended.
+// gone says why a job ended that was for node, or for one that was not found.
 func gone(node string) *Error {
+	if node == "" {
+		return &Error{Code: codeNodeLost, Message: "no node is there that may have the job"}
+	}
 	return &Error{Code: codeNodeLost, Message: fmt.Sprintf("node %s is gone, and the job was for no other", node)}
 }
 

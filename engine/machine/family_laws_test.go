@@ -70,7 +70,7 @@ var familyLaws = map[string]func(taken) bool{
 		return s.err != nil || !fails(s.event, j) || errs(s.event) || s.after.State == Lost
 	},
 	"a job whose node died, and that others may have, has no place": func(s taken) bool {
-		if _, orphaned := s.event.(Orphaned); !orphaned || s.err != nil || s.after.State != Pending {
+		if orphaned, ok := s.event.(Orphaned); !ok || orphaned.LostClaim || s.err != nil || s.after.State != Pending {
 			return true
 		}
 		return s.before.Pin == nil || s.before.Pin.Rule == nil || s.after.Homeless()

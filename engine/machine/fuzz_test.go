@@ -53,8 +53,11 @@ func seed(f *testing.F) {
 			}
 		}
 	}
-	for _, j := range newJobs(2) {
+	for _, j := range append(newJobs(2), newPinned(2)...) {
 		j.Input = json.RawMessage(`{"to":"ada"}`)
+		live(j, 0)
+	}
+	for _, j := range newFans() {
 		live(j, 0)
 	}
 	for _, broken := range []string{
@@ -72,6 +75,11 @@ func seed(f *testing.F) {
 		`{"state":"running","lease":{"token":"t"},"attempts":[{}],"retry":{"delays_ns":[9223372036854775807]}}`,
 		`{"state":"running","lease":{"token":"t"},"attempts":[{}],"start_by":"2000-01-01T00:00:00Z","deadline":"2000-01-01T00:00:00Z"}`,
 		`{"state":"removing","due":"2026-01-01T00:00:00Z"}`,
+		`{"state":"waiting"}`, `{"state":"waiting","fan":{}}`, `{"state":"waiting","fan":{"total":-1,"need":-1,"max_parallel":-1}}`,
+		`{"state":"waiting","fan":{"shares":[{}],"total":9}}`, `{"state":"pending","fan":{}}`, `{"state":"failed","fan":{}}`, `{"state":"lost","fan":{}}`,
+		`{"state":"pending","pin":{}}`, `{"state":"pending","pin":{"else":"fail"}}`, `{"state":"pending","pin":{"node":"a","rule":{}},"parent":{}}`,
+		`{"state":"running","lease":{"node":"a","token":"t"},"attempts":[{}],"pin":{"node":"b","else":"fail"}}`,
+		`{"state":"running","lease":{"node":"a","token":"t"},"attempts":[{}],"fan":{}}`,
 	} {
 		f.Add([]byte(broken))
 	}

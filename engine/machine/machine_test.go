@@ -73,6 +73,7 @@ func (s *story) begin(t *testing.T, d *datadriven.TestData) string {
 	if size := arg(t, d, "blob", 0); size > 0 {
 		s.job.InputBlob, s.job.Expires = &Blob{Name: "mail.1.b1", Size: size}, storyStart.Add(24*time.Hour)
 	}
+	s.relate(t, d)
 	if d.HasArg("unique") {
 		s.job.Unique = &Unique{Key: "k", Scope: Scope(arg(t, d, "unique", ""))}
 	}
@@ -148,8 +149,7 @@ func (s *story) event(t *testing.T, d *datadriven.TestData) Event {
 	case "remove":
 		return Removed{At: s.now}
 	}
-	d.Fatalf(t, "unknown command %s", d.Cmd)
-	return nil
+	return s.ruling(t, d)
 }
 
 // scanReport reads done=3 total=10 details=(...).
@@ -277,6 +277,7 @@ func (s *story) tell() string {
 		}
 		fmt.Fprintf(&b, "  cancel: %s, at %s%s\n", c.Cause, second(c.At), overdue)
 	}
+	b.WriteString(tellFamily(j))
 	b.WriteString(tellTimes(j))
 	if p := j.Progress; p != nil {
 		fmt.Fprintf(&b, "  progress: %d of %d, %s, at %s\n", p.Done, p.Total, p.Note, second(p.At))
