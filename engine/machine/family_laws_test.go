@@ -115,3 +115,32 @@ func errs(ev Event) bool {
 	_, ok := ev.(Erred)
 	return ok
 }
+
+// fails reports whether ev is a failure of j, if it is accepted.
+func fails(ev Event, j Job) bool {
+	switch ev := ev.(type) {
+	case Erred:
+		return j.Cancel == nil
+	case TakenOver:
+		return dies(ev.LostClaim, j)
+	case Orphaned:
+		return dies(ev.LostClaim, j)
+	case Postponed:
+		return dies(ev.LostClaim, j) && j.State == Running
+	}
+	return false
+}
+
+// dies reports whether it is a failure of j that its node is gone.
+func dies(lostClaim bool, j Job) bool {
+	keeps := j.Pin != nil && j.Pin.Rule == nil && j.Pin.Else == ElseWait
+	return j.Cancel == nil && !lostClaim && !keeps
+}
+
+// dues is how many timers of j are for its due time.
+func dues(j Job) int {
+	if j.State.Delayed() {
+		return 1
+	}
+	return 0
+}

@@ -62,7 +62,8 @@ func newFans() []Job {
 // job, whether it has any or not.
 func everyRuling(j Job, at time.Time) []Event {
 	all := []Event{
-		Deserted{At: at}, Placed{At: at},
+		Deserted{At: at},
+		Placed{At: at},
 		Dispatched{At: at},
 		Dispatched{At: at, Shares: parts, Total: len(parts)},
 		Dispatched{At: at, Blob: &Blob{Name: "mail.1.s", Size: 1}, Total: 900},
