@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/engine/blobs"
@@ -55,7 +56,7 @@ func (s *Store) drop(ctx context.Context, b *machine.Blob) {
 
 // names reports whether the record of j names a blob.
 func names(j machine.Job, blob string) bool {
-	return j.InputBlob != nil && j.InputBlob.Name == blob || j.ResultBlob != nil && j.ResultBlob.Name == blob
+	return slices.ContainsFunc(owned(j), func(b *machine.Blob) bool { return b.Name == blob })
 }
 
 // owned returns the blobs that the record of j names.
@@ -66,15 +67,18 @@ func owned(j machine.Job) []*machine.Blob {
 			list = append(list, b)
 		}
 	}
+	if j.Fan != nil && j.Fan.SharesBlob != nil {
+		list = append(list, j.Fan.SharesBlob)
+	}
 	return list
 }
 
-// createStowed is create for a job whose input may be too large for its record. The
-// blob comes first: if the process dies before the record is there, nobody names it,
-// and it is swept. So it is if nobody can tell whether a record may still land that
+// createStowed is create for a job whose input, or whose shares, may be too large for its
+// record. The blobs come first: if the process dies before the record is there, nobody names them,
+// and they are swept. So it is if nobody can tell whether a record may still land that
 // names it; if another's record is there, or none can be, it is deleted at once.
 func (s *Store) createStowed(ctx context.Context, j machine.Job, lost bool) (entry Entry, created bool, err error) {
-	if len(j.Input) <= s.inline() {
+	if len(j.Input) <= s.inline() && j.Fan == nil {
 		return s.create(ctx, j, lost)
 	}
 	if err := s.Limits.Check(ctx); err != nil {
@@ -82,21 +86,50 @@ func (s *Store) createStowed(ctx context.Context, j machine.Job, lost bool) (ent
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, stowFor, errSlow)
 	defer cancel()
-	for try := 0; j.InputBlob == nil; try++ {
-		j.InputBlob, err = s.stow(ctx, j.ID, j.Input)
-		if err != nil && !passing(err) || errors.Is(err, publish.ErrUnsent) {
-			return Entry{}, false, err
-		}
-		if err != nil && s.pause(ctx, try) != nil {
-			return Entry{}, false, err
-		}
+	if j, err = s.lighten(ctx, j); err != nil {
+		return Entry{}, false, err
 	}
-	j.Input = nil
 	entry, created, err = s.create(ctx, j, lost)
-	if errors.Is(err, streams.ErrFull) || err == nil && !names(entry.Value, j.InputBlob.Name) {
-		s.drop(ctx, j.InputBlob)
+	for _, b := range owned(j) {
+		if errors.Is(err, streams.ErrFull) || err == nil && !names(entry.Value, b.Name) {
+			s.drop(ctx, b)
+		}
 	}
 	return entry, created, err
+}
+
+// lighten returns a job that is to be created with blobs in the place of what is too
+// large for its record.
+func (s *Store) lighten(ctx context.Context, j machine.Job) (machine.Job, error) {
+	stow := func(value json.RawMessage) (b *machine.Blob, err error) {
+		for try := 0; ; try++ {
+			b, err = s.stow(ctx, j.ID, value)
+			if err == nil || !passing(err) || errors.Is(err, publish.ErrUnsent) || s.pause(ctx, try) != nil {
+				return b, err
+			}
+		}
+	}
+	var err error
+	if len(j.Input) > s.inline() {
+		if j.InputBlob, err = stow(j.Input); err != nil {
+			return j, err
+		}
+		j.Input = nil
+	}
+	if j.Fan == nil {
+		return j, nil
+	}
+	shares, err := json.Marshal(j.Fan.Shares)
+	if err != nil || len(shares) <= s.inline() {
+		return j, err
+	}
+	fan := *j.Fan
+	fan.Shares = nil
+	if fan.SharesBlob, err = stow(shares); err != nil {
+		return j, err
+	}
+	j.Fan = &fan
+	return j, nil
 }
 
 // storeOutcome is move for the outcome of an attempt whose result may be too large

@@ -42,6 +42,11 @@ type Runner interface {
 // while others ran the job and were done with the item. An item goes only after the
 // record has moved, so what was read before is claimed at its revision or not at all.
 //
+// A child reads its parent before it is claimed, so that one that was made too late,
+// or whose parent has ended meanwhile, is cancelled and does not start. If the parent
+// ends between that and the claim, whoever ended it finds the child running, and tells
+// its node. A part that is lost with its node's incarnation is so for the next one too.
+//
 // If the process dies before the claim is stored, the item comes back. If it
 // dies afterwards, the item comes back too, and meets a running job whose node
 // does not know it or is gone.
@@ -181,10 +186,34 @@ type claim struct {
 	runner      Runner
 }
 
+// forbidden returns what is to be stored in the place of a claim, if a job must not be
+// claimed by the incarnation that has its delivery: a child for which nobody waits,
+// unless it was told to end already and the claim does that; and a part that was lost
+// before the delivery came.
+func (s *Store) forbidden(ctx context.Context, j machine.Job, incarnation uint64) (machine.Event, error) {
+	if lost, err := s.deserted(ctx, j, incarnation); err != nil || lost {
+		return machine.Deserted{At: s.Clock.Now()}, err
+	}
+	if j.Parent == nil || j.Cancel != nil {
+		return nil, nil
+	}
+	waits, err := s.awaited(ctx, j)
+	if err != nil || waits {
+		return nil, err
+	}
+	return s.disowned(j), nil
+}
+
 // claim replaces entry by the same job running here, and returns the job as it
 // is stored now. It runs here if it is held under the token: somebody else may
-// have moved it instead, and a take-over may end it.
+// have moved it instead, a take-over may end it, and so does who must not claim it.
 func (s *Store) claim(ctx context.Context, a action, entry Entry, c claim) (Entry, error) {
+	_, incarnation := c.runner.Identity()
+	if ev, err := s.forbidden(ctx, entry.Value, incarnation); err != nil {
+		return entry, err
+	} else if ev != nil {
+		return s.move(ctx, entry, ev)
+	}
 	node, incarnation := c.runner.Begin(entry.Key, c.token, c.delivery)
 	if bug.AckFirst { // and be sure of it
 		_ = errors.Join(c.delivery.Ack(), s.pub.Conn().Flush())

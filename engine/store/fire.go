@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,13 +21,28 @@ func (s *Store) Fire(ctx context.Context, t streams.Timer) error {
 	purpose := machine.Purpose(t.Purpose)
 	switch purpose {
 	case machine.Due:
+		if t.Item.Node == "" && homeless(t.Item.Record) {
+			return nil // it is offered, or its timer set, by whoever finds a place for it
+		}
 		return s.Work.Offer(ctx, t.Item)
+	case machine.Outset:
+		return s.dispatch(ctx, name.JobID(t.Queue, t.Local), s.since(t))
 	case machine.QueuedTimeout, machine.Deadline:
 		return s.timeOut(ctx, name.JobID(t.Queue, t.Local), purpose, s.since(t))
 	case machine.Expiry:
 		return s.expire(ctx, name.JobID(t.Queue, t.Local), s.since(t))
 	}
 	return fmt.Errorf("store: fire timer %s: its purpose is unknown: %w", t.Purpose, errNewer)
+}
+
+// homeless reports whether an item, which is for no node, is of a job that has no
+// place yet: any worker could have it, and none may.
+func homeless(record []byte) bool {
+	if !bytes.Contains(record, []byte(`"pin":`)) {
+		return false
+	}
+	j, err := decodeBody(record)
+	return err == nil && j.Homeless()
 }
 
 // errNewer says that a timer is to be left to another process. It fires again
@@ -71,7 +87,8 @@ func (s *Store) timeOut(ctx context.Context, id string, purpose machine.Purpose,
 	}
 }
 
-// expire removes a job whose retention is over.
+// expire removes a job whose retention is over. One whose children have not all ended
+// stays until then: its timer fires again.
 func (s *Store) expire(ctx context.Context, id string, now time.Time) error {
 	entry, err := s.readKnown(ctx, id)
 	switch {
@@ -83,10 +100,13 @@ func (s *Store) expire(ctx context.Context, id string, now time.Time) error {
 	if !entry.Value.State.Final() || now.Before(s.expires(entry.Value)) {
 		return nil
 	}
-	if err := s.remove(ctx, entry); !errors.Is(err, ErrNotEnded) {
+	if err := s.closedFamily(ctx, entry.Value); err != nil {
+		return errors.Join(err, s.recall(ctx, entry.Value))
+	}
+	if err := s.remove(ctx, entry); !errors.Is(err, errRevived) {
 		return err
 	}
-	return nil // it was redriven meanwhile
+	return nil
 }
 
 // readKnown reads a job for a timer. One that this build does not understand is

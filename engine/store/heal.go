@@ -26,10 +26,11 @@ const (
 	LackExpiry  Lack = "expiry"  // it would never go: its expiry timer is set
 	LackRemoval Lack = "removal" // whoever was to remove it died: removed
 	LackNode    Lack = "node"    // its node is gone, and nobody took it: pending again, or ended
+	LackParent  Lack = "parent"  // its parent has ended, or is gone: cancelled
 )
 
 // Lacks are all that a job can lack.
-var Lacks = []Lack{LackItem, LackTimer, LackExpiry, LackRemoval, LackNode}
+var Lacks = []Lack{LackItem, LackTimer, LackExpiry, LackRemoval, LackNode, LackParent}
 
 // Heal looks for what the job needs that is not there, makes up for it, and
 // returns what it was. A job that is not there lacks nothing, and neither does
@@ -40,6 +41,10 @@ var Lacks = []Lack{LackItem, LackTimer, LackExpiry, LackRemoval, LackNode}
 // A running job whose node is gone is made pending, or ends if somebody wants
 // that, whether a worker will come for it or not. The node of a running job that
 // shall end is told again, which heals nothing.
+//
+// A child that has not ended and whose parent does not wait for it is cancelled: it was
+// made late, or whoever ended its parent died. What a waiting job needs is its timers;
+// its children are the owner's, who counts them.
 //
 // A job with a unique key that another job has got before this one was offered is
 // taken away: its record landed late.
@@ -61,6 +66,9 @@ func (s *Store) Heal(ctx context.Context, id string) ([]Lack, error) {
 func (s *Store) heal(ctx context.Context, entry Entry) ([]Lack, error) {
 	if released, err := s.release(ctx, entry); err != nil || released {
 		return []Lack{LackNode}, err
+	}
+	if disowned, err := s.disown(ctx, entry); err != nil || disowned {
+		return []Lack{LackParent}, err
 	}
 	lacks, err := s.lacks(ctx, entry)
 	if err != nil || len(lacks) == 0 {
@@ -101,6 +109,16 @@ func (s *Store) release(ctx context.Context, entry Entry) (bool, error) {
 		return false, passOver(err) // somebody else was quicker, or it is not known
 	}
 	return true, s.Owe(ctx, now)
+}
+
+// disown ends a child that its parent does not wait for, and reports whether it did.
+func (s *Store) disown(ctx context.Context, entry Entry) (bool, error) {
+	j := entry.Value
+	if j.Parent == nil || !j.State.Known() || j.State.Final() || j.Cancel != nil {
+		return false, nil
+	}
+	now, err := s.stopChild(ctx, entry)
+	return stopped(now.Value), passRefusal(err)
 }
 
 // remedies make up for what a job lacks.
@@ -159,7 +177,7 @@ func (s *Store) lacksTimer(ctx context.Context, j machine.Job, queue, local stri
 
 // lacksItem reports whether nobody would start a job that waits for a worker.
 func (s *Store) lacksItem(ctx context.Context, entry Entry, queue, local string) (bool, error) {
-	if entry.Value.State != machine.Pending {
+	if entry.Value.State != machine.Pending || entry.Value.Homeless() {
 		return false, nil
 	}
 	has, err := s.Work.Offered(ctx, home(entry.Value), queue, local)
@@ -175,7 +193,8 @@ func passOver(err error) error {
 }
 
 // HealExpiry sets the expiry timer of a job that has ended and whose record does
-// not expire by itself, unless it is set.
+// not expire by itself, unless it is set. A child goes with its parent, and needs one
+// if that is gone.
 func (s *Store) HealExpiry(ctx context.Context, id string) ([]Lack, error) {
 	queue, local, err := name.SplitJobID(id)
 	if err != nil {
@@ -187,6 +206,11 @@ func (s *Store) HealExpiry(ctx context.Context, id string) ([]Lack, error) {
 	}
 	if j := entry.Value; !j.State.Final() || j.State == machine.Removing {
 		return nil, nil
+	}
+	if entry.Value.Parent != nil {
+		if gone, err := s.orphaned(ctx, entry.Value); err != nil || !gone {
+			return nil, err
+		}
 	}
 	t := streams.Timer{Purpose: streams.PurposeExpiry, At: s.expires(entry.Value), Queue: queue, Local: local}
 	has, err := s.Timers.Has(ctx, t)
@@ -220,11 +244,19 @@ type Glance struct {
 	Due, StartBy, Deadline int64
 	// Expires is set if the record goes by itself.
 	Expires bool
+	// Pinned is set if the job is for the node Pin, or, if that is empty, for one
+	// that was not found yet.
+	Pinned         bool
+	Pin            string
+	PinIncarnation uint64
+	Parent         string // the job that it is a part of, or empty
 }
 
 // LookAt reads the headers of a record.
 func LookAt(h nats.Header) Glance {
+	_, pinned := h[headerPin]
 	return Glance{
+		Pinned: pinned, Pin: h.Get(headerPin), PinIncarnation: uint64(number(h, headerPinIncarnation)), Parent: h.Get(headerParent),
 		State: machine.State(h.Get(headerState)), Kind: h.Get(headerKind), Node: h.Get(headerNode), Incarnation: uint64(number(h, headerIncarnation)),
 		Cancel: h.Get(headerCancel) != "", Due: number(h, headerDue), StartBy: number(h, headerStartBy), Deadline: number(h, headerDeadline),
 		Expires: h.Get(nats.MsgTTLHdr) != "",

@@ -107,6 +107,13 @@ func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) er
 		return s.announce(entry)
 	case machine.Free:
 		return s.free(ctx, entry.Value)
+	case machine.Fork:
+		return s.forkFirst(ctx, entry)
+	case machine.Recall:
+		return s.recall(ctx, entry.Value)
+	case machine.Count:
+		of := entry.Value.Parent
+		return s.tellOwner(Ending{Parent: of.ID, Part: of.Part, State: entry.Value.State})
 	case machine.Erase:
 		return s.erase(ctx, entry, queue, local)
 	}
@@ -125,7 +132,7 @@ func (s *Store) oweAsync(entry Entry, done func(error)) {
 	var next func(error)
 	next = func(err error) {
 		switch {
-		case err == nil && len(left) == 0 && entry.Value.State == machine.Pending:
+		case err == nil && len(left) == 0 && entry.Value.State == machine.Pending && !entry.Value.Homeless():
 			s.Work.OfferAsync(item(entry, queue, local), done)
 			return
 		case err != nil || len(left) == 0:
@@ -192,8 +199,12 @@ func (s *Store) tell(ctx context.Context, entry Entry) error {
 }
 
 // erase deletes what a job owns, and then its record. Whoever dies in between
-// leaves a record that still says so.
+// leaves a record that still says so. Children go first: it is this record that says
+// who they are.
 func (s *Store) erase(ctx context.Context, entry Entry, queue, local string) error {
+	if err := s.eraseChildren(ctx, entry.Value); err != nil {
+		return err
+	}
 	if err := s.Work.Withdraw(ctx, home(entry.Value), queue, local, entry.Revision); err != nil {
 		return err
 	}

@@ -31,11 +31,15 @@ const (
 	headerDue         = "Mr-Due"      // these three in ms since 1970
 	headerStartBy     = "Mr-Start-By" // while there was no attempt
 	headerDeadline    = "Mr-Deadline"
+
+	headerPin            = "Mr-Pin" // empty while there is no place
+	headerPinIncarnation = "Mr-Pin-Incarnation"
+	headerParent         = "Mr-Parent"
 )
 
 // timerHeaders tells of the timers that a record needs.
 var timerHeaders = map[machine.Purpose]string{
-	machine.Due: headerDue, machine.QueuedTimeout: headerStartBy, machine.Deadline: headerDeadline,
+	machine.Due: headerDue, machine.Outset: headerDue, machine.QueuedTimeout: headerStartBy, machine.Deadline: headerDeadline,
 }
 
 // How long a record stays after the job has ended.
@@ -59,7 +63,7 @@ func Codec() kv.Codec[machine.Job] {
 func encode(j machine.Job) (nats.Header, []byte, error) {
 	body := j.AppendJSON(make([]byte, 0, recordSize(j)))
 	h := streams.Envelope{Type: recordType, Version: recordVersion, Trace: j.Trace}.Header()
-	values := make([]string, 0, 8) // one allocation for all
+	values := make([]string, 0, 12) // one allocation for all
 	set := func(key, value string) {
 		values = append(values, value)
 		h[key] = values[len(values)-1 : len(values) : len(values)]
@@ -72,6 +76,13 @@ func encode(j machine.Job) (nats.Header, []byte, error) {
 	}
 	if j.Cancel != nil {
 		set(headerCancel, "1")
+	}
+	if j.Pin != nil {
+		set(headerPin, j.Pin.Node)
+		set(headerPinIncarnation, strconv.FormatUint(j.Pin.Incarnation, 10))
+	}
+	if j.Parent != nil {
+		set(headerParent, j.Parent.ID)
 	}
 	for _, timer := range needs(j) {
 		set(timerHeaders[timer.Purpose], strconv.FormatInt(timer.At.UnixMilli(), 10))
@@ -112,9 +123,9 @@ func decodeBody(body []byte) (machine.Job, error) {
 }
 
 // keep returns how the record of j is to be written: one that ended, and owns
-// nothing else, expires.
+// nothing else, expires, unless it goes with its parent.
 func keep(j machine.Job) kv.WriteOptions {
-	if !j.State.Final() || j.State == machine.Removing || j.Owns() {
+	if !j.State.Final() || j.State == machine.Removing || j.Owns() || j.Parent != nil {
 		return kv.WriteOptions{}
 	}
 	return kv.WriteOptions{TTL: wholeSeconds(j.Expires.Sub(j.Finished))}

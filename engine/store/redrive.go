@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/millrace/millrace/engine/machine"
 )
@@ -14,6 +16,11 @@ import (
 // otherwise is a [*machine.MoveError], one that has not ended is refused with
 // [ErrNotEnded]. If there is no room for more jobs the error wraps
 // [streams.ErrFull].
+//
+// A job with children waits for them again: those that did not succeed are redriven.
+// It is refused while one of them has not ended, so that none is of two minds. A
+// child by itself is redriven only while its parent waits, and is refused with
+// [ErrParent] otherwise.
 //
 // If the process dies after the write, the job is pending and not offered: the
 // reconciler offers it, and so does whoever redrives it again. A large result of the
@@ -31,6 +38,9 @@ func (s *Store) Redrive(ctx context.Context, id string, from ...machine.State) (
 		}
 		if !sent || !entry.Value.Redriven.Equal(wish.At) { // else the answer was lost
 			if err := s.redrivable(ctx, entry, from); err != nil {
+				return entry, err
+			}
+			if wish.At, err = s.wishFor(ctx, entry.Value, wish.At); err != nil {
 				return entry, err
 			}
 			sent, result = true, entry.Value.ResultBlob
@@ -55,14 +65,35 @@ func (s *Store) Redrive(ctx context.Context, id string, from ...machine.State) (
 func (s *Store) redrivable(ctx context.Context, entry Entry, from []machine.State) error {
 	j := entry.Value
 	switch {
-	case j.State == machine.Pending && !j.Redriven.IsZero():
+	case !j.Redriven.IsZero() && (j.State == machine.Pending || j.Fan != nil && !j.State.Final()):
 		if err := s.pay(ctx, entry, passing); err != nil {
 			return err
 		}
 	case j.State.Final() && len(from) > 0 && !slices.Contains(from, j.State):
 		return &machine.MoveError{ID: entry.Key, From: j.State, Move: machine.Redrive}
 	case j.State.Final():
-		return nil
+		return s.closedFamily(ctx, j)
 	}
 	return fmt.Errorf("%w: %s is %s", ErrNotEnded, entry.Key, j.State)
+}
+
+// wishFor returns the time of the redrive of a job. That of a child is not before its
+// parent's, by which it would be redriven once more; if its parent does not wait, it
+// is an error.
+func (s *Store) wishFor(ctx context.Context, j machine.Job, at time.Time) (time.Time, error) {
+	if j.Parent == nil {
+		return at, nil
+	}
+	parent, err := s.Get(ctx, j.Parent.ID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return at, err
+	}
+	if err != nil || !j.Parent.Is(parent.Value) || parent.Value.State != machine.Waiting {
+		refusal := &machine.MoveError{ID: j.ID, From: j.State, Move: machine.Redrive}
+		return at, fmt.Errorf("%w: %s is a part of %s, which has ended: retry that (%w)", ErrParent, j.ID, j.Parent.ID, refusal)
+	}
+	if at.Before(parent.Value.Redriven) {
+		at = parent.Value.Redriven
+	}
+	return at, nil
 }

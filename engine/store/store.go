@@ -16,6 +16,12 @@
 //	delete.go    a job that has ended goes
 //	owe.go       what follows from a stored record
 //	heal.go      what should follow is looked for, and made up for
+//	pin.go       a job for one node, and what becomes of it without that node
+//	family.go    a job and its children
+//	outset.go    a delayed job with children is due
+//	fork.go      children are made
+//	ending.go    the owner hears that one has ended
+//	recall.go    children end, or go, with their parent
 //
 // Start reading at [Store.Submit], then at [Store.Deliver] and [Store.Finish].
 //
@@ -62,6 +68,9 @@ type Options struct {
 	// job has ended in a state, ten minutes at least. It is asked at every end
 	// of a job. Default [DefaultRetention].
 	Retention func(queue string, s machine.State) time.Duration
+	// Snapshot returns the shares of a delayed job with children, when it is due:
+	// none if no node fits. Default: such jobs are left to another process.
+	Snapshot func(ctx context.Context, j machine.Job) ([]machine.Share, error)
 	// Moved is told of each transition that this store has stored: the job as
 	// it was, without a state if it is new, and as it is. It is not told if the
 	// answer was lost. It must not block. Default: nobody is told.
@@ -90,6 +99,7 @@ type Store struct {
 	lease time.Duration
 
 	retention  func(queue string, s machine.State) time.Duration
+	snapshot   func(ctx context.Context, j machine.Job) ([]machine.Share, error)
 	moved      func(before, after machine.Job)
 	conflicted func()
 
@@ -109,6 +119,9 @@ func Open(pub *publish.Publisher, assets Assets, opts Options) *Store {
 	if opts.Retention == nil {
 		opts.Retention = DefaultRetention
 	}
+	if opts.Snapshot == nil {
+		opts.Snapshot = noSnapshot
+	}
 	if opts.Moved == nil {
 		opts.Moved = func(machine.Job, machine.Job) {}
 	}
@@ -117,7 +130,7 @@ func Open(pub *publish.Publisher, assets Assets, opts Options) *Store {
 	}
 	return &Store{
 		Assets: assets, ns: opts.Namespace, lease: opts.Lease, retention: opts.Retention, log: opts.Logger, pub: pub,
-		moved: opts.Moved, conflicted: opts.Conflicted,
+		snapshot: opts.Snapshot, moved: opts.Moved, conflicted: opts.Conflicted,
 		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec(), kv.Options{Logger: opts.Logger}),
 		keys: keysOf(pub, opts.Namespace), blobs: blobs.Open(pub, opts.Namespace),
 	}

@@ -18,7 +18,8 @@ import (
 // wraps [streams.ErrFull] if there is no room for more jobs.
 //
 // If the process dies after the record was created, the job is there and not
-// offered: whoever submits it again offers it.
+// offered: whoever submits it again offers it. One with children has some of them,
+// or none: whoever submits it again makes the others, and so does the owner.
 func (s *Store) Submit(ctx context.Context, j machine.Job) (entry Entry, created bool, err error) {
 	return s.submit(ctx, j, false)
 }
@@ -109,8 +110,10 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 }
 
 // Alone reports whether a job takes more than one write to create, so that
-// [Store.SubmitAsync] refuses it: it has a unique key, or a large input.
-func (s *Store) Alone(j machine.Job) bool { return j.Unique != nil || len(j.Input) > s.inline() }
+// [Store.SubmitAsync] refuses it: it has a unique key, a large input, or children.
+func (s *Store) Alone(j machine.Job) bool {
+	return j.Unique != nil || j.Fan != nil || len(j.Input) > s.inline()
+}
 
 var errAlone = errors.New("store: the job is not submitted along with others")
 

@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/publish"
+)
+
+// noSnapshot is for a process that fires no timers.
+func noSnapshot(context.Context, machine.Job) ([]machine.Share, error) {
+	return nil, fmt.Errorf("store: find the nodes of a job: %w", publish.ErrUnsent)
+}
+
+// dispatch makes a delayed job wait for its children, once it is due, with the nodes
+// that fit by then. If there are none, or they cannot be had for another reason that
+// does not pass, it fails.
+//
+// If the process dies before the write, the timer fires again, and the nodes are
+// looked up again: what they were then, nobody was told. If it dies afterwards, the
+// timer fires again too, and the children are made of what is stored; the owner does
+// so as well. Of two at once one is stored.
+func (s *Store) dispatch(ctx context.Context, id string, now time.Time) error {
+	var why *machine.Error // there is nobody, if that was found out just now
+	for try := 0; ; try++ {
+		entry, err := s.readKnown(ctx, id)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		}
+		j := entry.Value
+		switch {
+		case j.Fan == nil || j.State == machine.Removing:
+			return nil
+		case j.State == machine.Waiting && j.Fan.Total == 0:
+			if why == nil {
+				why = nobody(j)
+			}
+			_, err = s.Conclude(ctx, entry, machine.Concluded{At: s.Clock.Now(), Error: why})
+			return passRefusal(err)
+		case j.State != machine.Scheduled:
+			return s.pay(ctx, entry, passing) // whoever dispatched or ended it may have died then
+		case now.Before(j.Due):
+			return nil // it is due at another time by now
+		}
+		if why, err = s.outset(ctx, entry); err != nil {
+			return passRefusal(err)
+		}
+		if err := s.pause(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// outset gives a delayed job its shares. If there are none for a reason that does not
+// pass, that is returned.
+func (s *Store) outset(ctx context.Context, entry Entry) (why *machine.Error, err error) {
+	ev := machine.Dispatched{At: s.Clock.Now()}
+	ev.Shares, err = s.snapshot(ctx, entry.Value)
+	switch {
+	case err != nil && (publish.Passing(err) || ctx.Err() != nil):
+		return nil, err
+	case err != nil:
+		ev.Shares, why = nil, &machine.Error{Code: codeNoNode, Message: err.Error()}
+	}
+	ev.Total = len(ev.Shares)
+	if data, err := json.Marshal(ev.Shares); err != nil {
+		return nil, err
+	} else if len(data) > s.inline() {
+		ev.Shares = nil
+		if ev.Blob, err = s.stow(ctx, entry.Key, data); err != nil {
+			return nil, err
+		}
+	}
+	now, err := s.move(ctx, entry, ev)
+	refused := err != nil && !publish.Passing(err)
+	if ev.Blob != nil && !names(now.Value, ev.Blob.Name) && (refused || now.Revision > entry.Revision) {
+		s.drop(ctx, ev.Blob) // otherwise the write may still land
+	}
+	return why, err
+}
+
+// codeNoNode is the code of the error of a job that no node could have.
+const codeNoNode = "no_node"
+
+// nobody says why a job without shares has failed.
+func nobody(j machine.Job) *machine.Error {
+	return &machine.Error{
+		Code:    codeNoNode,
+		Message: fmt.Sprintf("no node was there when it was due that runs %s, has the labels %v and does not drain", j.Kind, j.Fan.Select),
+	}
+}
