@@ -46,6 +46,9 @@ func (t *Tally) count(s machine.State, by int) {
 	t.counts[s] += by
 }
 
+// State returns what was said last of child i.
+func (t *Tally) State(i int) machine.State { return t.states[i] }
+
 // Open returns the children that were made and have not ended, in order.
 func (t *Tally) Open() []int {
 	list := make([]int, 0, t.open)
