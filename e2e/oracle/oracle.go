@@ -12,7 +12,8 @@
 //	completion.go  I3 and I8: each job is completed once, by one run of its handler
 //	stuck.go       I4: no job is lost, and none waits without a reason (idle.go)
 //	writes.go      I5 and I6: what users wrote holds
-//	broadcast.go   I7: each part has its own node, and a broadcast ends as its parts (family.go)
+//	part.go        I7: a part runs on its own node, once
+//	broadcast.go   I7: a broadcast ends as its parts do (family.go)
 //	recovery.go    I9: no process gives up
 //	owner.go       there is one owner at a time
 //	linear.go      all that was seen of a job has an order in which it is possible

@@ -209,7 +209,7 @@ func placed(t *testing.T, e *ledger.Entry, place int, word string) {
 // counted as succeeded,failed,lost,cancelled,unstarted.
 func relation(t *testing.T, j *oracle.Job, key, value string) {
 	t.Helper()
-	if j.Children == nil && slices.Contains([]string{"total", "shards", "onlost", "done", "counts"}, key) {
+	if j.Children == nil && slices.Contains([]string{"total", "shards", "onlost", "done", "counts", "parallel"}, key) {
 		j.Children = &oracle.Children{}
 	}
 	switch key {
@@ -230,6 +230,8 @@ func relation(t *testing.T, j *oracle.Job, key, value string) {
 		j.Children.OnLost = value
 	case "done":
 		j.Children.Done = value
+	case "parallel":
+		j.Children.MaxParallel = number(t, value)
 	case "counts":
 		c := j.Children
 		for i, text := range strings.Split(value, ",") {
