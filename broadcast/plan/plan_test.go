@@ -135,7 +135,7 @@ const (
 	queue = "db"
 )
 
-// nodesOf returns nodes that match, in incarnations 1, 2, …
+// nodesOf returns nodes that match, in incarnations 1, 2 and so on.
 func nodesOf(ids ...string) []plan.Node {
 	var list []plan.Node
 	for i, id := range ids {
