@@ -231,4 +231,3 @@ func (h *history) hasty(l *life) (string, []ledger.Entry) {
 	}
 	return "", nil
 }
-
