@@ -84,7 +84,7 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 		return nil, err
 	}
 	e.logs = logs.Open(pub, logs.Options{Namespace: e.ns, Logger: o.Logger})
-	kept := store.Options{Namespace: e.ns, Lease: settings.Lease, Retention: e.book.Retention, Logger: o.Logger}
+	kept := store.Options{Namespace: e.ns, Lease: settings.Lease, Retention: e.book.Retention, Snapshot: e.snapshot, Logger: o.Logger}
 	e.meter(&kept)
 	e.store = store.Open(pub, store.Assets{
 		Work: e.work, Timers: e.timers, Clock: e.clock, Limits: streams.NewLimits(e.ns, pub), Asker: nodes.NewAsker(pub, e.ns),

@@ -162,14 +162,25 @@ func (e *Engine) takes(in *intake.Intake) (end func()) {
 	}
 }
 
+// list returns the intakes there are.
+func (t *takers) list() []*intake.Intake {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.all)
+}
+
+// lookForMail has the workers of this node look into its mailbox.
+func (e *Engine) lookForMail() {
+	for _, in := range e.takers.list() {
+		in.Look()
+	}
+}
+
 // idle waits until nothing is being taken on this node, and nothing lies between
 // its delivery and the start of its handler. After a gate was closed for all
 // queues nothing starts here once idle has returned nil.
 func (e *Engine) idle(ctx context.Context) error {
-	e.takers.mu.Lock()
-	all := slices.Clone(e.takers.all)
-	e.takers.mu.Unlock()
-	for _, in := range all {
+	for _, in := range e.takers.list() {
 		if err := in.Idle(ctx); err != nil {
 			return err
 		}

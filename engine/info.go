@@ -31,7 +31,10 @@ type JobInfo struct {
 	Progress    *ProgressInfo   `json:"progress"` // of the last attempt
 	Details     json.RawMessage `json:"details"`  // what an attempt left for the next one
 	Wait        *string         `json:"wait"`     // what it waits for: retry, delay, snooze, kind (no handler), or a sentence
+	Pin         *PinInfo        `json:"pin"`      // the node that it is for
 	Parent      *string         `json:"parent"`   // the job that waits for it
+	Part        *string         `json:"part"`     // its node, or its number, among its parent's
+	Children    *ChildrenInfo   `json:"children"` // of a broadcast, or a sharded job
 	Created     *time.Time      `json:"created_at"`
 	Started     *time.Time      `json:"started_at"` // of the last attempt
 	Finished    *time.Time      `json:"finished_at"`
@@ -47,6 +50,49 @@ type JobInfo struct {
 type BlobInfo struct {
 	Name string `json:"name"`
 	Size int    `json:"size"` // in bytes
+}
+
+// PinInfo says for which node a job is.
+type PinInfo struct {
+	Node        string            `json:"node"`        // empty while there is none
+	Incarnation uint64            `json:"incarnation"` // of the node, 0 if it was not seen
+	Selector    map[string]string `json:"selector"`    // null if the job is for no other node
+	Key         string            `json:"key,omitempty"`
+	Else        string            `json:"else"` // wait, any or fail
+}
+
+// ChildrenInfo says what a broadcast or a sharded job is made of. How its parts have
+// ended is known once it has ended, and in a [BroadcastInfo].
+type ChildrenInfo struct {
+	Shards      bool              `json:"shards"`
+	Total       int               `json:"total"` // 0 while a broadcast is not due
+	OnLost      string            `json:"on_lost"`
+	Done        string            `json:"done"` // all, quorum, any or a number
+	MaxParallel int               `json:"max_parallel"`
+	Selector    map[string]string `json:"selector"`
+	Strategy    string            `json:"strategy,omitempty"` // of shards
+	Succeeded   int               `json:"succeeded"`
+	Failed      int               `json:"failed"`
+	Lost        int               `json:"lost"`
+	Cancelled   int               `json:"cancelled"`
+	Unstarted   int               `json:"unstarted"` // that had no record when the job ended
+}
+
+// count counts how parts have ended.
+func (c *ChildrenInfo) count(parts []PartInfo) {
+	for _, p := range parts {
+		switch machine.State(p.State) {
+		case machine.Succeeded:
+			c.Succeeded++
+		case machine.Failed:
+			c.Failed++
+		case machine.Lost:
+			c.Lost++
+		case machine.Cancelled:
+			c.Cancelled++
+		default: // it goes on
+		}
+	}
 }
 
 // UniqueInfo is the unique key that a job was submitted with.
@@ -138,6 +184,10 @@ func describe(entry store.Entry) JobInfo {
 		Revision: entry.Revision, Attempts: make([]AttemptInfo, len(j.Attempts)),
 	}
 	info.Details = j.Details
+	info.Pin, info.Children = describePin(j.Pin), describeChildren(j.Fan)
+	if j.Parent != nil {
+		info.Parent, info.Part = &j.Parent.ID, &j.Parent.Part
+	}
 	if p := j.Progress; p != nil {
 		info.Progress = &ProgressInfo{Done: p.Done, Total: p.Total, Note: p.Note, At: moment(p.At)}
 	}
@@ -175,6 +225,32 @@ func describeBlob(b *machine.Blob) *BlobInfo {
 		return nil
 	}
 	return &BlobInfo{Name: b.Name, Size: b.Size}
+}
+
+func describePin(p *machine.Pin) *PinInfo {
+	if p == nil {
+		return nil
+	}
+	info := &PinInfo{Node: p.Node, Incarnation: p.Incarnation, Else: string(p.Else)}
+	if p.Rule != nil {
+		info.Selector, info.Key = p.Rule.Select, p.Rule.Key
+		if info.Selector == nil {
+			info.Selector = map[string]string{}
+		}
+	}
+	return info
+}
+
+func describeChildren(f *machine.Fan) *ChildrenInfo {
+	if f == nil {
+		return nil
+	}
+	t := f.Tally
+	return &ChildrenInfo{
+		Shards: f.Shards, Total: f.Total, OnLost: string(f.OnLost), Done: string(doneOf(*f)), MaxParallel: f.MaxParallel,
+		Selector: f.Select, Strategy: f.Strategy,
+		Succeeded: t.Succeeded, Failed: t.Failed, Lost: t.Lost, Cancelled: t.Cancelled, Unstarted: t.Unstarted,
+	}
 }
 
 func describeUnique(u *machine.Unique) *UniqueInfo {

@@ -69,6 +69,9 @@ type PanicError = attempt.PanicError
 // none of them waits for NATS.
 type Current = attempt.Current
 
+// Shard is one of the numbered pieces of a sharded job, see [Job.SubmitShards].
+type Shard = attempt.Shard
+
 // MaxDetails is how large the details of a heartbeat may be, in bytes of JSON.
 const MaxDetails = attempt.MaxDetails
 

@@ -141,7 +141,7 @@ func (e *Engine) register(ctx context.Context) error {
 	m.describe(&info)
 	node, err := nodes.Join(ctx, e.pub, nodes.Options{
 		Namespace: e.ns, ID: e.opts.Node, Lease: e.settings.Lease, Info: info,
-		Runs: e.running.Runs, End: e.running.Cancel, Lost: e.metrics.LeaseLost, Load: e.running.Count, Settle: e.idle, Logger: e.log,
+		Runs: e.running.Runs, End: e.running.Cancel, Lost: e.metrics.LeaseLost, Load: e.running.Count, Settle: e.idle, Look: e.lookForMail, Logger: e.log,
 	})
 	if err != nil {
 		return err

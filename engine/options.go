@@ -40,6 +40,9 @@ type SubmitOptions struct {
 	// Unique is a key that one job of the kind holds at a time. It excludes an ID.
 	// Default: none.
 	Unique Unique
+	// Place says on which node the job runs. Default: any worker of its queue has
+	// it.
+	Place Place
 	// Retry says how long to wait between attempts. Default: as the definition
 	// says.
 	Retry *Retry
@@ -72,6 +75,9 @@ func (o SubmitOptions) validate(kind string) error {
 		err = checkClass(o.Class)
 	case o.Retry != nil:
 		err = o.Retry.Validate()
+	}
+	if err == nil {
+		err = o.Place.validate()
 	}
 	if err == nil {
 		err = o.Unique.withDefaults().validate()

@@ -52,6 +52,7 @@ type Submission[In any] struct {
 // may be there; submitting again with the same IDs attaches to those.
 func (j *Job[In, Out]) SubmitMany(ctx context.Context, eng *Engine, jobs iter.Seq[Submission[In]]) ([]*Handle[Out], error) {
 	var records []machine.Job
+	places := placer{eng: eng}
 	for s := range jobs {
 		input, o, err := j.prepare(s.Input, s.Options)
 		if err != nil {
@@ -61,6 +62,9 @@ func (j *Job[In, Out]) SubmitMany(ctx context.Context, eng *Engine, jobs iter.Se
 			return nil, err
 		}
 		record, err := eng.record(j.def.kind, input, o.traceOf(ctx))
+		if err == nil {
+			err = places.place(ctx, &record, o)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("job %d: %w", len(records), err)
 		}
@@ -113,6 +117,9 @@ func submit[Out any](ctx context.Context, e *Engine, kind string, input json.Raw
 		return nil, err
 	}
 	record, err := e.record(kind, input, o.traceOf(ctx))
+	if err == nil {
+		err = (&placer{eng: e}).place(ctx, &record, o)
+	}
 	if err != nil {
 		return nil, err
 	}

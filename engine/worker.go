@@ -199,8 +199,12 @@ func (w *Worker) attempts(handling, storing context.Context, node *nodes.Node) *
 
 // intake returns what takes items for them.
 func (w *Worker) intake(attempts *attempt.Runner, node *nodes.Node) *intake.Intake {
+	mailbox := node.ID()
+	if len(w.opts.Queues) == 0 {
+		mailbox = "" // nothing of it is for this worker
+	}
 	return intake.New(w.eng.work, intake.Options{
-		Queues: w.opts.Queues, Slots: w.opts.Slots, Ready: node.Ready,
+		Queues: w.opts.Queues, Mailbox: mailbox, Slots: w.opts.Slots, Ready: node.Ready,
 		Gates: []intake.Gate{w.eng.book.Gate, undrained(node)}, Shape: w.eng.shape, Take: attempts.Take, Logger: w.eng.log,
 	})
 }

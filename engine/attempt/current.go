@@ -26,8 +26,21 @@ type Current struct {
 	Node string
 	// Namespace is the installation that the job belongs to.
 	Namespace string
+	// Parent is the ID of the broadcast or sharded job that the job is a part of,
+	// and Part is which: the node, or the number of the shard. They are empty for
+	// other jobs.
+	Parent, Part string
+	// Shard is set if the job is a shard.
+	Shard *Shard
 
 	says *reporter // nil outside a handler
+}
+
+// Shard is one of the numbered pieces of a sharded job.
+type Shard struct {
+	Index     int    // from 0
+	Total     int    // the same for all attempts at all shards of a job
+	Parameter string // what the submit gave to it, if anything
 }
 
 type currentKey struct{}

@@ -51,10 +51,7 @@ func (r *Runner) handle(taking, lease context.Context, says *reporter, t *intake
 	if kind.Heartbeat > 0 {
 		defer says.watch(kind.Heartbeat, func() { cancel(ErrHeartbeat) })()
 	}
-	ctx = context.WithValue(obs.Extract(ctx, j.Trace), currentKey{}, Current{
-		ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Fence: j.Fence,
-		Node: j.Lease.Node, Namespace: string(r.opts.Namespace), says: says,
-	})
+	ctx = context.WithValue(obs.Extract(ctx, j.Trace), currentKey{}, r.current(says))
 	t.Decided()
 	result, err := kind.Handle(ctx, input)
 	if err == nil {
@@ -62,4 +59,20 @@ func (r *Runner) handle(taking, lease context.Context, says *reporter, t *intake
 	}
 	hold.At = r.opts.Clock.Now()
 	return conclude(context.Cause(ctx), result, err, erring(hold, kind))
+}
+
+// current returns what a handler is told of its job.
+func (r *Runner) current(says *reporter) Current {
+	j := says.claimed
+	c := Current{
+		ID: j.ID, Kind: j.Kind, Attempt: j.Attempt, Fence: j.Fence,
+		Node: j.Lease.Node, Namespace: string(r.opts.Namespace), says: says,
+	}
+	if p := j.Parent; p != nil {
+		c.Parent, c.Part = p.ID, p.Part
+		if s := p.Shard; s != nil {
+			c.Shard = &Shard{Index: s.Index, Total: s.Total, Parameter: s.Parameter}
+		}
+	}
+	return c
 }

@@ -3,11 +3,13 @@ package attempt
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/millrace/millrace/engine/blobs"
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/wait"
 )
 
@@ -20,20 +22,23 @@ const (
 	fetchPause = 250 * time.Millisecond
 )
 
-// input returns the input of a job that this node holds. If it cannot be had, what
-// that leads to is another attempt and no failure, unless the input is gone.
+// input returns the input of a job that this node holds: that of a part is its
+// parent's. If it cannot be had, what that leads to is another attempt and no
+// failure, unless the input is gone.
 func (r *Runner) input(ctx context.Context, j machine.Job, ev machine.Erred) (json.RawMessage, machine.Event) {
-	if j.InputBlob == nil {
+	if j.InputBlob == nil && j.Parent == nil {
 		return j.Input, nil
 	}
 	trying, cancel := context.WithTimeout(ctx, fetchFor)
 	defer cancel()
 	for {
-		input, err := r.opts.Store.Fetch(trying, j.InputBlob)
+		input, err := r.opts.Store.Input(trying, j)
 		ev.At = r.opts.Clock.Now()
 		switch {
 		case err == nil:
 			return input, nil
+		case errors.Is(err, store.ErrNotFound):
+			return nil, conclude(nil, nil, Fail(fmt.Errorf("the job that it is a part of is gone: %w", err)), ev)
 		case blobs.Gone(err):
 			return nil, conclude(nil, nil, Fail(fmt.Errorf("its input is lost: submit the job again: %w", err)), ev)
 		case ctx.Err() != nil:
