@@ -27,10 +27,11 @@ const (
 	LackRemoval Lack = "removal" // whoever was to remove it died: removed
 	LackNode    Lack = "node"    // its node is gone, and nobody took it: pending again, or ended
 	LackParent  Lack = "parent"  // its parent has ended, or is gone: cancelled
+	LackPlace   Lack = "place"   // its node is gone or drains, or none was found: for another by now, or ended
 )
 
 // Lacks are all that a job can lack.
-var Lacks = []Lack{LackItem, LackTimer, LackExpiry, LackRemoval, LackNode, LackParent}
+var Lacks = []Lack{LackItem, LackTimer, LackExpiry, LackRemoval, LackNode, LackParent, LackPlace}
 
 // Heal looks for what the job needs that is not there, makes up for it, and
 // returns what it was. A job that is not there lacks nothing, and neither does
@@ -249,14 +250,19 @@ type Glance struct {
 	Pinned         bool
 	Pin            string
 	PinIncarnation uint64
-	Parent         string // the job that it is a part of, or empty
+	// PinRule is set if other nodes may have it; PinElse is what becomes of it
+	// when its node is gone.
+	PinRule bool
+	PinElse machine.Else
+	Parent  string // the job that it is a part of, or empty
 }
 
 // LookAt reads the headers of a record.
 func LookAt(h nats.Header) Glance {
 	_, pinned := h[headerPin]
 	return Glance{
-		Pinned: pinned, Pin: h.Get(headerPin), PinIncarnation: uint64(number(h, headerPinIncarnation)), Parent: h.Get(headerParent),
+		Pinned: pinned, Pin: h.Get(headerPin), PinIncarnation: uint64(number(h, headerPinIncarnation)), PinRule: h.Get(headerPinRule) != "",
+		PinElse: machine.Else(h.Get(headerPinElse)), Parent: h.Get(headerParent),
 		State: machine.State(h.Get(headerState)), Kind: h.Get(headerKind), Node: h.Get(headerNode), Incarnation: uint64(number(h, headerIncarnation)),
 		Cancel: h.Get(headerCancel) != "", Due: number(h, headerDue), StartBy: number(h, headerStartBy), Deadline: number(h, headerDeadline),
 		Expires: h.Get(nats.MsgTTLHdr) != "",

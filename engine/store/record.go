@@ -34,6 +34,8 @@ const (
 
 	headerPin            = "Mr-Pin" // empty while there is no place
 	headerPinIncarnation = "Mr-Pin-Incarnation"
+	headerPinRule        = "Mr-Pin-Rule" // if other nodes may have it
+	headerPinElse        = "Mr-Pin-Else"
 	headerParent         = "Mr-Parent"
 )
 
@@ -63,7 +65,7 @@ func Codec() kv.Codec[machine.Job] {
 func encode(j machine.Job) (nats.Header, []byte, error) {
 	body := j.AppendJSON(make([]byte, 0, recordSize(j)))
 	h := streams.Envelope{Type: recordType, Version: recordVersion, Trace: j.Trace}.Header()
-	values := make([]string, 0, 12) // one allocation for all
+	values := make([]string, 0, 14) // one allocation for all
 	set := func(key, value string) {
 		values = append(values, value)
 		h[key] = values[len(values)-1 : len(values) : len(values)]
@@ -80,6 +82,10 @@ func encode(j machine.Job) (nats.Header, []byte, error) {
 	if j.Pin != nil {
 		set(headerPin, j.Pin.Node)
 		set(headerPinIncarnation, strconv.FormatUint(j.Pin.Incarnation, 10))
+		set(headerPinElse, string(j.Pin.Else))
+		if j.Pin.Rule != nil {
+			set(headerPinRule, "1")
+		}
 	}
 	if j.Parent != nil {
 		set(headerParent, j.Parent.ID)
