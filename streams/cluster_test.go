@@ -148,8 +148,8 @@ func TestEnsureCluster(t *testing.T) {
 					t.Errorf("%s has %d replicas, want %d", name, config.Replicas, test.want)
 				}
 			}
-			if streamsOf != 9 {
-				t.Errorf("there are %d streams, want 9", streamsOf)
+			if streamsOf != 10 {
+				t.Errorf("there are %d streams, want 10", streamsOf)
 			}
 			if got := state(t, js, "KV_"+test.ns.Bucket(streams.Config)).LastSeq; got != 1 {
 				t.Errorf("the config bucket is at %d, want the settings written once", got)

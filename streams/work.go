@@ -116,7 +116,8 @@ func (w *Work) Withdraw(ctx context.Context, node, queue, local string, revision
 	}
 }
 
-// Delivery is an item in the hands of a worker.
+// Delivery is an item in the hands of a worker. One with a [Item.Node] comes from
+// that node's mailbox.
 type Delivery struct {
 	Item
 	// Stream and Sequence name the stored message.
@@ -127,6 +128,7 @@ type Delivery struct {
 
 	reply string
 	nc    *nats.Conn
+	box   *Mailbox // that it comes from; nil if it comes from a queue
 }
 
 // The answers to a delivery, as JetStream knows them.
@@ -137,11 +139,22 @@ var (
 )
 
 // Ack says that the item is done with. It is not awaited: if it is lost, the
-// item comes back and its record says that there is nothing to do.
-func (d *Delivery) Ack() error { return d.answer(ackBody) }
+// item comes back and its record says that there is nothing to do. An item of a
+// mailbox is deleted, which is awaited for a while.
+func (d *Delivery) Ack() error {
+	if d.box != nil {
+		return d.box.erase(d)
+	}
+	return d.answer(ackBody)
+}
 
-// Nak hands the item back, to be delivered again after a delay.
+// Nak hands the item back, to be delivered again after a delay. One of a mailbox
+// stays there, and is looked at again.
 func (d *Delivery) Nak(delay time.Duration) error {
+	if d.box != nil {
+		d.box.hand.Left(d.Sequence, delay)
+		return nil
+	}
 	if delay <= 0 {
 		return d.answer(nakBody)
 	}
@@ -149,7 +162,13 @@ func (d *Delivery) Nak(delay time.Duration) error {
 }
 
 // Progress holds off redelivery for another acknowledgement wait.
-func (d *Delivery) Progress() error { return d.answer(progressBody) }
+func (d *Delivery) Progress() error {
+	if d.box != nil {
+		d.box.hand.Kept(d.Sequence)
+		return nil
+	}
+	return d.answer(progressBody)
+}
 
 func (d *Delivery) answer(body []byte) error {
 	if err := d.nc.Publish(d.reply, body); err != nil {

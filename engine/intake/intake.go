@@ -3,6 +3,7 @@
 // process can have.
 //
 //	Intake.Run
+//	 ├─ mail, one a queue: what is in the mailbox of this node         mail.go, marks.go
 //	 └─ line, one a queue: makes its consumer, learns of its classes   line.go, classes.go
 //	     └─ lane, one a class: pulls items while the gate is open      lane.go
 //	         └─ slots: who may start next                              slots.go
@@ -26,10 +27,6 @@ import (
 
 	"github.com/millrace/millrace/streams"
 )
-
-// A Gate reports whether items of a queue may start, and returns a channel that is
-// closed when that may have changed.
-type Gate func(queue string) (open bool, changed <-chan struct{})
 
 // Options configures an [Intake].
 type Options struct {
@@ -77,13 +74,20 @@ type Intake struct {
 	opts  Options
 	work  *streams.Work
 	slots *slots
-	busy  tally // what is being taken, and what lies between delivery and claim
+	mails []*mail // one a queue; none without a mailbox
+	busy  tally   // what is being taken, and what lies between delivery and claim
 }
 
 // New returns an intake that does nothing before [Intake.Run].
 func New(work *streams.Work, opts Options) *Intake {
 	o := opts.withDefaults()
-	return &Intake{opts: o, work: work, slots: newSlots(o.Slots, len(o.Queues))}
+	in := &Intake{opts: o, work: work, slots: newSlots(o.Slots, len(o.Queues))}
+	if o.Mailbox != "" {
+		for _, queue := range o.Queues {
+			in.mails = append(in.mails, in.newMail(queue))
+		}
+	}
+	return in
 }
 
 // Run takes items until ctx ends. Then it asks for no more, and what the server
@@ -97,31 +101,24 @@ func (in *Intake) Run(ctx context.Context) error {
 	for _, queue := range in.opts.Queues {
 		lines.Go(func() { (&line{Intake: in, queue: queue, taking: ctx}).run(ctx) })
 	}
+	for _, m := range in.mails {
+		lines.Go(func() { m.run(ctx) })
+	}
 	lines.Wait()
 	return nil
 }
 
 // Look has the mailbox looked into soon.
-func (in *Intake) Look() {}
+func (in *Intake) Look() {
+	for _, m := range in.mails {
+		m.look()
+	}
+}
 
 // Idle waits until nothing is being taken and no item lies between its delivery
 // and [Taken.Decided], or until ctx ends. While all gates are closed, or Run has
 // ended, it stays like that: what was not decided before will never start here.
 func (in *Intake) Idle(ctx context.Context) error { return in.busy.wait(ctx) }
-
-// Open reports whether items of a queue may start now.
-func (in *Intake) Open(queue string) bool { return in.shut(queue) == nil }
-
-// shut returns nil if all gates of a queue are open, and otherwise when to look
-// again.
-func (in *Intake) shut(queue string) <-chan struct{} {
-	for _, gate := range in.opts.Gates {
-		if open, changed := gate(queue); !open {
-			return changed
-		}
-	}
-	return nil
-}
 
 // Free returns how many slots are free.
 func (in *Intake) Free() int { return in.slots.left() }

@@ -3,7 +3,6 @@ package intake
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/millrace/millrace/internal/wait"
@@ -30,9 +29,6 @@ const (
 	closeTime = time.Second
 )
 
-// errClosed is why nothing is taken from a queue.
-var errClosed = errors.New("intake: the gate is closed")
-
 // lane takes items of one class of a queue. It has its own consumer, unless the
 // queue has a limit: then one lane has all classes.
 type lane struct {
@@ -42,18 +38,7 @@ type lane struct {
 
 // run takes items until ctx ends, or the consumer is not there any more.
 func (l *lane) run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if !l.opts.Ready() {
-			wait.For(ctx, pullPause/5)
-			continue
-		}
-		if changed := l.shut(l.queue); changed != nil {
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
-			continue
-		}
+	for l.await(ctx, l.queue) {
 		if err := l.shift(ctx); errors.Is(err, streams.ErrNoConsumer) {
 			return err
 		}
@@ -66,7 +51,7 @@ func (l *lane) run(ctx context.Context) error {
 func (l *lane) shift(ctx context.Context) error {
 	l.busy.add(1)
 	defer l.busy.add(-1)
-	ctx, over := l.whileOpen(ctx) // it looks at the gate only now, see [Intake.Idle]
+	ctx, over := l.whileOpen(ctx, l.queue) // it looks at the gate only now, see [Intake.Idle]
 	defer over()
 	if ctx.Err() != nil {
 		return nil
@@ -100,32 +85,6 @@ func (l *lane) close(ctx context.Context, puller *streams.Puller) {
 	if err := puller.Close(ctx); err != nil {
 		l.opts.Logger.DebugContext(ctx, "items may come back late", "queue", l.queue, "err", err)
 	}
-}
-
-// whileOpen returns a context that ends with ctx, or when a gate of the queue is
-// closed, which it has looked at. The caller must call over.
-func (l *lane) whileOpen(ctx context.Context) (_ context.Context, over func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var watching sync.WaitGroup
-	for _, gate := range l.opts.Gates {
-		open, changed := gate(l.queue)
-		if !open {
-			cancel(errClosed)
-		}
-		watching.Go(func() {
-			for ctx.Err() == nil {
-				select {
-				case <-changed:
-				case <-ctx.Done():
-					return
-				}
-				if open, changed = gate(l.queue); !open {
-					cancel(errClosed)
-				}
-			}
-		})
-	}
-	return ctx, func() { cancel(nil); watching.Wait() }
 }
 
 // takeOnce waits for one item and then takes what else there is, as much as there
