@@ -61,6 +61,16 @@ func newWorld(t *testing.T, srv *server.Server) *world {
 	return &world{T: t, pub: pub, work: work, shape: streams.Shape{AckWait: lease}}
 }
 
+// js returns the JetStream API.
+func (w *world) js() jetstream.JetStream {
+	w.Helper()
+	js, err := w.pub.JetStream()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return js
+}
+
 // offer offers items of the queue mail.
 func (w *world) offer(class string, n int) {
 	w.Helper()
