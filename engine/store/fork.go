@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/direct"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -101,7 +102,7 @@ func (s *Store) settle(ctx context.Context, parent machine.Job, b *birth) error 
 		switch {
 		case err != nil:
 			return streams.NoRoom(err)
-		case created:
+		case isOf(entry.Value, parent) && created:
 			b.made, b.entry = true, entry
 			return s.pay(ctx, entry, passing)
 		case isOf(entry.Value, parent):
@@ -210,11 +211,15 @@ func (s *Store) forkFirst(ctx context.Context, parent Entry) error {
 	if err != nil {
 		return err
 	}
-	missing := which[:0]
+	var missing []int
 	for i, child := range children {
 		if child.Key == "" {
 			missing = append(missing, i)
 		}
+	}
+	idle, err := s.unoffered(ctx, children)
+	if err != nil {
+		return err
 	}
 	if most := parent.Value.Fan.MaxParallel; most > 0 {
 		if len(missing) < len(shares) {
@@ -222,8 +227,34 @@ func (s *Store) forkFirst(ctx context.Context, parent Entry) error {
 		}
 		missing = missing[:min(most, len(missing))]
 	}
-	if err := s.Fork(ctx, parent, shares, missing); err != nil {
+	if err := s.Fork(ctx, parent, shares, append(missing, idle...)); err != nil {
 		return err
 	}
 	return s.tellOwner(Ending{Parent: parent.Key})
+}
+
+// unoffered returns which of some children wait for a node that was not told: whoever
+// made them died, or is about to tell it.
+func (s *Store) unoffered(ctx context.Context, children []Entry) (which []int, err error) {
+	var refs []streams.Ref
+	var at []int
+	for i, child := range children {
+		if child.Value.State == machine.Pending && !child.Value.Homeless() {
+			refs, at = append(refs, streams.Ref{ID: child.Key, Node: child.Value.Pin.Node}), append(at, i)
+		}
+	}
+	for len(refs) > 0 {
+		n := min(len(refs), direct.Max)
+		has, err := s.Work.Has(ctx, refs[:n])
+		if err != nil {
+			return nil, err
+		}
+		for k, ref := range refs[:n] {
+			if !has[ref.ID] {
+				which = append(which, at[k])
+			}
+		}
+		refs, at = refs[n:], at[n:]
+	}
+	return which, nil
 }

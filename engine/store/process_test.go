@@ -31,6 +31,9 @@ type process struct {
 	leave  func()
 	puller *streams.Puller
 
+	// snapshot is what it finds when a delayed job with children is due.
+	snapshot func() ([]machine.Share, error)
+
 	mu      sync.Mutex
 	fates   []fate
 	tells   []string // attempts that it was told to end
@@ -63,7 +66,7 @@ func (w *world) process(id string) *process {
 		Work: p.work, Timers: must(streams.NewTimers(ns, p.pub))(w), Limits: streams.NewLimits(ns, p.pub),
 		Clock: clock, Asker: nodes.NewAsker(p.pub, ns),
 	}
-	p.Store = store.Open(p.pub, assets, store.Options{Namespace: ns, Lease: lease, Logger: quiet})
+	p.Store = store.Open(p.pub, assets, store.Options{Namespace: ns, Lease: lease, Logger: quiet, Snapshot: func(context.Context, machine.Job) ([]machine.Share, error) { return p.snapshot() }})
 	p.join(id)
 	if err := p.work.Serve(w.Context(), "q", streams.Shape{AckWait: lease}); err != nil {
 		w.Fatal(err)

@@ -55,10 +55,13 @@ const (
 	timerDeletes = "$JS.API.STREAM.MSG.DELETE.mr_default_timers"
 	answers      = "$JS.ACK.>" // to deliveries
 	itemReads    = "$JS.API.STREAM.MSG.GET.mr_default_work"
+	mailWrites   = "mr.default.mail.>"
+	mailDeletes  = "$JS.API.STREAM.MSG.DELETE.mr_default_mail"
+	logDeletes   = "$JS.API.STREAM.PURGE.mr_default_logs"
 )
 
 // writes is everything that a process writes and waits for.
-var writes = []string{jobWrites, workWrites, timerWrites, jobDeletes, workDeletes, timerDeletes, keyWrites, keyDeletes, blobWrites, blobDeletes}
+var writes = []string{jobWrites, workWrites, timerWrites, jobDeletes, workDeletes, timerDeletes, keyWrites, keyDeletes, blobWrites, blobDeletes, mailWrites, mailDeletes}
 
 var quiet = slog.New(slog.DiscardHandler)
 

@@ -1,0 +1,511 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/name"
+	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/streams"
+)
+
+// share is a part for a node, as it is now.
+func (p *process) share() machine.Share {
+	return machine.Share{Node: p.node.ID(), Incarnation: p.node.Incarnation()}
+}
+
+// fan is a broadcast to some nodes.
+func fan(local string, shares ...machine.Share) machine.Job {
+	j := job(local)
+	j.State, j.Input = machine.Waiting, []byte(`{"do":"flush"}`)
+	j.Fan = &machine.Fan{Shares: shares, Total: len(shares), OnLost: machine.ElseFail, Done: machine.GoalAll}
+	return j
+}
+
+// strangers are the shares of nodes that nobody knows.
+func strangers(n int) []machine.Share {
+	shares := make([]machine.Share, n)
+	for i := range shares {
+		shares[i] = machine.Share{Node: fmt.Sprintf("n%d", i), Incarnation: 1}
+	}
+	return shares
+}
+
+// part is the ID of a part of q.1.
+func part(of string) string { return store.ChildID("q.1", of) }
+
+// mails returns how many messages of a job lie in the mailbox of a node.
+func (w *world) mails(node, id string) uint64 {
+	w.Helper()
+	synctest.Wait()
+	stream := must(w.js.Stream(w.Context(), ns.MailStream()))(w)
+	info := must(stream.Info(w.Context(), jetstream.WithSubjectFilter("mr.default.mail."+node+"."+id)))(w)
+	var n uint64
+	for _, count := range info.State.Subjects {
+		n += count
+	}
+	return n
+}
+
+// wantMails fails the test unless n messages of a job are in the mailbox of a node.
+func (w *world) wantMails(node, id string, n uint64) {
+	w.Helper()
+	if got := w.mails(node, id); got != n {
+		w.Errorf("%s has %d messages for node %s, want %d", id, got, node, n)
+	}
+}
+
+// states returns the states of all records, by ID.
+func (w *world) states() map[string]machine.State {
+	w.Helper()
+	list := must(w.jobs.ListStale(w.Context(), ">"))(w)
+	states := make(map[string]machine.State, len(list))
+	for _, entry := range list {
+		states[entry.Key] = entry.Value.State
+	}
+	return states
+}
+
+// wantParts fails the test unless these are the states of the parts of q.1.
+func (w *world) wantParts(want map[string]machine.State) {
+	w.Helper()
+	got := w.states()
+	delete(got, "q.1")
+	byID := make(map[string]machine.State, len(want))
+	for of, state := range want {
+		byID[part(of)] = state
+	}
+	if diff := cmp.Diff(byID, got); diff != "" {
+		w.Errorf("parts (-want +got):\n%s", diff)
+	}
+}
+
+// endings returns what the owner is told from now on.
+func (w *world) endings() (list func() []store.Ending) {
+	w.Helper()
+	sub := must(w.pub.Conn().SubscribeSync(store.EndingSubject(ns)))(w)
+	if err := w.pub.Conn().Flush(); err != nil {
+		w.Fatal(err)
+	}
+	return func() (list []store.Ending) {
+		w.Helper()
+		synctest.Wait()
+		for {
+			msg, err := sub.NextMsg(time.Millisecond)
+			if errors.Is(err, nats.ErrTimeout) {
+				return list
+			}
+			list = append(list, must(store.ReadEnding(msg))(w))
+		}
+	}
+}
+
+// mail takes what lies in the mailbox of a node for a job, by way of the queue: what
+// an item means does not depend on how it came.
+func (p *process) mail(id string) *streams.Delivery {
+	p.w.Helper()
+	entry := p.w.get(id)
+	p.again(entry)
+	for {
+		if d := p.take(); name.JobID(d.Queue, d.Local) == id {
+			return d
+		}
+	}
+}
+
+// startPart runs a part on a node.
+func (p *process) startPart(id, token string) (store.Entry, *streams.Delivery) {
+	p.w.Helper()
+	d := p.mail(id)
+	entry, ok := p.deliver(d, token)
+	if !ok {
+		p.w.Fatalf("%s does not run on %s: it is %s", id, p.node.ID(), p.w.get(id).Value.State)
+	}
+	return entry, d
+}
+
+// runPart lets a part succeed on a node.
+func (p *process) runPart(id, token string) {
+	p.w.Helper()
+	entry, d := p.startPart(id, token)
+	p.finish(entry, token, done(token), d)
+}
+
+// fork makes all children of a job.
+func (p *process) fork(parent store.Entry) error {
+	p.w.Helper()
+	shares := must(p.Shares(p.w.Context(), parent.Value))(p.w)
+	return p.Fork(p.w.Context(), parent, shares, numbers(len(shares)))
+}
+
+func numbers(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i
+	}
+	return list
+}
+
+// conclude ends q.1.
+func (p *process) conclude(ev machine.Concluded) store.Entry {
+	p.w.Helper()
+	ev.At = time.Now().UTC()
+	return must(p.Conclude(p.w.Context(), p.w.get("q.1"), ev))(p.w)
+}
+
+// A broadcast has a child for each of its nodes as soon as it is submitted, and each
+// of them lies in the mailbox of its node. Submitting it again changes nothing.
+func TestFamily(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.process("a"), w.process("b")
+		told := w.endings()
+		j := fan("1", a.share(), b.share())
+		j.MaxAttempts, j.Trace = 3, map[string]string{"traceparent": "00-1"}
+		a.submit(j)
+		w.wantParts(map[string]machine.State{"a": machine.Pending, "b": machine.Pending})
+		for _, p := range []*process{a, b} {
+			child := w.get(part(p.node.ID())).Value
+			want := machine.Job{
+				ID: child.ID, Kind: "q.k", State: machine.Pending, MaxAttempts: 3, Trace: j.Trace, Created: child.Created,
+				Pin:    &machine.Pin{Node: p.node.ID(), Incarnation: p.node.Incarnation(), Else: machine.ElseFail},
+				Parent: &machine.Parent{ID: "q.1", Created: w.get("q.1").Value.Created, Part: p.node.ID()},
+			}
+			if diff := cmp.Diff(want, child); diff != "" {
+				t.Errorf("child (-want +got):\n%s", diff)
+			}
+			if input := must(a.Input(t.Context(), child))(t); string(input) != string(j.Input) {
+				t.Errorf("the input of the child is %s", input)
+			}
+			w.wantMails(p.node.ID(), child.ID, 1)
+		}
+		w.wantItems("q.1", 0)
+		if diff := cmp.Diff([]store.Ending{{Parent: "q.1"}}, told()); diff != "" {
+			t.Errorf("the owner is told (-want +got):\n%s", diff)
+		}
+
+		a.runPart(part("a"), "t1")
+		if diff := cmp.Diff([]store.Ending{{Parent: "q.1", Part: "a", State: machine.Succeeded}}, told()); diff != "" {
+			t.Errorf("the owner is told (-want +got):\n%s", diff)
+		}
+		before := w.get(part("a"))
+		if _, created, err := b.Submit(t.Context(), j); created || err != nil {
+			t.Errorf("created %v, %v", created, err)
+		}
+		if after := w.get(part("a")); after.Revision != before.Revision {
+			t.Error("a child that has ended was written to")
+		}
+		w.wantParts(map[string]machine.State{"a": machine.Succeeded, "b": machine.Pending})
+		if w.expires(w.get(part("a"))) {
+			t.Error("a child expires by itself")
+		}
+		a.conclude(machine.Concluded{Tally: machine.Tally{Succeeded: 1, Failed: 1}, Error: &machine.Error{Message: "1 of 2"}})
+		w.wantParts(map[string]machine.State{"a": machine.Succeeded, "b": machine.Cancelled})
+		w.wantMails("b", part("b"), 0)
+		w.wantTimers("q.1", "expiry")
+	})
+}
+
+// expires reports whether a record goes by itself.
+func (w *world) expires(entry store.Entry) bool {
+	w.Helper()
+	stream := must(w.js.Stream(w.Context(), "KV_mr_default_jobs"))(w)
+	msg := must(stream.GetMsg(w.Context(), entry.Revision))(w)
+	return msg.Header.Get(jetstream.MsgTTLHeader) != ""
+}
+
+// Shards have numbers and parameters, and a rule. One without a place is offered to
+// nobody.
+func TestShards(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		j := fan("1", p.share(), machine.Share{Parameter: "north"})
+		j.Fan.Shards, j.Fan.OnLost, j.Fan.Select = true, "", map[string]string{"disk": "ssd"}
+		p.submit(j)
+		w.wantParts(map[string]machine.State{"0": machine.Pending, "1": machine.Pending})
+		child := w.get(part("1")).Value
+		rule := &machine.Rule{Select: j.Fan.Select}
+		if diff := cmp.Diff(&machine.Pin{Rule: rule, Else: machine.ElseWait}, child.Pin); diff != "" {
+			t.Errorf("pin (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(&machine.Shard{Index: 1, Total: 2, Parameter: "north"}, child.Parent.Shard); diff != "" {
+			t.Errorf("shard (-want +got):\n%s", diff)
+		}
+		w.wantMails("a", part("0"), 1)
+		w.wantMails("*", part("1"), 0)
+		w.wantItems(part("1"), 0)
+		p.heals(part("1")) // it is the owner who finds a place
+	})
+}
+
+// Of a rolling broadcast the first parts are made, and no more, however often.
+func TestForkRolling(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.process("a")
+		j := fan("1", strangers(5)...)
+		j.Fan.MaxParallel = 2
+		entry := a.submit(j)
+		want := map[string]machine.State{"n0": machine.Pending, "n1": machine.Pending}
+		w.wantParts(want)
+		if err := a.Owe(t.Context(), entry); err != nil {
+			t.Error(err)
+		}
+		w.wantParts(want)
+		must(a.Cancel(t.Context(), part("n0"), "asked"))(t)
+		if err := a.Owe(t.Context(), entry); err != nil {
+			t.Error(err)
+		}
+		want["n0"] = machine.Cancelled
+		w.wantParts(want)
+		if err := a.Fork(t.Context(), entry, j.Fan.Shares, []int{1, 3}); err != nil {
+			t.Error(err)
+		}
+		want["n3"] = machine.Pending
+		w.wantParts(want)
+		children := must(a.Children(t.Context(), entry, j.Fan.Shares, []int{3, 2, 0}))(t)
+		got := []string{children[0].Key, children[1].Key, children[2].Key}
+		if diff := cmp.Diff([]string{part("n3"), "", part("n0")}, got); diff != "" {
+			t.Errorf("children (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// More shares than fit into a record are a blob, which is part of the job: it is not
+// swept, and it goes with the job.
+func TestSharesBlob(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		j := fan("1", strangers(1500)...)
+		p.submit(j)
+		w.wantObjects(1)
+		entry := w.get("q.1")
+		if entry.Value.Fan.SharesBlob == nil || len(entry.Value.Fan.Shares) > 0 {
+			t.Error("the shares are in the record")
+		}
+		if diff := cmp.Diff(j.Fan.Shares, must(p.Shares(t.Context(), entry.Value))(t)); diff != "" {
+			t.Errorf("shares (-want +got):\n%s", diff)
+		}
+		if n := len(w.states()); n != 1501 {
+			t.Errorf("there are %d records, want 1501", n)
+		}
+		if _, created, err := p.Submit(t.Context(), j); created || err != nil {
+			t.Errorf("created %v, %v", created, err)
+		}
+		w.wantObjects(1)
+		must(p.Cancel(t.Context(), "q.1", "asked"))(t)
+		time.Sleep(2 * time.Hour)
+		if swept, err := p.Sweep(t.Context()); swept > 0 || err != nil {
+			t.Errorf("%d swept, %v", swept, err)
+		}
+		if err := p.Delete(t.Context(), "q.1"); err != nil {
+			t.Error(err)
+		}
+		w.wantNothing()
+	})
+}
+
+// wantNothing fails the test unless nothing is left in any stream of jobs.
+func (w *world) wantNothing() {
+	w.Helper()
+	synctest.Wait()
+	for _, name := range []string{"KV_mr_default_jobs", ns.WorkStream(), ns.MailStream(), ns.TimerStream(), ns.LogStream(), ns.BlobStream()} {
+		stream := must(w.js.Stream(w.Context(), name))(w)
+		if n := stream.CachedInfo().State.Msgs; n > 0 {
+			info := must(stream.Info(w.Context(), jetstream.WithSubjectFilter(">")))(w)
+			w.Errorf("%s holds %d messages: %v", name, n, info.State.Subjects)
+		}
+	}
+}
+
+// The submitter dies at any write of the fan-out: whoever submits again completes it,
+// and so does whoever makes the children. Each is there once, and offered.
+func TestForkCrash(t *testing.T) {
+	parts := map[string]machine.State{"n0": machine.Pending, "n1": machine.Pending, "n2": machine.Pending}
+	again := map[string]func(*world, *process) error{
+		"submit": func(w *world, p *process) error {
+			_, _, err := p.Submit(w.Context(), fan("1", strangers(3)...))
+			return err
+		},
+		"fork": func(w *world, p *process) error {
+			entry, err := p.Get(w.Context(), "q.1")
+			if errors.Is(err, store.ErrNotFound) {
+				_, _, err = p.Submit(w.Context(), fan("1", strangers(3)...))
+				return err
+			}
+			return errors.Join(err, p.fork(entry))
+		},
+	}
+	for who, f := range again {
+		for _, fault := range []natstest.Fault{natstest.DownBefore, natstest.DownAfter} {
+			for n := range 7 { // the parent, and two writes for each child
+				t.Run(fmt.Sprintf("%s/%s/%d", who, fault, n+1), func(t *testing.T) {
+					bubble(t, func(t *testing.T, w *world) {
+						a, b := w.process("a"), w.process("b")
+						a.failNth(n+1, fault)
+						a.die(func(ctx context.Context) { _, _, _ = a.Submit(ctx, fan("1", strangers(3)...)) })
+						if err := f(w, b); err != nil {
+							t.Error(err)
+						}
+						w.wantParts(parts)
+						for of := range parts {
+							w.wantMails(of, part(of), 1)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// Answers that are lost, and connections that break, are settled, also by two who do
+// the same.
+func TestForkTwice(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, b := w.process("a"), w.process("b")
+				entry := w.create(fan("1", strangers(30)...))
+				var waits []func()
+				for i, p := range []*process{a, b} {
+					p.unlucky(rand.New(rand.NewPCG(seed, uint64(i))))
+					waits = append(waits, w.meanwhile(func() {
+						for err := p.fork(entry); err != nil; err = p.fork(entry) {
+							time.Sleep(time.Second)
+						}
+					}))
+				}
+				for _, wait := range waits {
+					wait()
+				}
+				for i := range 30 {
+					of := fmt.Sprintf("n%d", i)
+					w.want(part(of), machine.Pending, 0, 0)
+					w.wantMails(of, part(of), 1)
+				}
+			})
+		})
+	}
+}
+
+// Who makes children too late leaves nothing: the parent has ended, or is gone, or
+// another has its ID.
+func TestForkTooLate(t *testing.T) {
+	for what, meanwhile := range map[string]struct {
+		happens func(*world, *process)
+		want    map[string]machine.State
+	}{
+		"cancelled": {func(w *world, p *process) { must(p.Cancel(w.Context(), "q.1", "asked"))(w) }, map[string]machine.State{"n0": machine.Cancelled, "n1": machine.Cancelled}},
+		"gone":      {func(w *world, _ *process) { w.remove("q.1") }, map[string]machine.State{}},
+		"another": {func(w *world, p *process) {
+			w.remove("q.1")
+			time.Sleep(time.Second)
+			p.submit(fan("1", strangers(1)...))
+		}, map[string]machine.State{"n0": machine.Pending}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				p := w.process("a")
+				entry := w.create(fan("1", strangers(2)...))
+				meanwhile.happens(w, p)
+				before := w.states()
+				if err := p.fork(entry); err != nil {
+					t.Error(err)
+				}
+				w.wantParts(meanwhile.want)
+				if before["q.1"] == machine.Waiting {
+					if of := w.get(part("n0")).Value.Parent; !of.Is(w.get("q.1").Value) {
+						t.Error("the child is not that of the parent that is there")
+					}
+				}
+				w.wantMails("n1", part("n1"), 0)
+			})
+		})
+	}
+}
+
+// A child of an earlier life of the ID is in the way: it goes. One that runs has to
+// end first.
+func TestForkMeetsThePast(t *testing.T) {
+	for _, state := range []machine.State{machine.Pending, machine.Running, machine.Succeeded, machine.Removing} {
+		t.Run(string(state), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				p := w.process("a")
+				p.submit(fan("1", p.share()))
+				var running *streams.Delivery
+				if state == machine.Running || state == machine.Succeeded {
+					entry, d := p.startPart(part("a"), "t0")
+					running = d
+					if state == machine.Succeeded {
+						p.finish(entry, "t0", done("t0"), d)
+					}
+				} else if state == machine.Removing {
+					w.change(part("a"), machine.Stopped{At: time.Now()}, machine.Removed{At: time.Now()})
+				}
+				w.remove("q.1")
+				time.Sleep(time.Second)
+				_, created, err := p.Submit(t.Context(), fan("1", p.share()))
+				if !created || errors.Is(err, store.ErrNotEnded) != (state == machine.Running) {
+					t.Fatalf("created %v, %v", created, err)
+				}
+				if state == machine.Running {
+					if !p.toldToEnd(part("a"), "t0") {
+						t.Error("the node was not told to end the child of the past")
+					}
+					p.finish(w.get(part("a")), "t0", machine.Returned{Hold: hold("t0")}, running)
+					if err := p.fork(w.get("q.1")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.wantParts(map[string]machine.State{"a": machine.Pending})
+				w.wantMails("a", part("a"), 1)
+				p.runPart(part("a"), "t1")
+			})
+		})
+	}
+}
+
+// A record that is no child is not taken away.
+func TestForkMeetsAStranger(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		stranger := job("x")
+		stranger.ID = part("n0")
+		w.create(stranger)
+		_, _, err := p.Submit(t.Context(), fan("1", strangers(1)...))
+		if err == nil || !strings.Contains(err.Error(), "not one that the engine made") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Nearly full storage refuses the parent. The children of one that is there are made.
+func TestForkFull(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		entry := w.create(fan("1", strangers(3)...))
+		for i := range 36 {
+			w.create(later(fmt.Sprint("x", i), time.Hour))
+		}
+		w.limit(40)
+		if _, created, err := p.Submit(t.Context(), fan("2", strangers(2)...)); created || !errors.Is(err, streams.ErrFull) {
+			t.Fatalf("created %v, %v", created, err)
+		}
+		if err := p.fork(entry); err != nil {
+			t.Error(err)
+		}
+		for _, of := range []string{"n0", "n1", "n2"} {
+			w.want(part(of), machine.Pending, 0, 0)
+		}
+	})
+}
