@@ -3,8 +3,8 @@ package reconcile
 import "time"
 
 // Count is the jobs of a queue that have not ended, by what they do: wait for a
-// worker, wait for their due time, run.
-type Count struct{ Pending, Delayed, Running int }
+// worker, wait for their due time, run, wait for their children.
+type Count struct{ Pending, Delayed, Running, Waiting int }
 
 // Count counts the jobs of all queues that have some, as they were some ten
 // seconds ago. It returns nil until all jobs have been read once, and costs the
@@ -23,8 +23,14 @@ func (x *index) counts(now time.Time) map[string]Count {
 	defer x.mu.Unlock()
 	counts := make(map[string]Count, len(x.queues))
 	for name, q := range x.queues {
-		delayed := q.due.after(now.Add(-grace))
-		counts[name] = Count{Pending: len(q.jobs) - delayed - q.running, Delayed: delayed, Running: q.running}
+		delayed := 0
+		for d := range q.driven {
+			delayed += q.driven[d].due.after(now.Add(-grace))
+		}
+		counts[name] = Count{
+			Pending: len(q.jobs) - delayed - q.running - q.waiting,
+			Delayed: delayed, Running: q.running, Waiting: q.waiting,
+		}
 	}
 	return counts
 }

@@ -9,9 +9,12 @@
 //	scheduled, retrying   its timer, or an item when due  or sets it again
 //	running               a node that runs it             or makes it pending, or ends it
 //	running with cancel                                   tells its node again
+//	for one node          that node                       or rules on it
+//	waiting                                               tells the keeper (package broadcast)
+//	child, not ended      a parent that waits for it      or cancels it
 //	with a time limit     its timer                       or sets it again
 //	removing                                              removes it
-//	ended, never expires  its expiry timer                or sets it
+//	ended, never expires  its expiry timer                or sets it; a child goes with its parent
 //
 // Once an hour it has the objects swept that no record names.
 //

@@ -21,23 +21,42 @@ type index struct {
 	mu     sync.Mutex
 	queues map[string]*queue
 	timers tally // when the timers are due that have to be there
-	owners owners
+	owners census[owner]
+	spots  census[spot]
 }
 
 // queue is the jobs of one queue, by the hash of their local ID. Should two have
 // the same, one of them is not counted.
 type queue struct {
 	jobs    map[uint64]entry
-	due     tally // when the delayed ones are due
-	running int   // how many somebody runs
+	driven  [drives]driven // those that something drives, by what it is
+	running int            // how many somebody runs
+	waiting int            // how many wait for their children
 }
+
+// driven is the jobs of a queue that are driven by the same.
+type driven struct {
+	jobs int
+	due  tally // when the delayed ones are due
+}
+
+// drive is what a job needs to go on once it is due.
+type drive int
+
+const (
+	byItem drive = iota // an item in its queue
+	byMail              // an item in the mailbox of its node
+	byNone              // the owner: it has no place yet, or waits for its children
+	drives
+)
 
 // entry is a job as it was read. The times are those of its timers, in seconds
 // since 1970, rounded up; 0 is none.
 type entry struct {
 	sequence               uint64
 	due, startBy, deadline uint32
-	owner                  uint32 // the number of who runs it, or 0: see owners
+	owner                  uint32 // the number of who runs it, or 0
+	spot                   uint32 // the number of where it may run, or 0 for anywhere
 }
 
 // ref finds an entry again, and the record that it was made of.
@@ -58,7 +77,7 @@ func (x *index) entryOf(r record) entry {
 	defer x.mu.Unlock()
 	return entry{
 		sequence: r.sequence, due: seconds(r.Due), startBy: seconds(r.StartBy), deadline: seconds(r.Deadline),
-		owner: x.owners.number(r.Node, r.Incarnation),
+		owner: x.owners.number(r.owner()), spot: x.spots.number(r.spot()),
 	}
 }
 
@@ -68,11 +87,16 @@ func (x *index) put(name, local string, e entry, now time.Time) {
 	defer x.mu.Unlock()
 	q := x.queues[name]
 	if q == nil {
-		q = &queue{jobs: make(map[uint64]entry), due: newTally(now.Add(-grace))}
+		q = &queue{jobs: make(map[uint64]entry)}
+		for d := range q.driven {
+			q.driven[d].due = newTally(now.Add(-grace))
+		}
 		x.queues[strings.Clone(name)] = q
 	}
 	hash := maphash.String(x.seed, local)
-	x.count(q, q.jobs[hash], -1)
+	if before, known := q.jobs[hash]; known {
+		x.count(q, before, -1)
+	}
 	x.count(q, e, 1)
 	q.jobs[hash] = e
 }
@@ -99,7 +123,9 @@ func (x *index) delete(name string, hash uint64) {
 	if q == nil {
 		return
 	}
-	x.count(q, q.jobs[hash], -1)
+	if before, known := q.jobs[hash]; known {
+		x.count(q, before, -1)
+	}
 	delete(q.jobs, hash)
 	if len(q.jobs) == 0 {
 		delete(x.queues, name)
@@ -108,14 +134,31 @@ func (x *index) delete(name string, hash uint64) {
 
 // count adds an entry to the tallies, or takes it away. The caller holds the lock.
 func (x *index) count(q *queue, e entry, n int32) {
-	q.due.add(e.due, n)
+	of := &q.driven[x.drive(e)]
+	of.jobs += int(n)
+	of.due.add(e.due, n)
 	x.owners.count(e.owner, n)
+	x.spots.count(e.spot, n)
 	if e.owner != 0 {
 		q.running += int(n)
+	}
+	if x.spots.of(e.spot).waits {
+		q.waiting += int(n)
 	}
 	for _, at := range [...]uint32{e.due, e.startBy, e.deadline} {
 		x.timers.add(at, n)
 	}
+}
+
+// drive returns what drives a job. The caller holds the lock.
+func (x *index) drive(e entry) drive {
+	switch {
+	case e.spot == 0:
+		return byItem
+	case x.spots.of(e.spot).node != "":
+		return byMail
+	}
+	return byNone
 }
 
 // names returns the queues that have jobs.
@@ -140,16 +183,23 @@ func (x *index) size() (n int) {
 	return n
 }
 
-// items returns how many jobs of a queue need an item: all that do not wait for
-// their due time.
-func (x *index) items(name string, now time.Time) int {
+// items returns how many jobs of a queue need an item there: all that do not wait
+// for their due time, and that any node may have.
+func (x *index) items(name string, now time.Time) int { return x.ready(name, byItem, now) }
+
+// mail returns how many jobs of a queue need an item in the mailbox of a node.
+func (x *index) mail(name string, now time.Time) int { return x.ready(name, byMail, now) }
+
+// ready returns how many jobs of a queue do not wait for their due time.
+func (x *index) ready(name string, d drive, now time.Time) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	q := x.queues[name]
 	if q == nil {
 		return 0
 	}
-	return len(q.jobs) - q.due.after(now.Add(-grace))
+	of := &q.driven[d]
+	return of.jobs - of.due.after(now.Add(-grace))
 }
 
 // dues returns how many timers there have to be.
@@ -179,10 +229,17 @@ func (x *index) pick(name string, n int, fits func(entry) bool) []ref {
 	return picked
 }
 
-// needsItem returns what tells which jobs need an item.
+// needsItem returns what tells which jobs need an item in their queue.
 func needsItem(now time.Time) func(entry) bool {
 	past := uint32(now.Add(-grace).Unix())
-	return func(e entry) bool { return e.due <= past }
+	return func(e entry) bool { return e.spot == 0 && e.due <= past }
+}
+
+// needsMail returns what tells which jobs need one in a mailbox, or a place where
+// that could be.
+func needsMail(now time.Time) func(entry) bool {
+	past := uint32(now.Add(-grace).Unix())
+	return func(e entry) bool { return e.spot != 0 && e.due <= past }
 }
 
 // needsTimer returns what tells which jobs need a timer.

@@ -45,12 +45,22 @@ func (g *round) look(ctx context.Context, records []record) (healed int) {
 // notes whether that can be an item only.
 func (g *round) weigh(ctx context.Context, rec *record) (bool, error) {
 	rec.item = false
-	if !rec.goes() || rec.Cancel || g.orphaned(rec) {
+	if rec.Parent != "" && rec.State != machine.Removing {
+		if alone, err := g.alone(ctx, rec); alone || err != nil || !rec.goes() {
+			return alone, err
+		}
+	}
+	if !rec.goes() || rec.Cancel || g.orphaned(rec) || g.places.misplaced(rec) {
 		return true, nil // there is something to do
 	}
 	fired := false
 	for _, t := range rec.timers() {
 		has, err := g.isSet(ctx, t)
+		if !has && err == nil && t.Purpose == streams.PurposeDue && !rec.Pinned { // or one that gets children then
+			t.Purpose = streams.PurposeOutset
+			has, err = g.isSet(ctx, t)
+			t.Purpose = streams.PurposeDue
+		}
 		switch {
 		case err != nil:
 			return false, err
@@ -61,7 +71,7 @@ func (g *round) weigh(ctx context.Context, rec *record) (bool, error) {
 			return true, nil
 		}
 	}
-	rec.item = !rec.State.Delayed() || fired
+	rec.item = (!rec.State.Delayed() || fired) && rec.State != machine.Waiting && !rec.homeless()
 	return rec.item, nil
 }
 
@@ -85,7 +95,7 @@ func (g *round) without(ctx context.Context, records []record) (list []record) {
 	var refs []streams.Ref
 	for _, rec := range records {
 		if rec.item {
-			refs = append(refs, streams.Ref{ID: rec.id})
+			refs = append(refs, streams.Ref{ID: rec.id, Node: rec.Pin})
 		}
 	}
 	if len(refs) == 0 {
@@ -142,8 +152,23 @@ func (g *round) healOne(ctx context.Context, rec *record) ([]store.Lack, error) 
 		return nil, kv.ErrLeaseLost
 	case rec.stays():
 		return g.opts.Store.HealExpiry(ctx, rec.id)
+	case g.places.misplaced(rec):
+		if moved, err := g.opts.Store.Place(ctx, rec.id, g.places.choose); moved || err != nil {
+			return ruledOn(moved), err
+		}
 	}
-	return g.opts.Store.Heal(ctx, rec.id)
+	lacks, err := g.opts.Store.Heal(ctx, rec.id)
+	if err == nil && rec.Pinned && slices.Contains(lacks, store.LackNode) { // it may be for another one now
+		_, err = g.opts.Store.Place(ctx, rec.id, g.places.choose)
+	}
+	return lacks, err
+}
+
+func ruledOn(moved bool) []store.Lack {
+	if moved {
+		return []store.Lack{store.LackPlace}
+	}
+	return nil
 }
 
 // note counts what was healed.
@@ -156,11 +181,13 @@ func (g *round) note(ctx context.Context, rec *record, lacks []store.Lack) {
 	g.count(lacks)
 }
 
-// say logs what was healed since it said so last. That nodes die is no surprise.
+// say logs what was healed since it said so last. That nodes come and go is no
+// surprise.
 func (g *round) say(ctx context.Context) {
-	if n := g.unsaid[store.LackNode]; n > 0 {
+	if n := g.unsaid[store.LackNode] + g.unsaid[store.LackPlace]; n > 0 {
 		g.opts.Logger.InfoContext(ctx, "jobs of nodes that are gone go on", "jobs", n)
 		delete(g.unsaid, store.LackNode)
+		delete(g.unsaid, store.LackPlace)
 	}
 	if len(g.unsaid) > 0 {
 		g.opts.Logger.WarnContext(ctx, "jobs had lost what drives them", "healed", g.unsaid)

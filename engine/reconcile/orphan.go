@@ -14,49 +14,16 @@ type owner struct {
 	incarnation uint64
 }
 
-// owners numbers those who run jobs, from 1.
-type owners struct {
-	numbers map[owner]uint32
-	list    []owner // by number, from 1
-	jobs    []int32 // how many each has
-}
+// owner returns who runs the job of a record, if somebody does.
+func (r *record) owner() (owner, bool) { return owner{r.Node, r.Incarnation}, r.Node != "" }
 
-// number returns the number of an incarnation, or 0 for that of no node.
-func (o *owners) number(node string, incarnation uint64) uint32 {
-	if node == "" {
-		return 0
-	}
-	key := owner{node, incarnation}
-	n := o.numbers[key]
-	if n == 0 {
-		if o.numbers == nil {
-			o.numbers = make(map[owner]uint32)
-		}
-		key.node = strings.Clone(node)
-		o.list, o.jobs = append(o.list, key), append(o.jobs, 0)
-		n = uint32(len(o.list))
-		o.numbers[key] = n
-	}
-	return n
-}
-
-// count adds to the jobs of an owner.
-func (o *owners) count(number uint32, n int32) {
-	if number > 0 {
-		o.jobs[number-1] += n
-	}
-}
+func (o owner) clone() owner { o.node = strings.Clone(o.node); return o }
 
 // orphans returns the jobs of a queue whose node is not among those that are
 // alive.
 func (x *index) orphans(queue string, alive map[string]uint64) []ref {
 	x.mu.Lock()
-	gone := make([]bool, len(x.owners.list)+1)
-	some := false
-	for i, o := range x.owners.list {
-		gone[i+1] = x.owners.jobs[i] > 0 && alive[o.node] != o.incarnation
-		some = some || gone[i+1]
-	}
+	gone, some := x.owners.which(func(o owner) bool { return alive[o.node] != o.incarnation })
 	x.mu.Unlock()
 	if !some {
 		return nil
@@ -84,6 +51,7 @@ func (g *round) adopt(ctx context.Context) {
 	for _, queue := range g.index.names() {
 		g.probe(ctx, g.index.orphans(queue, alive))
 	}
+	g.place(ctx)
 }
 
 // orphaned reports whether the node of a running job was not there when it was

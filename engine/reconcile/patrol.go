@@ -18,6 +18,7 @@ const (
 // patrol compares what there is with what there has to be, and checks a random
 // sample. If something was lost, the next round begins soon.
 func (g *round) patrol(ctx context.Context) {
+	g.parents.forget()
 	g.adopt(ctx)
 	now := g.opts.Clock.Now()
 	names := g.index.names()
@@ -33,6 +34,14 @@ func (g *round) patrol(ctx context.Context) {
 			return
 		}
 		found += g.probe(ctx, g.index.pick(queue, size(held < needed), needsItem(now)))
+	}
+	mail, err := g.lacksMail(ctx, names)
+	if err != nil {
+		g.fail(ctx, err)
+		return
+	}
+	for _, queue := range names {
+		found += g.probe(ctx, g.index.pick(queue, size(mail), needsMail(now)))
 	}
 	set, _, err := g.opts.Timers.Count(ctx)
 	if err != nil {
@@ -69,7 +78,7 @@ func (g *round) probe(ctx context.Context, refs []ref) (healed int) {
 				g.index.forget(r)
 				return nil
 			}
-			records[i] = cur.record
+			records[i] = cur
 			return err
 		})
 	}

@@ -27,6 +27,7 @@ const (
 type record struct {
 	id       string
 	sequence uint64
+	at       time.Time // when it was stored
 	store.Glance
 	item bool // all that its job may lack is an item
 }
@@ -52,7 +53,7 @@ func (g *round) read(ctx context.Context) error {
 // lets it be checked if there may be something to do.
 func (g *round) visit(ctx context.Context, msg follow.Message) {
 	defer g.passed.Store(msg.Sequence)
-	rec := record{id: g.id(msg.Subject), sequence: msg.Sequence, Glance: store.LookAt(msg.Header)}
+	rec := record{id: g.id(msg.Subject), sequence: msg.Sequence, at: msg.Time, Glance: store.LookAt(msg.Header)}
 	queue, local, err := name.SplitJobID(rec.id)
 	switch {
 	case err != nil:
@@ -64,6 +65,9 @@ func (g *round) visit(ctx context.Context, msg follow.Message) {
 		g.index.put(queue, local, g.index.entryOf(rec), g.opts.Clock.Now())
 	} else {
 		g.index.drop(queue, local)
+	}
+	if rec.State == machine.Waiting {
+		g.opts.Waiting(rec.id)
 	}
 	if rec.goes() || rec.stays() || rec.State == machine.Removing {
 		select {
@@ -92,18 +96,12 @@ func (r *Reconciler) id(subject string) string {
 	return strings.TrimPrefix(subject, "$KV."+r.bucket()+".")
 }
 
-// stored is a message of the jobs bucket.
-type stored struct {
-	record
-	at time.Time
-}
-
 // get reads a message of the jobs bucket from the leader. See [publish.Gone] for one
 // that is not there.
-func (r *Reconciler) get(ctx context.Context, q publish.Query) (stored, error) {
+func (r *Reconciler) get(ctx context.Context, q publish.Query) (record, error) {
 	m, err := r.pub.Message(ctx, r.stream(), q)
 	if err != nil {
-		return stored{}, err
+		return record{}, err
 	}
-	return stored{record{id: r.id(m.Subject), sequence: m.Sequence, Glance: store.LookAt(m.Header)}, m.Time}, nil
+	return record{id: r.id(m.Subject), sequence: m.Sequence, at: m.Time, Glance: store.LookAt(m.Header)}, nil
 }

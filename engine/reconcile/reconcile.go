@@ -106,6 +106,7 @@ type Reconciler struct {
 	js   jetstream.JetStream
 	asks chan *nats.Msg // requests to look at everything now
 	wake chan struct{}  // has one element if a node was found dead
+	stir chan struct{}  // has one element if a node has come or changed
 
 	// What outlives a round. It belongs to the goroutine that checks.
 	waiting   []*nats.Msg         // those who asked since the round began
@@ -113,6 +114,9 @@ type Reconciler struct {
 	consumers map[string]consumer // how they were the last time, by name
 	warned    time.Time           // when the log said that something failed
 	unsaid    map[store.Lack]int  // what was healed and is not in the log yet
+
+	places  places
+	parents parents
 
 	whole atomic.Pointer[index] // of the last round that has read all jobs
 
@@ -126,7 +130,7 @@ type Reconciler struct {
 func New(pub *publish.Publisher, opts Options) *Reconciler {
 	r := &Reconciler{
 		opts: opts.withDefaults(), pub: pub, asks: make(chan *nats.Msg, maxAsks), wake: make(chan struct{}, 1),
-		again: make(map[string]record), consumers: make(map[string]consumer),
+		stir: make(chan struct{}, 1), again: make(map[string]record), consumers: make(map[string]consumer),
 		unsaid: make(map[store.Lack]int),
 	}
 	r.totals.healed = make(map[store.Lack]int)
@@ -152,6 +156,11 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		return fmt.Errorf("reconcile: look at jobs: %w", err)
 	}
 	r.js = js
+	deaf, err := r.feed()
+	if err != nil {
+		return fmt.Errorf("reconcile: listen to nodes: %w", err)
+	}
+	defer deaf()
 	sub, err := r.pub.Conn().ChanSubscribe(askSubject(r.opts.Namespace), r.asks)
 	if err != nil {
 		return fmt.Errorf("reconcile: listen to requests: %w", err)

@@ -42,6 +42,7 @@ type round struct {
 	againAt  time.Time
 	complete bool // it has checked everything that was there when it began
 	damaged  bool // the patrol found something
+	stirred  bool // a node has come or changed
 }
 
 // round is over when the next one has to begin, or ctx ends.
@@ -81,6 +82,8 @@ func (g *round) check(ctx context.Context) {
 			g.waiting = append(g.waiting, ask)
 		case <-g.wake:
 			g.adopt(ctx)
+		case <-g.stir:
+			g.stirred = true
 		case rec := <-g.seen:
 			if records = append(records, rec); len(records) == batch {
 				g.look(ctx, records)
@@ -116,6 +119,10 @@ func (g *round) tick(ctx context.Context) {
 		again := g.again
 		g.again = make(map[string]record)
 		g.look(ctx, slices.Collect(maps.Values(again)))
+	}
+	if g.stirred {
+		g.stirred = false
+		g.place(ctx)
 	}
 	if g.complete && !now.Before(g.patrolAt) {
 		g.patrolAt = now.Add(max(oftenest, g.opts.Lease/2))

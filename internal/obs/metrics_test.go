@@ -34,7 +34,7 @@ func TestScrape(t *testing.T) {
 	m := obs.New(obs.Options{Namespace: "ns", Lacks: []string{"timer"}, Probe: func() obs.Sample {
 		return obs.Sample{
 			Ready: true, Owner: true, Slots: 10, Used: 3,
-			Jobs:   map[string]obs.Jobs{"q": {Pending: 1, Delayed: 2, Running: 3}},
+			Jobs:   map[string]obs.Jobs{"q": {Pending: 1, Delayed: 2, Running: 3, Waiting: 4}},
 			Queues: map[string]obs.Items{"q": {Waiting: 4, Taken: 5}},
 		}
 	}})
@@ -71,6 +71,7 @@ func TestScrape(t *testing.T) {
 		`millrace_jobs{namespace="ns",queue="q",state="pending"} 1`,
 		`millrace_jobs{namespace="ns",queue="q",state="delayed"} 2`,
 		`millrace_jobs{namespace="ns",queue="q",state="running"} 3`,
+		`millrace_jobs{namespace="ns",queue="q",state="waiting"} 4`,
 		`millrace_queue_items_waiting{namespace="ns",queue="q"} 4`,
 		`millrace_queue_items_taken{namespace="ns",queue="q"} 5`,
 	} {
@@ -120,8 +121,8 @@ func TestQueuesAreBounded(t *testing.T) {
 			n++
 		}
 	}
-	if n != 3*501 {
-		t.Errorf("there are %d numbers of jobs, want three for each of 500 queues and for the others", n)
+	if n != 4*501 {
+		t.Errorf("there are %d numbers of jobs, want four for each of 500 queues and for the others", n)
 	}
 	for _, want := range []string{
 		`millrace_jobs{namespace="",queue="large",state="pending"} 7`,

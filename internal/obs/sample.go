@@ -22,7 +22,7 @@ type Sample struct {
 }
 
 // Jobs counts jobs by what they do.
-type Jobs struct{ Pending, Delayed, Running int }
+type Jobs struct{ Pending, Delayed, Running, Waiting int }
 
 // Items counts the items of a queue: in nobody's hands, and in those of workers.
 type Items struct{ Waiting, Taken uint64 }
@@ -37,7 +37,7 @@ func (s Sample) bounded() Sample {
 	if len(s.Jobs) <= maxQueues {
 		return s
 	}
-	all := func(n Jobs) int { return n.Pending + n.Delayed + n.Running }
+	all := func(n Jobs) int { return n.Pending + n.Delayed + n.Running + n.Waiting }
 	names := slices.SortedFunc(maps.Keys(s.Jobs), func(a, b string) int {
 		return cmp.Or(all(s.Jobs[b])-all(s.Jobs[a]), cmp.Compare(a, b))
 	})
@@ -48,7 +48,7 @@ func (s Sample) bounded() Sample {
 			as = other
 		}
 		n, more := jobs[as], s.Jobs[name]
-		jobs[as] = Jobs{n.Pending + more.Pending, n.Delayed + more.Delayed, n.Running + more.Running}
+		jobs[as] = Jobs{n.Pending + more.Pending, n.Delayed + more.Delayed, n.Running + more.Running, n.Waiting + more.Waiting}
 		if more, known := s.Queues[name]; known {
 			n := items[as]
 			items[as] = Items{n.Waiting + more.Waiting, n.Taken + more.Taken}
@@ -72,7 +72,7 @@ func newGauges(labels prometheus.Labels) gauges {
 		owner:   desc("owner", "1 if this process is the owner. What follows from it, jobs and items of queues, only the owner tells."),
 		slots:   desc("slots", "How many handlers may run at once in this process."),
 		used:    desc("slots_used", "How many attempts this process has, those whose outcome is under way included."),
-		jobs:    desc("jobs", "Jobs that have not ended, by state: pending, running, or delayed, which is scheduled or retrying. Some ten seconds behind.", "queue", "state"),
+		jobs:    desc("jobs", "Jobs that have not ended, by state: pending, running, waiting (for children), or delayed, which is scheduled or retrying. Some ten seconds behind.", "queue", "state"),
 		waiting: desc("queue_items_waiting", "Items of jobs that are ready and that nobody has.", "queue"),
 		taken:   desc("queue_items_taken", "Items of jobs that are in the hands of workers, or to come back from them.", "queue"),
 	}
@@ -97,6 +97,7 @@ func (g gauges) collect(ch chan<- prometheus.Metric, s Sample) {
 		put(g.jobs, float64(n.Pending), queue, "pending")
 		put(g.jobs, float64(n.Delayed), queue, "delayed")
 		put(g.jobs, float64(n.Running), queue, "running")
+		put(g.jobs, float64(n.Waiting), queue, "waiting")
 	}
 	for queue, n := range s.Queues {
 		put(g.waiting, float64(n.Waiting), queue)
