@@ -88,6 +88,10 @@ var loads = []cluster.Load{
 	{Count: 3, Work: actor.Work{For: 1000, Burn: true}},
 	{Count: 4, Work: actor.Work{For: 5000, Deaf: true}},
 	{Count: 1, Work: actor.Work{Stall: true}},
+	{Count: 4, Work: actor.Work{For: 100}, Broadcast: &actor.Broadcast{OnLost: "fail", Done: "all"}},
+	{Count: 3, Work: actor.Work{For: 700}, Broadcast: &actor.Broadcast{OnLost: "wait", Done: "quorum"}, Deadline: 30 * time.Second},
+	{Count: 3, Work: actor.Work{For: 50, Fail: 1}, Broadcast: &actor.Broadcast{OnLost: "fail", Done: "any", MaxParallel: 2}},
+	{Count: 4, Work: actor.Work{For: 300}, Shards: 4},
 }
 
 // verbOf returns the verb of a step; that of a submission is none of them.

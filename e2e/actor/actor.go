@@ -60,10 +60,14 @@ func (a *Actor) End(of engine.Current, nonce string, end End) error {
 // entry is what a handler writes: who runs which attempt of what.
 func (a *Actor) entry(what ledger.What, of engine.Current, nonce string) ledger.Entry {
 	queue, _, _ := strings.Cut(of.ID, ".")
-	return ledger.Entry{
+	e := ledger.Entry{
 		What: what, Process: a.Process, Node: of.Node,
-		Job: of.ID, Queue: queue, Attempt: of.Attempt, Fence: of.Fence, Nonce: nonce,
+		Job: of.ID, Queue: queue, Attempt: of.Attempt, Parent: of.Parent, Part: of.Part, Fence: of.Fence, Nonce: nonce,
 	}
+	if of.Shard != nil {
+		e.Count = of.Shard.Total
+	}
+	return e
 }
 
 // causes are the ledger's words for why the context of a handler ended.

@@ -25,6 +25,19 @@ type Load struct {
 	Delay         time.Duration // or how long each waits at least
 	// QueueTimeout is after how long a job fails that nobody has started; 0: never.
 	QueueTimeout time.Duration
+
+	// Broadcast makes each of them a broadcast, and Shards a job of so many shards.
+	Broadcast *Broadcast
+	Shards    int
+	// Deadline is after how long a broadcast, or a sharded job, fails; 0: never.
+	Deadline time.Duration
+}
+
+// Broadcast is how the broadcasts of a load are to be. The zero value is the
+// engine's default.
+type Broadcast struct {
+	OnLost, Done string
+	MaxParallel  int
 }
 
 const (
@@ -53,8 +66,7 @@ func (a *Actor) Submit(ctx context.Context, eng *engine.Engine, load Load) error
 			for n := range numbers {
 				id := fmt.Sprint(load.Prefix, n)
 				err := a.insist(ctx, a.call(load, id), func(ctx context.Context) (bool, error) {
-					handle, err := job.Submit(ctx, eng, load.Work, engine.SubmitOptions{ID: id, At: load.At, Delay: load.Delay, QueueTimeout: load.QueueTimeout})
-					return err == nil && handle.Created, err
+					return load.submit(ctx, eng, job, id)
 				})
 				if err != nil {
 					return err
@@ -64,6 +76,26 @@ func (a *Actor) Submit(ctx context.Context, eng *engine.Engine, load Load) error
 		})
 	}
 	return group.Wait()
+}
+
+// submit submits one job of the load.
+func (l Load) submit(ctx context.Context, eng *engine.Engine, job *engine.Job[Work, Result], id string) (created bool, err error) {
+	switch {
+	case l.Broadcast != nil:
+		handle, err := job.Broadcast(ctx, eng, l.Work, engine.BroadcastOptions{
+			ID: id, OnLost: engine.OnLost(l.Broadcast.OnLost), Done: engine.Done(l.Broadcast.Done), MaxParallel: l.Broadcast.MaxParallel,
+			MaxAttempts: l.MaxAttempts, Deadline: l.Deadline, At: l.At, Delay: l.Delay,
+		})
+		return err == nil && handle.Created, err
+	case l.Shards > 0:
+		handle, err := job.SubmitShards(ctx, eng, l.Work, engine.ShardOptions{
+			ID: id, Shards: l.Shards, MaxAttempts: l.MaxAttempts, Deadline: l.Deadline, At: l.At, Delay: l.Delay,
+		})
+		return err == nil && handle.Created, err
+	default:
+		handle, err := job.Submit(ctx, eng, l.Work, engine.SubmitOptions{ID: id, At: l.At, Delay: l.Delay, QueueTimeout: l.QueueTimeout})
+		return err == nil && handle.Created, err
+	}
 }
 
 // pace hands out the numbers of the jobs at the rate of the load, until ctx ends.
@@ -84,7 +116,7 @@ func (l Load) pace(ctx context.Context, numbers chan<- int) {
 // call is the submit of one job, as the ledger has it, which says when the job is
 // due at the earliest.
 func (a *Actor) call(l Load, id string) ledger.Entry {
-	e := ledger.Entry{What: ledger.Call, Verb: ledger.Submit, Job: l.Queue + "." + id}
+	e := ledger.Entry{What: ledger.Call, Verb: ledger.Submit, Job: l.Queue + "." + id, Count: l.Shards}
 	if !l.At.IsZero() {
 		e.Due = l.At.UnixNano()
 	}

@@ -77,7 +77,8 @@ const (
 	listAtLeast = 10 * time.Second
 )
 
-// AwaitEnded waits until so many jobs have ended, as long as more and more do.
+// AwaitEnded waits until so many jobs have ended, as long as more and more do. A
+// broadcast counts once, when all of it has ended.
 func (c *Cluster) AwaitEnded(n int) {
 	c.t.Helper()
 	began, before := time.Now(), 0
@@ -101,8 +102,8 @@ func (c *Cluster) AwaitEnded(n int) {
 	}
 }
 
-// Ended returns how many jobs have ended, as of a moment ago. It is cheap while
-// that cannot be n yet.
+// Ended returns how many jobs have ended, as of a moment ago, as [Cluster.AwaitEnded]
+// counts. It is cheap while that cannot be n yet.
 func (c *Cluster) Ended(n int) int {
 	c.t.Helper()
 	c.ended.mu.Lock()
@@ -116,13 +117,23 @@ func (c *Cluster) Ended(n int) int {
 	if err != nil || decodeErr != nil {
 		return c.ended.last // NATS is away
 	}
-	c.ended.listed, c.ended.last = time.Now(), 0
+	c.ended.listed, c.ended.last = time.Now(), over(jobs)
+	return c.ended.last
+}
+
+// over counts the jobs that have ended with all their parts, which do not count
+// themselves.
+func over(jobs []oracle.Job) (n int) {
+	open := map[string]bool{}
 	for _, j := range jobs {
-		if j.Ended() {
-			c.ended.last++
+		open[j.Parent] = open[j.Parent] || !j.Ended()
+	}
+	for _, j := range jobs {
+		if j.Parent == "" && j.Ended() && !open[j.ID] {
+			n++
 		}
 	}
-	return c.ended.last
+	return n
 }
 
 // ends is what is known about how many jobs have ended.

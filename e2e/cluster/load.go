@@ -21,6 +21,11 @@ type Load struct {
 	// MaxAttempts is how many failures fail a job for good. Default: the
 	// handler's.
 	MaxAttempts int
+	// Broadcast makes each of them a broadcast, and Shards a job of so many shards.
+	Broadcast *actor.Broadcast
+	Shards    int
+	// Deadline is after how long a broadcast, or a sharded job, fails; 0: never.
+	Deadline time.Duration
 	// Clock is by how much the process's wall clock is wrong.
 	Clock time.Duration
 	// Args are more arguments of the program.
@@ -30,6 +35,12 @@ type Load struct {
 // Submit starts a process that submits jobs, each until it is certain that it
 // is there. Await waits until it has.
 func (c *Cluster) Submit(l Load) *Node {
+	c.t.Helper()
+	return c.Slow(l, 0)
+}
+
+// Slow is [Cluster.Submit] by a process whose links are slow from the beginning.
+func (c *Cluster) Slow(l Load, delay time.Duration) *Node {
 	c.t.Helper()
 	l.Queue = cmp.Or(l.Queue, "work")
 	work, err := json.Marshal(l.Work)
@@ -43,9 +54,21 @@ func (c *Cluster) Submit(l Load) *Node {
 	if l.MaxAttempts > 0 {
 		args = append(args, "--max-attempts", strconv.Itoa(l.MaxAttempts))
 	}
+	if b := l.Broadcast; b != nil {
+		args = append(args, "--broadcast", "--on-lost", b.OnLost, "--done", b.Done, "--max-parallel", strconv.Itoa(b.MaxParallel))
+	}
+	if l.Shards > 0 {
+		args = append(args, "--shards", strconv.Itoa(l.Shards))
+	}
+	if l.Deadline > 0 {
+		args = append(args, "--deadline", l.Deadline.String())
+	}
 	name := "submit-" + l.Queue + "-" + l.Prefix
 	n := &Node{}
 	n.c, n.name = c, name
+	if delay > 0 {
+		n.Delay(delay)
+	}
 	n.launch(command{role: ledger.Submitter, path: c.programs.actor(), args: append(args, l.Args...)}, l.Clock)
 	return n
 }

@@ -37,6 +37,9 @@ type NodeOptions struct {
 	// engine's.
 	MaxAttempts int
 
+	// Labels are those of a worker, such as zone=a.
+	Labels []string
+
 	// Clock is by how much the process's wall clock is wrong.
 	Clock time.Duration
 
@@ -64,6 +67,9 @@ func (o NodeOptions) worker() []string {
 	}
 	if o.MaxAttempts > 0 {
 		args = append(args, "--max-attempts", strconv.Itoa(o.MaxAttempts))
+	}
+	for _, label := range o.Labels {
+		args = append(args, "--label", label)
 	}
 	return args
 }

@@ -59,8 +59,15 @@ func current() (engine.Current, error) {
 	of := engine.Current{
 		ID: os.Getenv("MILLRACE_JOB_ID"), Kind: os.Getenv("MILLRACE_KIND"),
 		Node: os.Getenv("MILLRACE_NODE"), Namespace: os.Getenv("MILLRACE_NAMESPACE"),
+		Parent: os.Getenv("MILLRACE_PARENT"), Part: os.Getenv("MILLRACE_PART"),
 	}
 	var err error
+	if text := os.Getenv("MILLRACE_SHARDS"); text != "" {
+		of.Shard = &engine.Shard{}
+		if of.Shard.Total, err = strconv.Atoi(text); err != nil {
+			return of, fmt.Errorf("read MILLRACE_SHARDS: %w", err)
+		}
+	}
 	if of.Attempt, err = strconv.Atoi(os.Getenv("MILLRACE_ATTEMPT")); err != nil {
 		return of, fmt.Errorf("read MILLRACE_ATTEMPT: %w: run this as a command of millrace worker", err)
 	}

@@ -27,13 +27,23 @@ type submitCmd struct {
 	At           time.Time     `help:"When all of them are due, such as 2026-03-01T12:00:00Z. Default: at once."`
 	Delay        time.Duration `help:"How long each of them waits at least. Default: not at all."`
 	QueueTimeout time.Duration `help:"After how long a job fails that nobody has started. Default: never."`
+	Deadline     time.Duration `help:"After how long a broadcast or a sharded job fails. Default: never."`
+
+	Shards      int    `help:"Of how many shards each job is. Default: of none."`
+	Broadcast   bool   `help:"Each job is a broadcast."`
+	OnLost      string `help:"Of a broadcast: fail or wait. Default: the engine's."`
+	Done        string `help:"Of a broadcast: all, quorum, any or a number. Default: the engine's."`
+	MaxParallel int    `help:"Of a broadcast: how many parts at a time. Default: all."`
 }
 
 // Run submits jobs until all are certain, or until SIGTERM.
 func (c submitCmd) Run(ctx context.Context, a *actor.Actor) error {
 	load := actor.Load{
 		Queue: c.Queue, Prefix: c.Prefix, Count: c.Count, Rate: c.Rate, MaxAttempts: c.MaxAttempts,
-		At: c.At, Delay: c.Delay, QueueTimeout: c.QueueTimeout,
+		At: c.At, Delay: c.Delay, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline, Shards: c.Shards,
+	}
+	if c.Broadcast {
+		load.Broadcast = &actor.Broadcast{OnLost: c.OnLost, Done: c.Done, MaxParallel: c.MaxParallel}
 	}
 	if err := json.Unmarshal([]byte(c.Work), &load.Work); err != nil {
 		return fmt.Errorf("--work is %q: %w", c.Work, err)

@@ -27,6 +27,8 @@ type workCmd struct {
 	NoOwner     bool     `help:"Never be the owner."`
 	HTTP        string   `name:"http" help:"Address for /readyz. Default: none."`
 	MaxAttempts int      `help:"How many failures end a job. Default: the engine's."`
+
+	Label map[string]string `help:"Labels of this process, such as zone=a."`
 }
 
 // errAsked is why a worker ends at once.
@@ -84,7 +86,7 @@ func (c workCmd) open(ctx context.Context, drained <-chan struct{}) (*engine.Eng
 		case <-opening.Done():
 		}
 	})
-	eng, shut, err := connect(opening, engine.Options{Node: c.Node})
+	eng, shut, err := connect(opening, engine.Options{Node: c.Node, Labels: c.Label})
 	cancel(nil)
 	waiting.Wait()
 	return eng, shut, err
