@@ -95,6 +95,7 @@ func (w *world) wantParts(want map[string]machine.State) {
 // endings returns what the owner is told from now on.
 func (w *world) endings() (list func() []store.Ending) {
 	w.Helper()
+	synctest.Wait()
 	sub := must(w.pub.Conn().SubscribeSync(store.EndingSubject(ns)))(w)
 	if err := w.pub.Conn().Flush(); err != nil {
 		w.Fatal(err)
@@ -112,17 +113,38 @@ func (w *world) endings() (list func() []store.Ending) {
 	}
 }
 
-// mail takes what lies in the mailbox of a node for a job, by way of the queue: what
-// an item means does not depend on how it came.
+// hand lets go of what it is given.
+type hand struct{}
+
+func (hand) Done(uint64)                {}
+func (hand) Left(uint64, time.Duration) {}
+func (hand) Kept(uint64)                {}
+
+// mail takes what lies in the mailbox of the node for a job.
 func (p *process) mail(id string) *streams.Delivery {
 	p.w.Helper()
-	entry := p.w.get(id)
-	p.again(entry)
-	for {
-		if d := p.take(); name.JobID(d.Queue, d.Local) == id {
-			return d
+	return p.mailOf(p.node.ID(), id)
+}
+
+// mailOf takes what lies in the mailbox of any node for a job.
+func (p *process) mailOf(node, id string) (taken *streams.Delivery) {
+	p.w.Helper()
+	synctest.Wait()
+	_, _, err := p.work.Mailbox(node, "q", hand{}).Look(p.w.Context(), 0, 1000, func(d *streams.Delivery, err error) {
+		if err != nil {
+			p.w.Error(err)
 		}
+		if name.JobID(d.Queue, d.Local) == id {
+			taken = d
+		}
+	})
+	if err != nil {
+		p.w.Fatal(err)
 	}
+	if taken == nil {
+		p.w.Fatalf("nothing lies in the mailbox of node %s for %s", node, id)
+	}
+	return taken
 }
 
 // startPart runs a part on a node.
