@@ -132,7 +132,7 @@ func (k *Keeper) step(ctx context.Context, f *family, n news) (over bool, err er
 // load reads a family, unless it is known in this life of its parent, and reports
 // whether the parent does not wait.
 func (k *Keeper) load(ctx context.Context, f *family) (gone bool, err error) {
-	parent, gone, err := k.current(ctx, f.id)
+	parent, gone, err := k.current(ctx, f)
 	if gone || err != nil || f.tally != nil && parent.Revision == f.parent.Revision {
 		return gone, err
 	}
@@ -158,17 +158,29 @@ func (k *Keeper) load(ctx context.Context, f *family) (gone bool, err error) {
 	return false, nil
 }
 
-// current reads a parent from the leader, and reports whether it is not one that
-// waits, or one that a newer build has to keep.
-func (k *Keeper) current(ctx context.Context, id string) (parent store.Entry, gone bool, err error) {
-	parent, err = k.opts.Store.Get(ctx, id)
+// current reads the parent of a family from the leader, and reports whether it is not
+// one that waits, or one that a newer build has to keep.
+func (k *Keeper) current(ctx context.Context, f *family) (parent store.Entry, gone bool, err error) {
+	parent, err = k.opts.Store.Get(ctx, f.id)
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrUnreadable):
 		return store.Entry{}, true, nil
 	case err != nil:
 		return store.Entry{}, false, err
+	case parent.Value.State == machine.Waiting && parent.Value.Fan != nil:
+		return parent, false, nil
 	}
-	return parent, parent.Value.State != machine.Waiting || parent.Value.Fan == nil, nil
+	return parent, true, k.recall(ctx, f, parent)
+}
+
+// recall has the children cancelled of a parent that has ended, if some have not:
+// whoever ended it may have died before.
+func (k *Keeper) recall(ctx context.Context, f *family, parent store.Entry) error {
+	j := parent.Value
+	if f.tally == nil || !j.State.Final() || j.State == machine.Removing || len(f.tally.Open()) == 0 {
+		return nil
+	}
+	return k.opts.Store.Owe(ctx, parent)
 }
 
 // read reads some children and notes how they are. If visit is not nil it is called
@@ -278,7 +290,7 @@ func (k *Keeper) advance(ctx context.Context, f *family) (over bool, err error) 
 // same is current, right before something is written that follows from what is known
 // of a family: of this life of its parent.
 func (k *Keeper) same(ctx context.Context, f *family) (parent store.Entry, gone bool, err error) {
-	parent, gone, err = k.current(ctx, f.id)
+	parent, gone, err = k.current(ctx, f)
 	switch {
 	case gone || err != nil:
 		return parent, gone, err
