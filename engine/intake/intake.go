@@ -3,7 +3,7 @@
 // process can have.
 //
 //	Intake.Run
-//	 ├─ mail, one a queue: what is in the mailbox of this node         mail.go, marks.go
+//	 ├─ mail, one a queue: what is in the mailbox of this node         mail.go, backlog.go, marks.go
 //	 └─ line, one a queue: makes its consumer, learns of its classes   line.go, classes.go
 //	     └─ lane, one a class: pulls items while the gate is open      lane.go
 //	         └─ slots: who may start next                              slots.go

@@ -11,15 +11,10 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-const (
-	// page is how many items of a mailbox wait here for a slot, at most. No other
-	// node could have them.
-	page = 128
-	// settleTime is how long after a look at a new connection comes the next: what
-	// was stored before all servers knew who listens was not rung, and a replica
-	// may not have had it yet.
-	settleTime = 2 * time.Second
-)
+// settleTime is how long after a look at a new connection comes the next: what was
+// stored before all servers knew who listens was not rung, and a replica may not have
+// had it yet.
+const settleTime = 2 * time.Second
 
 // mail takes items of one queue out of the mailbox of this node. It hears them as
 // they are stored. What it did not hear, or had no room for, it finds by looking: at
@@ -79,7 +74,8 @@ func (m *mail) shift(ctx context.Context) error {
 		return err
 	}
 	m.marks.serve(shape.AckWait)
-	s := &sitting{mail: m, heard: make(chan heard, page), due: time.NewTimer(0), next: time.NewTimer(0)}
+	s := &sitting{mail: m, line: newBacklog(m.marks), due: time.NewTimer(0), next: time.NewTimer(0), soon: true}
+	defer s.line.end()
 	defer s.due.Stop()
 	defer s.next.Stop()
 	deafen, err := m.box.Hear(s.ring)
@@ -94,49 +90,35 @@ func (m *mail) shift(ctx context.Context) error {
 	return nil
 }
 
-// sitting is what is known of a mailbox while the gate is open. Only run and what it
-// calls use it, but for ring.
+// sitting is what is known of a mailbox while the gate is open.
 type sitting struct {
 	*mail
-	line   []heard // items that wait for a slot
-	behind bool    // there may be items that are not in line, from the sequence from on
+	line   *backlog // what waits for a slot
+	behind bool     // there may be items that are not in line, from the sequence from on
 	from   uint64
 
-	heard chan heard
-	back  <-chan nats.Status // the connection is there again
-	due   *time.Timer        // marks are over
-	next  *time.Timer        // of the looks that are for nothing in particular
-	soon  bool               // the next of them is not to wait for long
-}
-
-// heard is an item, or the error that makes it none of ours.
-type heard struct {
-	*streams.Delivery
-	err error
+	back <-chan nats.Status // the connection is there again
+	due  *time.Timer        // marks are over
+	next *time.Timer        // of the looks that are for nothing in particular
+	soon bool               // the next of them is not to wait for long
 }
 
 // ring hears an item. One for which there is no room is found by looking.
 func (s *sitting) ring(d *streams.Delivery, err error) {
-	select {
-	case s.heard <- heard{d, err}:
-	default:
+	if !s.line.put(mailed{d, err}) {
 		s.mail.look()
 	}
 }
 
 func (s *sitting) run(ctx context.Context) {
-	s.soon = true
 	for ctx.Err() == nil && s.opts.Ready() {
 		s.note(ctx)
-		switch {
-		case len(s.line) > 0:
-			s.give(ctx)
+		switch waiting := s.line.len(); {
+		case waiting > 0:
+			s.give(ctx, waiting)
 		case s.behind:
 			s.read(ctx)
 		}
-	}
-	for _, h := range s.line {
-		s.marks.drop(h.Sequence)
 	}
 }
 
@@ -147,14 +129,13 @@ var closed = func() <-chan struct{} { c := make(chan struct{}); close(c); return
 // something to do already.
 func (s *sitting) note(ctx context.Context) {
 	var busy <-chan struct{}
-	if len(s.line) > 0 || s.behind {
+	if s.line.len() > 0 || s.behind {
 		busy = closed
 	}
 	select {
 	case <-ctx.Done():
 	case <-busy:
-	case h := <-s.heard:
-		s.take(h)
+	case <-s.line.rung:
 	case <-s.asked:
 		s.restart()
 	case _, open := <-s.back:
@@ -196,42 +177,31 @@ func (s *sitting) rewind() {
 // restart has the whole mailbox read.
 func (s *sitting) restart() { s.behind, s.from = true, 0 }
 
-// take puts an item into the line, unless it is there, or in hand.
-func (s *sitting) take(h heard) {
-	if len(s.line) >= page {
-		s.restart()
-	} else if s.marks.take(h.Sequence) {
-		s.line = append(s.line, h)
-	}
-}
-
-// read reads on in the mailbox.
+// read reads on in the mailbox, which brings no more than there is room for, unless
+// items are heard meanwhile.
 func (s *sitting) read(ctx context.Context) {
 	var err error
+	room := true
 	s.from, s.behind, err = s.box.Look(ctx, s.from, page, func(d *streams.Delivery, err error) {
-		if d.Sequence > 0 {
-			s.take(heard{d, err})
-		}
+		room = s.line.put(mailed{d, err}) && room
 	})
+	if !room {
+		s.restart()
+	}
 	if err != nil && ctx.Err() == nil {
 		s.failed(ctx, err)
 	}
 }
 
 // give gives away as many of those in line as there are slots, once there is one.
-func (s *sitting) give(ctx context.Context) {
-	reserved, settle := s.slots.reserve(ctx, normal, len(s.line))
+func (s *sitting) give(ctx context.Context, waiting int) {
+	reserved, settle := s.slots.reserve(ctx, normal, waiting)
 	used := 0
 	for used < reserved && ctx.Err() == nil && s.opts.Ready() {
-		h := s.line[used]
+		item := s.line.next()
 		used++
-		s.marks.give(h.Sequence)
 		s.busy.add(1)
-		s.opts.Take(s.taking, &Taken{Delivery: h.Delivery, in: s.Intake}, h.err)
+		s.opts.Take(s.taking, &Taken{Delivery: item.Delivery, in: s.Intake}, item.err)
 	}
 	settle(used)
-	clear(s.line[:used])
-	if s.line = s.line[used:]; len(s.line) == 0 {
-		s.line = nil
-	}
 }

@@ -2,9 +2,9 @@ package intake_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace/millrace/engine/intake"
 	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -22,8 +23,7 @@ type post struct {
 	*world
 	node string
 	in   *intake.Intake
-	// work is what becomes of an item. It answers and frees.
-	work func(t *intake.Taken)
+	work func(*intake.Taken) // what becomes of an item
 	stop func()
 
 	mu    sync.Mutex
@@ -36,6 +36,7 @@ type postOptions struct {
 	slots  int      // default: 10
 	gate   intake.Gate
 	ready  func() bool
+	over   *natstest.Link // default: the connection of the world
 	// work is what becomes of an item. Default: it is acknowledged at once.
 	work func(*intake.Taken)
 }
@@ -55,9 +56,12 @@ func (w *world) post(node string, o postOptions) *post {
 	if o.gate == nil {
 		o.gate = newGate().gate
 	}
-	p := &post{world: w, node: node, work: o.work}
+	p, work := &post{world: w, node: node, work: o.work}, w.work
+	if o.over != nil {
+		work = w.over(o.over)
+	}
 	var working sync.WaitGroup
-	p.in = intake.New(w.work, intake.Options{
+	p.in = intake.New(work, intake.Options{
 		Queues: o.queues, Mailbox: node, Slots: o.slots, Ready: o.ready, Gates: []intake.Gate{o.gate},
 		Shape:  func(context.Context, string) (streams.Shape, error) { return w.shape, nil },
 		Logger: slog.New(slog.DiscardHandler),
@@ -77,6 +81,21 @@ func (w *world) post(node string, o postOptions) *post {
 	p.stop = sync.OnceFunc(func() { cancel(); working.Wait() })
 	w.Cleanup(p.stop)
 	return p
+}
+
+// over returns the work queue over a connection of its own.
+func (w *world) over(link *natstest.Link) *streams.Work {
+	w.Helper()
+	pub, err := publish.New(link.Connect(w))
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(pub.Close)
+	work, err := streams.NewWork(ns, pub)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return work
 }
 
 // take notes an item, and lets it be worked on.
@@ -103,7 +122,7 @@ func (p *post) took() []string {
 	return taken
 }
 
-// took fails the test unless a node has taken some items, and no others.
+// expect fails the test unless a node has taken some items, and no others.
 func (w *world) expect(p *post, want ...string) {
 	w.Helper()
 	if got := p.took(); !slices.Equal(got, want) {
@@ -115,10 +134,7 @@ func (w *world) expect(p *post, want ...string) {
 func (w *world) mail(node string, ids ...string) {
 	w.Helper()
 	for _, id := range ids {
-		var queue, local string
-		if _, err := fmt.Sscanf(id, "%4s.%s", &queue, &local); err != nil {
-			w.Fatal(err)
-		}
+		queue, local, _ := strings.Cut(id, ".")
 		if err := w.work.Offer(w.Context(), streams.Item{Queue: queue, Local: local, Node: node, Revision: 1}); err != nil {
 			w.Fatal(err)
 		}
@@ -156,4 +172,23 @@ func TestMail(t *testing.T) {
 			t.Errorf("%d items are left, want post.c and mail.f", left)
 		}
 	})
+}
+
+// highest is how many there were at once, at most.
+type highest struct {
+	mu     sync.Mutex
+	now, n int
+}
+
+// enter notes one more, until leave is called.
+func (h *highest) enter() (leave func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.now++
+	h.n = max(h.n, h.now)
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.now--
+	}
 }
