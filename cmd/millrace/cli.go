@@ -29,6 +29,7 @@ type cli struct {
 	Serve     serveCmd     `cmd:"" help:"Run the engine against a NATS that is there, until interrupted."`
 	Worker    workerCmd    `cmd:"" help:"Run jobs with programs as handlers, until interrupted."`
 	Job       jobCmd       `cmd:"" help:"Submit jobs, look at them, cancel, retry and delete them."`
+	Broadcast broadcastCmd `cmd:"" help:"Run a job once on every node; look at broadcasts and sharded jobs, cancel and retry them."`
 	Dead      deadCmd      `cmd:"" help:"Look at jobs that have failed for good, and run them once more."`
 	Event     eventCmd     `cmd:"" help:"Send events, and see those that no trigger could map."`
 	Apply     applyCmd     `cmd:"" help:"Store definitions from YAML files."`

@@ -64,10 +64,11 @@ func checkJobID(id string) error {
 }
 
 type jobListCmd struct {
-	State string `help:"Only jobs in this state." placeholder:"STATE"`
-	Queue string `help:"Only jobs of this queue." placeholder:"QUEUE"`
-	Kind  string `help:"Only jobs of this kind." placeholder:"KIND"`
-	Limit int    `help:"How many jobs at most." default:"100"`
+	State  string `help:"Only jobs in this state." placeholder:"STATE"`
+	Queue  string `help:"Only jobs of this queue." placeholder:"QUEUE"`
+	Kind   string `help:"Only jobs of this kind." placeholder:"KIND"`
+	Parent string `help:"Only the parts of this broadcast, or the shards of this sharded job." placeholder:"JOB"`
+	Limit  int    `help:"How many jobs at most." default:"100"`
 }
 
 // Run prints jobs.
@@ -78,12 +79,17 @@ func (c jobListCmd) Run(ctx context.Context, e *env) error {
 	if err := checkWhich(c.State, c.Queue); err != nil {
 		return err
 	}
+	if c.Parent != "" {
+		if err := checkJobID(c.Parent); err != nil {
+			return err
+		}
+	}
 	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}
 	defer shut()
-	jobs, err := eng.List(ctx, engine.ListOptions{State: c.State, Queue: c.Queue, Kind: c.Kind, Limit: c.Limit})
+	jobs, err := eng.List(ctx, engine.ListOptions{State: c.State, Queue: c.Queue, Kind: c.Kind, Parent: c.Parent, Limit: c.Limit})
 	if err != nil {
 		return err
 	}
@@ -93,7 +99,7 @@ func (c jobListCmd) Run(ctx context.Context, e *env) error {
 // checkWhich checks the flags that say which jobs are meant.
 func checkWhich(state, queue string) error {
 	if state != "" && !machine.State(state).Known() {
-		return usage(fmt.Errorf("--state is %q: use scheduled, pending, running, retrying, succeeded, failed or cancelled", state))
+		return usage(fmt.Errorf("--state is %q: use scheduled, pending, running, retrying, waiting, succeeded, failed, cancelled or lost", state))
 	}
 	return checkQueue(queue)
 }
@@ -161,6 +167,14 @@ func unusual(class string) string {
 	return class
 }
 
+// failures says how many failures a job has. One with parts has none: they have.
+func failures(j engine.JobInfo) string {
+	if j.Children != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)
+}
+
 // jobFields returns what is known about one job, with its attempts.
 func jobFields(j engine.JobInfo) []field {
 	fields := []field{
@@ -169,7 +183,12 @@ func jobFields(j engine.JobInfo) []field {
 		{"queue", j.Queue},
 		{"state", j.State},
 		{"class", unusual(j.Class)},
-		{"failures", fmt.Sprintf("%d of %d", j.Failures, j.MaxAttempts)},
+		{"parent", related(j)},
+		{"pin", pinned(j.Pin)},
+		{pieces(j.Children) + "s", partCount(j.Children)},
+		{"rules", rules(j.Children)},
+		{"selector", selector(j.Children)},
+		{"failures", failures(j)},
 		{"created", show.Time(j.Created)},
 		{"progress", progress(j.Progress)},
 		{"wait", waitsFor(j)},

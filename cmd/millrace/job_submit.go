@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine"
-	"github.com/millrace/millrace/internal/name"
 )
 
 type jobSubmitCmd struct {
@@ -23,6 +22,8 @@ type jobSubmitCmd struct {
 	timeFlags
 	retryFlags
 	uniqueFlags
+	placeFlags
+	shardFlags
 }
 
 // filled is a flag that makes no sense when it is empty, as it would be if the variable
@@ -61,10 +62,15 @@ func (f uniqueFlags) check(id filled) error {
 	return nil
 }
 
+// dueFlags say when a job may start.
+type dueFlags struct {
+	Delay time.Duration `help:"How long the job waits before it may start." placeholder:"DURATION"`
+	At    string        `help:"When it may start, such as 2026-12-24T18:00:00+01:00." placeholder:"TIME"`
+}
+
 // timeFlags say when a job may start, and when it is too late.
 type timeFlags struct {
-	Delay        time.Duration `help:"How long the job waits before it may start." placeholder:"DURATION"`
-	At           string        `help:"When it may start, such as 2026-12-24T18:00:00+01:00." placeholder:"TIME"`
+	dueFlags
 	QueueTimeout time.Duration `help:"The job fails if it has not started that long after it may. Default: never." placeholder:"DURATION"`
 	Deadline     time.Duration `help:"The job fails if it has not ended that long after it may start. Default: never." placeholder:"DURATION"`
 }
@@ -81,6 +87,9 @@ func (c jobSubmitCmd) Run(ctx context.Context, e *env) error {
 	opts, wrong := c.options()
 	if err := errors.Join(c.check(), wrong, err); err != nil {
 		return err
+	}
+	if c.used() {
+		return c.submitShards(ctx, e, input, opts)
 	}
 	eng, shut, err := e.connect(ctx, engine.Options{})
 	if err != nil {
@@ -133,13 +142,7 @@ func sameJSON(a, b json.RawMessage) bool {
 
 // check refuses names that no server needs to look at.
 func (c jobSubmitCmd) check() error {
-	errs := []error{usage(name.CheckKind(c.Kind))}
-	if c.ID != "" {
-		errs = append(errs, usage(name.CheckLocal(string(c.ID))))
-	}
-	if c.Queue != "" {
-		errs = append(errs, usage(name.Check("queue", c.Queue)))
-	}
+	errs := []error{checkNames(c.Kind, c.ID, c.Queue)}
 	if c.Class != "" && !slices.Contains([]engine.Class{engine.High, engine.Normal, engine.Low}, engine.Class(c.Class)) {
 		errs = append(errs, usage(fmt.Errorf("--class is %q: use high, normal or low", c.Class)))
 	}
@@ -152,20 +155,17 @@ func (c jobSubmitCmd) options() (engine.SubmitOptions, error) {
 	err = errors.Join(
 		notNegative("--delay", c.Delay), err,
 		notNegative("--queue-timeout", c.QueueTimeout), notNegative("--deadline", c.Deadline), c.retryFlags.check(), c.uniqueFlags.check(c.ID),
+		c.placeFlags.check(), c.checkShards(),
 	)
 	opts := engine.SubmitOptions{
 		ID: string(c.ID), Queue: c.Queue, Class: engine.Class(c.Class), MaxAttempts: c.attempts(),
-		Delay: c.Delay, At: at, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline, Unique: c.key(),
-	}
-	if len(c.Retry) > 0 {
-		policy := c.policy()
-		opts.Retry = &policy
+		Delay: c.Delay, At: at, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline, Unique: c.key(), Retry: c.wanted(), Place: c.place(),
 	}
 	return opts, usage(err)
 }
 
 // at reads the time at which a job may start.
-func (f timeFlags) at() (time.Time, error) {
+func (f dueFlags) at() (time.Time, error) {
 	if f.At == "" {
 		return time.Time{}, nil
 	}

@@ -43,3 +43,12 @@ func (f retryFlags) attempts() int {
 
 // policy returns the waits, whose zero value is the default.
 func (f retryFlags) policy() engine.Retry { return engine.Retry{Delays: f.Retry} }
+
+// wanted returns the waits that somebody asked for, or nil.
+func (f retryFlags) wanted() *engine.Retry {
+	if len(f.Retry) == 0 {
+		return nil
+	}
+	policy := f.policy()
+	return &policy
+}

@@ -42,6 +42,32 @@ func TestDemoOnTerminal(t *testing.T) {
 	}
 }
 
+// On a terminal the matrix of a broadcast is drawn again in place, and cleared for
+// what is printed for good.
+func TestMatrixOnTerminal(t *testing.T) {
+	t.Parallel()
+	screen, keyboard := openTerminal(t)
+	m := newMatrix(&env{stdout: keyboard}, nil)
+	m.colour = true
+	m.show(broadcastOf(partOf("w1", "running"), partOf("w2", "waiting")))
+	m.show(broadcastOf(partOf("w1", "succeeded"), partOf("w2", "running")))
+	m.end(broadcastOf(partOf("w1", "succeeded"), partOf("w2", "succeeded")))
+	keyboard.Close()
+	var shown bytes.Buffer
+	_, _ = io.Copy(&shown, screen) // ends with an error when nobody has the other end
+	for _, pattern := range []string{
+		`^NODE  STATE`,
+		`w1 +\x1b\[36m▸ running\x1b\[0m`,
+		`ended, 1 running\r\n\x1b\[5A\x1b\[JNODE`, // over what was there
+		`w1 +\x1b\[32m✓ succeeded\x1b\[0m`,
+		`1 of 2 parts ended, 1 succeeded, 1 running\r\n\x1b\[5A\x1b\[J$`,
+	} {
+		if !regexp.MustCompile(pattern).Match(shown.Bytes()) {
+			t.Errorf("no match for %s in\n%q", pattern, &shown)
+		}
+	}
+}
+
 // openTerminal returns the two ends of a terminal of 100 × 24 characters.
 func openTerminal(t *testing.T) (screen, keyboard *os.File) {
 	t.Helper()

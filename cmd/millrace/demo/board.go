@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
@@ -156,33 +154,10 @@ func (b *board) table(rows, width int) string {
 	t.AppendHeader(table.Row{"job", "kind", "state", "attempt", "took", "result"})
 	for _, id := range shown {
 		j := b.jobs[id]
-		t.AppendRow(table.Row{j.ID, j.Kind, b.state(j), show.Attempt(j), show.Took(j.Created, j.Finished), show.Plain(news(j), widestNews)})
+		t.AppendRow(table.Row{j.ID, j.Kind, show.State(j.State, b.colour), show.Attempt(j), show.Took(j.Created, j.Finished), show.Plain(news(j), widestNews)})
 	}
 	t.Render()
 	return buf.String()
-}
-
-// marks are the states as they look.
-var marks = map[string]struct {
-	sign   string
-	colour text.Color
-}{
-	"scheduled": {"·", text.FgYellow},
-	"pending":   {"·", text.FgYellow},
-	"running":   {"▸", text.FgCyan},
-	"retrying":  {"↻", text.FgYellow},
-	"succeeded": {"✓", text.FgGreen},
-	"failed":    {"✗", text.FgRed},
-	"cancelled": {"✗", text.FgMagenta},
-}
-
-func (b *board) state(j engine.JobInfo) string {
-	mark := marks[j.State]
-	s := mark.sign + " " + j.State
-	if b.colour {
-		return "\x1b[" + strconv.Itoa(int(mark.colour)) + "m" + s + "\x1b[0m"
-	}
-	return s
 }
 
 // news returns what there is to say about a job: its result, and what went

@@ -2,7 +2,8 @@
 // for each attempt.
 //
 //	standard input   the job's input, JSON
-//	environment      the worker's, and MILLRACE_JOB_ID, _KIND, _ATTEMPT, _FENCE, _NODE, _NAMESPACE, _DETAILS
+//	environment      the worker's, and MILLRACE_JOB_ID, _KIND, _ATTEMPT, _FENCE, _NODE, _NAMESPACE, _DETAILS;
+//	                 of parts and shards also _PARENT, _PART, _SHARD, _SHARDS, _SHARD_PARAMETER
 //	standard output  the result: JSON, otherwise a string
 //	standard error   the job's log, line by line; ::progress and ::heartbeat are reports
 //	exit status      0 success; 75 try again later; 65 and 78 fail for good; others fail the attempt
@@ -84,15 +85,7 @@ func (h Handler) run(ctx context.Context, job engine.Current, input []byte, stdo
 		return nil, err
 	}
 	cmd := exec.Command(shell[0], append(shell[1:], h.Line)...)
-	cmd.Env = append(os.Environ(),
-		"MILLRACE_JOB_ID="+job.ID,
-		"MILLRACE_KIND="+job.Kind,
-		"MILLRACE_ATTEMPT="+strconv.Itoa(job.Attempt),
-		"MILLRACE_FENCE="+strconv.FormatUint(job.Fence, 10),
-		"MILLRACE_NODE="+job.Node,
-		"MILLRACE_NAMESPACE="+job.Namespace,
-		"MILLRACE_DETAILS="+string(details),
-	)
+	cmd.Env = append(os.Environ(), environment(job, details)...)
 	own(cmd)
 	in, errIn := cmd.StdinPipe()
 	out, errOut := cmd.StdoutPipe()
@@ -122,6 +115,29 @@ func (h Handler) run(ctx context.Context, job engine.Current, input []byte, stdo
 	_, _ = out.Close(), log.Close()
 	<-read
 	return state, err
+}
+
+// environment returns what a command is told of its attempt. What does not apply is
+// empty, so that nothing is inherited from a command that started this worker.
+func environment(job engine.Current, details json.RawMessage) []string {
+	var shard, shards, parameter string
+	if s := job.Shard; s != nil {
+		shard, shards, parameter = strconv.Itoa(s.Index), strconv.Itoa(s.Total), s.Parameter
+	}
+	return []string{
+		"MILLRACE_JOB_ID=" + job.ID,
+		"MILLRACE_KIND=" + job.Kind,
+		"MILLRACE_ATTEMPT=" + strconv.Itoa(job.Attempt),
+		"MILLRACE_FENCE=" + strconv.FormatUint(job.Fence, 10),
+		"MILLRACE_NODE=" + job.Node,
+		"MILLRACE_NAMESPACE=" + job.Namespace,
+		"MILLRACE_DETAILS=" + string(details),
+		"MILLRACE_PARENT=" + job.Parent,
+		"MILLRACE_PART=" + job.Part,
+		"MILLRACE_SHARD=" + shard,
+		"MILLRACE_SHARDS=" + shards,
+		"MILLRACE_SHARD_PARAMETER=" + parameter,
+	}
 }
 
 // await waits until the command has ended, and ends it, with its group, when
