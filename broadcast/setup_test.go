@@ -54,18 +54,21 @@ type world struct {
 // bubble runs f in a bubble in which a namespace is ready.
 func bubble(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
-	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
-		w := &world{T: t, srv: srv}
-		pub := publisher(t, w.link(nil))
-		must(streams.Ensure(t.Context(), ns, pub, streams.Options{Lease: lease, Logger: quiet}))(t)
-		w.process = newProcess(t, pub)
-		f(t, w)
-	})
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) { f(t, newWorld(t, srv)) })
 }
 
-// link is the network of one process. Its writes may be disturbed.
+func newWorld(t *testing.T, srv *server.Server) *world {
+	t.Helper()
+	w := &world{T: t, srv: srv}
+	pub := publisher(t, w.link(nil))
+	must(streams.Ensure(t.Context(), ns, pub, streams.Options{Lease: lease, Logger: quiet}))(t)
+	w.process = newProcess(t, pub)
+	return w
+}
+
+// link is the network of one process. What it writes about jobs may be disturbed.
 func (w *world) link(decide func(natstest.Write) natstest.Fault) *natstest.Link {
-	return natstest.NewLink(w, w.srv, decide, "$KV.>", "mr.default.mail.>", "mr.default.timer.>")
+	return natstest.NewLink(w, w.srv, decide, "$KV."+ns.Bucket(streams.Jobs)+".>", "mr.default.mail.>", "mr.default.timer.>")
 }
 
 func publisher(t testing.TB, link *natstest.Link) *publish.Publisher {
@@ -182,8 +185,9 @@ func (w *world) submit(j machine.Job) {
 // child returns child i of q.1, as it is stored.
 func (w *world) child(i int) store.Entry {
 	w.Helper()
-	fan := w.get("q.1").Value.Fan
-	return w.get(store.ChildID("q.1", store.PartName(*fan, fan.Shares, i)))
+	parent := w.get("q.1").Value
+	shares := must(w.Shares(w.Context(), parent))(w)
+	return w.get(store.ChildID("q.1", store.PartName(*parent.Fan, shares, i)))
 }
 
 func (w *world) get(id string) store.Entry {
@@ -251,14 +255,15 @@ func (w *world) open() (list []int) {
 // states returns the states of the children, "" for those that are not there.
 func (w *world) states() []machine.State {
 	w.Helper()
-	fan := w.get("q.1").Value.Fan
+	parent := w.get("q.1").Value
+	shares := must(w.Shares(w.Context(), parent))(w)
 	byID := map[string]machine.State{}
 	for _, entry := range must(w.jobs.ListStale(w.Context(), "q.*"))(w) {
 		byID[entry.Key] = entry.Value.State
 	}
-	states := make([]machine.State, len(fan.Shares))
+	states := make([]machine.State, len(shares))
 	for i := range states {
-		states[i] = byID[store.ChildID("q.1", store.PartName(*fan, fan.Shares, i))]
+		states[i] = byID[store.ChildID("q.1", store.PartName(*parent.Fan, shares, i))]
 	}
 	return states
 }
