@@ -49,7 +49,8 @@ func (s *Store) Place(ctx context.Context, id string, choose Choose) (moved bool
 	if err := s.pay(ctx, now, passing); err != nil {
 		return true, err
 	}
-	return true, s.vacate(ctx, entry)
+	s.vacate(ctx, entry)
+	return true, nil
 }
 
 // ruling returns what becomes of a job whose node may be gone, or nil if it stays.
@@ -135,17 +136,23 @@ func ruled(j machine.Job, ev machine.Event) bool {
 	return j.Pin.Node == placed.Pin.Node && j.Pin.Incarnation == placed.Pin.Incarnation
 }
 
-// vacate withdraws what lies in the mailbox of the node that a job was for.
-func (s *Store) vacate(ctx context.Context, before Entry) error {
+// vacate withdraws what lies in the mailbox of the node that a job was for. It does no
+// harm there, so it is tried only so often.
+func (s *Store) vacate(ctx context.Context, before Entry) {
+	const tries = 3
 	node := home(before.Value)
-	if node == "" {
-		return nil
-	}
 	queue, local, err := name.SplitJobID(before.Key)
-	if err != nil {
-		return err
+	if err != nil || node == "" {
+		return
 	}
-	return s.Work.Withdraw(ctx, node, queue, local, before.Revision)
+	for try := range tries {
+		if err = s.Work.Withdraw(ctx, node, queue, local, before.Revision); err == nil || s.pause(ctx, try) != nil {
+			break
+		}
+	}
+	if err != nil {
+		s.log.DebugContext(ctx, "mail stays until its node looks, or it is too old", "job", before.Key, "node", node, "err", err)
+	}
 }
 
 // passRefusal forgives that a job does not allow an event any more.

@@ -66,7 +66,11 @@ func (w *world) process(id string) *process {
 		Work: p.work, Timers: must(streams.NewTimers(ns, p.pub))(w), Limits: streams.NewLimits(ns, p.pub),
 		Clock: clock, Asker: nodes.NewAsker(p.pub, ns),
 	}
-	p.Store = store.Open(p.pub, assets, store.Options{Namespace: ns, Lease: lease, Logger: quiet, Snapshot: func(context.Context, machine.Job) ([]machine.Share, error) { return p.snapshot() }})
+	opts := store.Options{Namespace: ns, Lease: lease, Logger: quiet}
+	if !w.blind {
+		opts.Snapshot = func(context.Context, machine.Job) ([]machine.Share, error) { return p.snapshot() }
+	}
+	p.Store = store.Open(p.pub, assets, opts)
 	p.join(id)
 	if err := p.work.Serve(w.Context(), "q", streams.Shape{AckWait: lease}); err != nil {
 		w.Fatal(err)

@@ -72,6 +72,8 @@ type world struct {
 	pub  *publish.Publisher
 	js   jetstream.JetStream
 	jobs *kv.Bucket[machine.Job]
+	// blind is set if processes that start cannot find nodes.
+	blind bool
 }
 
 // bubble runs f in a bubble in which a namespace is ready.
