@@ -3,6 +3,7 @@ package broadcast_test
 import (
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -200,29 +201,29 @@ func TestSharesGone(t *testing.T) {
 func TestAsksToLook(t *testing.T) {
 	bubble(t, func(_ *testing.T, w *world) {
 		w.keep("k", nil)
-		looks := 0
+		var looks atomic.Int64
 		node := must(nodes.Join(w.Context(), w.pub, nodes.Options{
-			Namespace: ns, ID: "n000", Lease: lease, Logger: quiet, Look: func() { looks++ },
+			Namespace: ns, ID: "n000", Lease: lease, Logger: quiet, Look: func() { looks.Add(1) },
 		}))(w)
 		w.loops(node.Run)
 		w.submit(parent(2, nil))
 		time.Sleep(moment)
-		if looks != 0 {
-			t.Errorf("asked %d times at once", looks)
+		if n := looks.Load(); n != 0 {
+			t.Errorf("asked %d times at once", n)
 		}
 		time.Sleep(3 * time.Second)
-		if looks != 1 {
-			t.Errorf("asked %d times after three seconds, want once", looks)
+		if n := looks.Load(); n != 1 {
+			t.Errorf("asked %d times after three seconds, want once", n)
 		}
 		time.Sleep(5 * time.Minute)
-		if looks < 5 || looks > 20 {
-			t.Errorf("asked %d times within five minutes", looks)
+		before := looks.Load()
+		if before < 5 || before > 20 {
+			t.Errorf("asked %d times within five minutes", before)
 		}
-		before := looks
 		w.claim(0)
 		time.Sleep(5 * time.Minute)
-		if looks > before {
-			t.Errorf("asked %d times more while it runs", looks-before)
+		if n := looks.Load() - before; n > 0 {
+			t.Errorf("asked %d times more while it runs", n)
 		}
 	})
 }
