@@ -109,7 +109,11 @@ func (s *Store) release(ctx context.Context, entry Entry) (bool, error) {
 	if err != nil || !lost || ended.Outcome != machine.AttemptLost || now.Value.State == machine.Running {
 		return false, passOver(err) // somebody else was quicker, or it is not known
 	}
-	return true, s.Owe(ctx, now)
+	err = s.Owe(ctx, now)
+	if home(now.Value) != home(entry.Value) { // which may never be there again to drop it
+		s.vacate(ctx, entry)
+	}
+	return true, err
 }
 
 // disown ends a child that its parent does not wait for, and reports whether it did.
@@ -118,7 +122,7 @@ func (s *Store) disown(ctx context.Context, entry Entry) (bool, error) {
 	if j.Parent == nil || !j.State.Known() || j.State.Final() || j.Cancel != nil {
 		return false, nil
 	}
-	now, err := s.stopChild(ctx, entry)
+	now, err := s.stopChild(ctx, entry, 0)
 	return stopped(now.Value), passRefusal(err)
 }
 
