@@ -34,7 +34,7 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	if entry.Value.State != machine.Removing {
-		if err := s.closedFamily(ctx, entry.Value); err != nil {
+		if err := s.closedFamily(ctx, entry.Value, true); err != nil {
 			return err
 		}
 	}
@@ -90,7 +90,7 @@ func (s *Store) remove(ctx context.Context, entry Entry) error {
 // names goes after the record, since the job may be redriven until then. If the
 // process dies in between, that is swept.
 func (s *Store) eraseAtOnce(ctx context.Context, entry Entry) error {
-	if err := s.eraseChildren(ctx, entry.Value); err != nil {
+	if err := s.eraseChildren(ctx, entry); err != nil {
 		return err
 	}
 	bare := entry

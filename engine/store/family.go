@@ -105,66 +105,92 @@ func sharesOf(j machine.Job) []machine.Share {
 // missing, or is to run once more since its parent was redriven. Any replica
 // answers, so what it says may be old.
 func (s *Store) Children(ctx context.Context, parent Entry, shares []machine.Share, which []int) ([]Entry, error) {
-	keys, at := make([]string, len(which)), make(map[string]int, len(which))
-	for n, i := range which {
-		keys[n] = ChildID(parent.Key, PartName(*parent.Value.Fan, shares, i))
-		at[keys[n]] = n
-	}
-	var found []Entry
-	for try := 0; ; try++ {
-		var err error
-		found, err = s.jobs.GetManyStale(ctx, keys)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, direct.ErrLost) || s.pause(ctx, try) != nil {
-			return nil, fmt.Errorf("store: read the children of job %s: %w", parent.Key, err)
+	list, err := s.childrenStale(ctx, parent.Value, shares, which)
+	for n, child := range list {
+		if child.Key != "" && due(parent.Value, child.Value) {
+			list[n] = Entry{}
 		}
 	}
-	list := make([]Entry, len(which))
-	for _, child := range found {
-		if isOf(child.Value, parent.Value) && !due(parent.Value, child.Value) {
-			list[at[child.Key]] = child
-		}
-	}
-	return list, nil
+	return list, err
 }
 
-// eachChild calls visit for all children of a job, read from the leader, for many
-// at the same time, and ends with the first error. A child of another life of the
-// parent's ID is not visited.
-func (s *Store) eachChild(ctx context.Context, parent machine.Job, visit func(context.Context, Entry) error) error {
+// childrenStale returns the records of some of the children of a job, in the order of
+// which, or a zero entry where there is none of this life of the parent's ID.
+func (s *Store) childrenStale(ctx context.Context, parent machine.Job, shares []machine.Share, which []int) ([]Entry, error) {
+	keys, at := make([]string, len(which)), make(map[string]int, len(which))
+	for n, i := range which {
+		keys[n] = ChildID(parent.ID, PartName(*parent.Fan, shares, i))
+		at[keys[n]] = n
+	}
+	list := make([]Entry, len(which))
+	for try := 0; ; try++ {
+		found, err := s.jobs.GetManyStale(ctx, keys)
+		for _, child := range found {
+			if isOf(child.Value, parent) {
+				list[at[child.Key]] = child
+			}
+		}
+		if err == nil {
+			return list, nil
+		}
+		clear(list)
+		if !errors.Is(err, direct.ErrLost) || s.pause(ctx, try) != nil {
+			return list, fmt.Errorf("store: read the children of job %s: %w", parent.ID, err)
+		}
+	}
+}
+
+// eachChild calls visit for all children of a job, for many at the same time, and ends
+// with the first error. A child of another life of the parent's ID is not visited. If
+// stale is set, any replica answers, but for what it does not have.
+func (s *Store) eachChild(ctx context.Context, parent machine.Job, stale bool, visit func(context.Context, Entry) error) error {
 	shares, err := s.Shares(ctx, parent)
 	if err != nil {
 		return err
 	}
-	visits, ctx := errgroup.WithContext(ctx)
-	visits.SetLimit(atOnce)
-	for i := range shares {
-		if ctx.Err() != nil {
-			break
+	for from := 0; from < len(shares); from += direct.Max {
+		which := make([]int, min(direct.Max, len(shares)-from))
+		for n := range which {
+			which[n] = from + n
 		}
-		visits.Go(func() error {
-			child, err := s.Get(ctx, ChildID(parent.ID, PartName(*parent.Fan, shares, i)))
-			if err != nil {
-				return passOver(err)
+		children := make([]Entry, len(which))
+		if stale {
+			if children, err = s.childrenStale(ctx, parent, shares, which); err != nil {
+				return err
 			}
-			if !isOf(child.Value, parent) {
-				return nil
-			}
-			return visit(ctx, child)
-		})
+		}
+		visits, ctx := errgroup.WithContext(ctx)
+		visits.SetLimit(atOnce)
+		for n, i := range which {
+			visits.Go(func() error {
+				child := children[n]
+				if child.Key == "" {
+					var err error
+					child, err = s.Get(ctx, ChildID(parent.ID, PartName(*parent.Fan, shares, i)))
+					if err != nil {
+						return passOver(err)
+					}
+				}
+				if !isOf(child.Value, parent) {
+					return nil
+				}
+				return visit(ctx, child)
+			})
+		}
+		if err := visits.Wait(); err != nil {
+			return err
+		}
 	}
-	return visits.Wait()
+	return nil
 }
 
 // closedFamily returns an error that wraps [ErrNotEnded] if a child of a job has not
-// ended.
-func (s *Store) closedFamily(ctx context.Context, parent machine.Job) error {
+// ended. If stale is set, it may say that of one that was redriven a moment ago.
+func (s *Store) closedFamily(ctx context.Context, parent machine.Job, stale bool) error {
 	if complete(parent) {
 		return nil
 	}
-	err := s.eachChild(ctx, parent, func(_ context.Context, child Entry) error {
+	err := s.eachChild(ctx, parent, stale, func(_ context.Context, child Entry) error {
 		if child.Value.State.Final() {
 			return nil
 		}

@@ -100,8 +100,8 @@ func (s *Store) expire(ctx context.Context, id string, now time.Time) error {
 	if !entry.Value.State.Final() || now.Before(s.expires(entry.Value)) {
 		return nil
 	}
-	if err := s.closedFamily(ctx, entry.Value); err != nil {
-		return errors.Join(err, s.recall(ctx, entry.Value))
+	if err := s.closedFamily(ctx, entry.Value, true); err != nil {
+		return errors.Join(err, s.recall(ctx, entry))
 	}
 	if err := s.remove(ctx, entry); !errors.Is(err, errRevived) {
 		return err

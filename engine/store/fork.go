@@ -151,7 +151,7 @@ func (s *Store) makeWay(ctx context.Context, entry Entry) error {
 	if entry.Value.Parent == nil {
 		return fmt.Errorf("store: job %s is not one that the engine made: delete it", entry.Key)
 	}
-	entry, err := s.stopChild(ctx, entry)
+	entry, err := s.stopChild(ctx, entry, 0)
 	switch {
 	case err != nil:
 		return passOver(err)
@@ -181,7 +181,7 @@ func (s *Store) retract(ctx context.Context, parent machine.Job, births []birth)
 	retracting.SetLimit(atOnce)
 	for _, b := range made {
 		retracting.Go(func() error {
-			entry, err := s.stopChild(ctx, b.entry)
+			entry, err := s.stopChild(ctx, b.entry, 0)
 			if err != nil || !entry.Value.State.Final() {
 				return passOver(err)
 			}

@@ -110,7 +110,7 @@ func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) er
 	case machine.Fork:
 		return s.forkFirst(ctx, entry)
 	case machine.Recall:
-		return s.recall(ctx, entry.Value)
+		return s.recall(ctx, entry)
 	case machine.Count:
 		of := entry.Value.Parent
 		return s.tellOwner(Ending{Parent: of.ID, Part: of.Part, State: entry.Value.State})
@@ -202,7 +202,7 @@ func (s *Store) tell(ctx context.Context, entry Entry) error {
 // leaves a record that still says so. Children go first: it is this record that says
 // who they are.
 func (s *Store) erase(ctx context.Context, entry Entry, queue, local string) error {
-	if err := s.eraseChildren(ctx, entry.Value); err != nil {
+	if err := s.eraseChildren(ctx, entry); err != nil {
 		return err
 	}
 	if err := s.Work.Withdraw(ctx, home(entry.Value), queue, local, entry.Revision); err != nil {

@@ -11,15 +11,15 @@ import (
 
 // recall cancels the children of a job that has ended. What it misses, since it was
 // made late, is cancelled when it is claimed, or by [Store.Heal].
-func (s *Store) recall(ctx context.Context, parent machine.Job) error {
-	if complete(parent) {
+func (s *Store) recall(ctx context.Context, parent Entry) error {
+	if complete(parent.Value) {
 		return nil
 	}
-	err := s.eachChild(ctx, parent, func(ctx context.Context, child Entry) error {
+	err := s.eachChild(ctx, parent.Value, true, func(ctx context.Context, child Entry) error {
 		if child.Value.State.Final() {
 			return nil
 		}
-		_, err := s.stopChild(ctx, child)
+		_, err := s.stopChild(ctx, child, parent.Revision)
 		return passOver(err)
 	})
 	if blobs.Gone(err) {
@@ -35,16 +35,20 @@ func (s *Store) recall(ctx context.Context, parent machine.Job) error {
 // A parent that has ended goes on if it is redriven, and the process may stand still
 // in between. So the child is read first, then its parent, and it is stopped at the
 // revision that was read: a parent is redriven only when its children have ended,
-// and that is another revision.
-func (s *Store) stopChild(ctx context.Context, entry Entry) (Entry, error) {
+// and that is another revision. For the same reason the parent need not be read for a
+// child that has not changed since its parent had ended, at a revision that the caller
+// knows (0: it does not).
+func (s *Store) stopChild(ctx context.Context, entry Entry, ended uint64) (Entry, error) {
 	for try := 0; ; try++ {
 		if entry.Value.State.Final() || stopped(entry.Value) {
 			return entry, s.pay(ctx, entry, passing)
 		}
-		waits, err := s.awaited(ctx, entry.Value)
-		if err != nil || waits {
-			return entry, err
+		if entry.Revision > ended {
+			if waits, err := s.awaited(ctx, entry.Value); err != nil || waits {
+				return entry, err
+			}
 		}
+		var err error
 		before := entry.Revision
 		if entry, err = s.move(ctx, entry, s.disowned(entry.Value)); err != nil {
 			return entry, err
@@ -65,14 +69,14 @@ func (s *Store) disowned(child machine.Job) machine.Event {
 // eraseChildren removes the children of a job that is being removed, each with what
 // it owns. Whoever dies in between leaves the parent, which still says so. A child
 // that is made afterwards, by somebody who stood still, is found by [Store.Heal].
-func (s *Store) eraseChildren(ctx context.Context, parent machine.Job) error {
-	if parent.Fan == nil {
+func (s *Store) eraseChildren(ctx context.Context, parent Entry) error {
+	if parent.Value.Fan == nil {
 		return nil
 	}
-	err := s.eachChild(ctx, parent, func(ctx context.Context, child Entry) error {
+	err := s.eachChild(ctx, parent.Value, false, func(ctx context.Context, child Entry) error {
 		if !child.Value.State.Final() {
 			var err error
-			if child, err = s.stopChild(ctx, child); err != nil {
+			if child, err = s.stopChild(ctx, child, parent.Revision); err != nil {
 				return passOver(err)
 			}
 		}

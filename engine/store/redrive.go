@@ -72,7 +72,7 @@ func (s *Store) redrivable(ctx context.Context, entry Entry, from []machine.Stat
 	case j.State.Final() && len(from) > 0 && !slices.Contains(from, j.State):
 		return &machine.MoveError{ID: entry.Key, From: j.State, Move: machine.Redrive}
 	case j.State.Final():
-		return s.closedFamily(ctx, j)
+		return s.closedFamily(ctx, j, false)
 	}
 	return fmt.Errorf("%w: %s is %s", ErrNotEnded, entry.Key, j.State)
 }
