@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 )
 
@@ -31,7 +32,15 @@ func TestIndexCounts(t *testing.T) {
 				rec := record{sequence: sequence + 1, Glance: store.Glance{
 					Due: at.Draw(t, "due"), StartBy: at.Draw(t, "start by"), Deadline: at.Draw(t, "deadline"),
 					Node: rapid.SampledFrom([]string{"", "n", "m"}).Draw(t, "node"), Incarnation: rapid.Uint64Range(1, 2).Draw(t, "incarnation"),
+					State: machine.Pending,
 				}}
+				switch rapid.IntRange(0, 3).Draw(t, "drive") {
+				case 0:
+					rec.State = machine.Waiting
+				case 1:
+					rec.Pinned, rec.PinRule = true, rapid.Bool().Draw(t, "rule")
+					rec.Pin = rapid.SampledFrom([]string{"", "n", "m"}).Draw(t, "pin")
+				}
 				x.put(id[:1], id[2:], x.entryOf(rec), now)
 				m[id] = rec
 			case "drop":
@@ -60,17 +69,28 @@ func (m model) forget(sequence uint64) {
 }
 
 func (m model) check(t *rapid.T, x *index, now time.Time) {
-	dues, items := 0, map[string]int{}
+	dues, items, mail, waiting, strays := 0, map[string]int{}, 0, 0, 0
 	for id, j := range m {
 		for _, ms := range []int64{j.Due, j.StartBy, j.Deadline} {
 			if seconds(ms) > uint32(now.Unix()) {
 				dues++
 			}
 		}
-		if seconds(j.Due) <= uint32(now.Add(-grace).Unix()) {
+		ready := seconds(j.Due) <= uint32(now.Add(-grace).Unix())
+		switch {
+		case j.State == machine.Waiting:
+			waiting++
+		case j.Pinned && j.Pin == "":
+		case j.Pinned && ready:
+			mail++
+		case !j.Pinned && ready:
 			items[id[:1]]++
 		}
+		if j.Pinned && j.State != machine.Waiting && j.PinRule && j.Pin != "n" && j.Node == "" {
+			strays++
+		}
 	}
+	m.checkPlaces(t, x, now, [...]int{mail, waiting, strays})
 	if x.size() != len(m) || x.dues(now) != dues || x.items("a", now) != items["a"] || x.items("b", now) != items["b"] {
 		t.Fatalf("index has %d jobs, %d timers, %d and %d items; want %d, %d, %v",
 			x.size(), x.dues(now), x.items("a", now), x.items("b", now), len(m), dues, items)
@@ -93,6 +113,20 @@ func (m model) check(t *rapid.T, x *index, now time.Time) {
 		if got := len(x.orphans(queue, alive)); got != want {
 			t.Fatalf("queue %s has %d jobs of nodes that are gone, want %d", queue, got, want)
 		}
+	}
+}
+
+// checkPlaces checks what the index says of jobs in mailboxes, of those that wait, and
+// of those that may have to go to another node than n.
+func (m model) checkPlaces(t *rapid.T, x *index, now time.Time, want [3]int) {
+	var got [3]int
+	for _, queue := range x.names() {
+		got[0] += x.mail(queue, now)
+		got[1] += x.counts(now)[queue].Waiting
+		got[2] += len(x.strays(queue, -1, func(s spot) bool { return s.rule && s.node != "n" }))
+	}
+	if got != want {
+		t.Fatalf("mail, waiting and strays are %v, want %v", got, want)
 	}
 }
 

@@ -141,6 +141,10 @@ type owner struct {
 	lease *kv.Lease
 	stop  func()
 	link  *natstest.Link
+	pub   *publish.Publisher
+
+	mu      sync.Mutex
+	waiting map[string]int // how often it met jobs that wait
 }
 
 // own lets a process reconcile, under a key of its own, so that there can be
@@ -155,9 +159,11 @@ func (w *world) own(key string, log ...slog.Handler) *owner {
 	p := newProcess(w, publisher(w, link))
 	held := kv.Open(p.pub, ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
 	l := must(kv.Take(w.Context(), held, "test-"+key, key, kv.LeaseOptions{TTL: lease, Logger: quiet}))(w)
-	o := &owner{lease: l, link: link, Reconciler: reconcile.New(p.pub, reconcile.Options{
+	o := &owner{lease: l, link: link, pub: p.pub, waiting: map[string]int{}}
+	o.Reconciler = reconcile.New(p.pub, reconcile.Options{
 		Namespace: ns, Lease: lease, Owner: l, Clock: p.Clock, Store: p.Store, Work: p.Work, Timers: p.Timers, Logger: logger,
-	})}
+		Members: p.members, Waiting: o.meet,
+	})
 	o.stop = w.loops(
 		func(ctx context.Context) error { _ = l.Keep(ctx); return nil }, // tests end the lease
 		o.Run,
