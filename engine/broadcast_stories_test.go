@@ -62,7 +62,8 @@ func TestPartsWhenANodeReturns(t *testing.T) {
 		"fail": {engine.BroadcastOptions{MaxAttempts: 1}, "failed", "a succeeded, b succeeded, c lost", []string{"a", "b", "c"}},
 		"wait": {
 			engine.BroadcastOptions{OnLost: engine.LostWaits, Deadline: time.Hour, MaxAttempts: 1},
-			"succeeded", "a succeeded, b succeeded, c succeeded", []string{"a", "b", "c", "c"},
+			"succeeded", "a succeeded, b succeeded, c succeeded",
+			[]string{"a", "b", "c", "c"},
 		},
 	} {
 		for _, away := range []time.Duration{0, 3 * time.Second, 20 * time.Second, 5 * time.Minute} {
