@@ -158,6 +158,53 @@ func TestEnsureCluster(t *testing.T) {
 	}
 	t.Run("work", func(t *testing.T) { clusterWork(t, conns) })
 	t.Run("timers", func(t *testing.T) { clusterTimers(t, conns) })
+	t.Run("mailbox", func(t *testing.T) { clusterMailbox(t, conns) })
+}
+
+// clusterMailbox hears items through each server of a cluster, whoever leads the
+// stream, and finds them through each.
+func clusterMailbox(t *testing.T, conns []*nats.Conn) {
+	const cluster streams.Namespace = "auto"
+	offering := &world{t, conns[0], must(streams.NewWork(cluster, publisher(t, conns[0])))(t)}
+	var boxes []*streams.Mailbox
+	var heard []chan *streams.Delivery
+	for i, nc := range conns {
+		boxes = append(boxes, must(streams.NewWork(cluster, publisher(t, nc)))(t).Mailbox(fmt.Sprint("n", i), "mail", new(hand)))
+		rings := make(chan *streams.Delivery, 10)
+		heard = append(heard, rings)
+		defer must(boxes[i].Hear(func(d *streams.Delivery, _ error) { rings <- d }))(t)()
+		must(nc.Request("$JS.API.INFO", nil, 5*time.Second))(t)
+	}
+	js := open(t, conns[0])
+	for round := range 3 {
+		local := fmt.Sprint(round)
+		for i, box := range boxes {
+			var ring *streams.Delivery
+			for ring == nil { // until all servers know who listens, and who leads
+				_ = offering.work.Offer(t.Context(), streams.Item{Queue: "mail", Local: local, Node: fmt.Sprint("n", i)})
+				select {
+				case ring = <-heard[i]:
+				case <-time.After(time.Second):
+				}
+			}
+			if ring.Local != local {
+				t.Fatalf("node %d heard %s, want %s", i, ring.Local, local)
+			}
+			var found []*streams.Delivery
+			for len(found) == 0 { // the replica may be behind
+				found = offering.look(box, 10)
+			}
+			last := found[len(found)-1]
+			if err := last.Ack(); err != nil || last.Local != local {
+				t.Fatalf("node %d found %s and acknowledged it: %v", i, last.Local, err)
+			}
+			for len(heard[i]) > 0 { // of offers that seemed lost
+				<-heard[i]
+			}
+		}
+		must(conns[0].Request("$JS.API.STREAM.LEADER.STEPDOWN."+cluster.MailStream(), nil, 5*time.Second))(t)
+		led(t, js, cluster.MailStream())
+	}
 }
 
 // clusterTimers reads timers through each server of a cluster right after they

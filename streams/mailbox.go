@@ -130,7 +130,7 @@ func (m *Mailbox) fill(d *Delivery, h nats.Header, data []byte) error {
 // erase acknowledges an item. If it is gone, that is success. If the answer is lost
 // the item may stay, and its record says that there is nothing to do.
 func (m *Mailbox) erase(d *Delivery) error {
-	ctx, cancel := context.WithTimeout(context.Background(), eraseTime)
+	ctx, cancel := context.WithTimeout(context.Background(), eraseTime) //nolint:forbidigo // an answer outlives what made it, and has no context
 	defer cancel()
 	if err := m.work.pub.Erase(ctx, d.Stream, d.Sequence); err != nil {
 		return fmt.Errorf("streams: delete mail %s.%s: %w", d.Queue, d.Local, err)

@@ -107,6 +107,10 @@ func TestGrantsSuffice(t *testing.T) {
 		client.submit("mail", "3", engine.SubmitOptions{Delay: time.Hour})
 		client.submit("mail.endless", "4", engine.SubmitOptions{})
 		client.submit("mail.fails", "5")
+		client.submit("mail", "6", engine.SubmitOptions{Place: engine.Place{Node: "w"}})
+		if _, err := client.Broadcast(ctx, "mail", nil, engine.BroadcastOptions{ID: "7"}); err != nil {
+			t.Error(err)
+		}
 		time.Sleep(time.Second)
 		var errs []error
 		wait := func(id string) { _, err := client.Wait(ctx, "mail."+id); errs = append(errs, err) }
@@ -114,7 +118,7 @@ func TestGrantsSuffice(t *testing.T) {
 			_, err := client.Cancel(ctx, "mail."+id)
 			errs = append(errs, err)
 		}
-		for _, id := range []string{"1", "2", "3", "4", "5"} {
+		for _, id := range []string{"1", "2", "3", "4", "5", "6", "7"} {
 			wait(id)
 		}
 		_, err1 := client.Retry(ctx, "mail.5")
