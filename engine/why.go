@@ -30,6 +30,9 @@ const (
 	WhyNoOwner  = explain.NoOwner  // it needs the owner, and there is none
 	WhyOwner    = explain.Owner    // it needs the owner, which will see to it
 	WhyBusy     = explain.Busy     // no worker of its queue has a free slot
+	WhyNode     = explain.Node     // it is for a node that is not there
+	WhyPlace    = explain.Place    // it is for a node that has some labels, and there is none
+	WhyParts    = explain.Parts    // it waits for its parts, or shards
 	WhySoon     = explain.Soon     // it is about to be taken
 	WhyNotKnown = explain.NotKnown // its state is one of a later version
 )

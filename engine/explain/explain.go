@@ -3,7 +3,8 @@
 // what can be seen of those who could do something for it; it writes nothing.
 //
 //	Explainer  finds and asks what a job depends on        explain.go, look.go
-//	Reason     the first thing that keeps a job there      reason.go, waiting.go
+//	Reason     the first thing that keeps a job there      reason.go, waiting.go,
+//	                                                      pinned.go, family.go
 //
 // Start reading at [Explainer.Why], then at the method reason of view.
 package explain
@@ -51,6 +52,9 @@ const (
 	NoOwner  = "no_owner"  // it needs the owner, and there is none
 	Owner    = "owner"     // it needs the owner, which will see to it
 	Busy     = "busy"      // no worker of its queue has a free slot
+	Node     = "node"      // it is for a node that is not there
+	Place    = "place"     // it is for a node that has some labels, and there is none
+	Parts    = "parts"     // it waits for its parts, or shards
 	Soon     = "soon"      // it is about to be taken
 	NotKnown = "not_known" // its state is one of a later version
 )
@@ -110,16 +114,18 @@ func (e *Explainer) Why(ctx context.Context, id string) (Reason, error) {
 }
 
 // Waits returns what a job waits for, if it has been pending for more than a
-// moment, and nothing otherwise. It takes no longer than two seconds.
+// moment, or waits for its parts, and nothing otherwise. It takes no longer than two
+// seconds.
 func (e *Explainer) Waits(ctx context.Context, entry store.Entry) (string, error) {
 	j := entry.Value
-	if j.State != machine.Pending || e.opts.Clock.Now().Sub(pendingSince(j)) < moment {
+	recently := e.opts.Clock.Now().Sub(pendingSince(j)) < moment
+	if j.State != machine.Waiting && (j.State != machine.Pending || recently) {
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	why, err := e.Why(ctx, entry.Key)
-	if err != nil || why.State != string(machine.Pending) {
+	if err != nil || why.State != string(j.State) {
 		return "", err // or it does not wait any more
 	}
 	return why.Text, nil

@@ -24,7 +24,8 @@ type view struct {
 	nodes   []nodes.Member // nil if the job has ended
 	offered bool           // there is an item; known for ready jobs only
 	load    streams.Load   // of the queue; known for ready jobs only
-	defined spec.Queue     // what people say about the queue; known for ready jobs only
+	defined spec.Queue     // what people say about the queue; known for ready and waiting jobs only
+	family  *family        // the parts of a job that waits for them
 }
 
 // look looks at what a job depends on, as far as its state asks for that.
@@ -39,10 +40,15 @@ func (e *Explainer) look(ctx context.Context, entry store.Entry) (view, error) {
 	}
 	v.now = e.opts.Clock.Now()
 	var err error
-	if v.nodes, err = nodes.List(ctx, e.pub, e.opts.Namespace); err != nil || !v.ready() {
+	waits := v.job.State == machine.Waiting
+	if v.nodes, err = nodes.List(ctx, e.pub, e.opts.Namespace); err != nil || !v.ready() && !waits {
 		return v, err
 	}
 	if v.defined, err = e.opts.Queue(ctx, queue); err != nil {
+		return v, err
+	}
+	if waits {
+		v.family, err = e.lookAtFamily(ctx, entry)
 		return v, err
 	}
 	node := ""

@@ -19,10 +19,13 @@ func (v view) reason() Reason {
 		r.Code, r.Text = v.running()
 	case j.State.Delayed():
 		due := j.Due.UTC()
-		r.Due = &due
+		r.Due, r.Node = &due, v.wanted()
 		r.Code, r.Text = v.delayed()
 	case j.State == machine.Pending:
+		r.Node = v.wanted()
 		r.Code, r.Text = v.waiting()
+	case j.State == machine.Waiting:
+		r.Code, r.Text = v.parts()
 	default:
 		r.Code, r.Text = NotKnown, fmt.Sprintf("state %s is one of a later version: use that to ask", j.State)
 	}
@@ -34,7 +37,7 @@ func (v view) ended() (code, text string) {
 	if j.State == machine.Removing {
 		return Removing, "it has ended, and its record is being removed"
 	}
-	how := map[machine.State]string{machine.Succeeded: "it succeeded", machine.Failed: "it failed", machine.Cancelled: "it was cancelled"}
+	how := map[machine.State]string{machine.Succeeded: "it succeeded", machine.Failed: "it failed", machine.Cancelled: "it was cancelled", machine.Lost: "it was lost"}
 	text = how[j.State] + " at " + instant(j.Finished)
 	if j.Error != nil {
 		text += ": " + j.Error.Message
@@ -72,7 +75,7 @@ func (v view) offline(m nodes.Member) string {
 	if m.State != nodes.Offline {
 		text = fmt.Sprintf("node %s, which ran it, has started anew since", m.ID)
 	}
-	next := "it is free for others"
+	next := v.released()
 	if v.job.Cancel != nil {
 		text, next = text+", and it was told to end", "it does so"
 	}
@@ -100,7 +103,7 @@ func (v view) delayed() (code, text string) {
 	case j.Wait == machine.WaitSnooze:
 		return Snooze, "its handler asked to be tried again at " + due
 	case j.Wait == machine.WaitKind:
-		if _, why := v.nobody(); why != "" {
+		if _, why := v.nobody(); why != "" && j.Pin == nil {
 			return NoKind, fmt.Sprintf("%s; it is offered again at %s", why, due)
 		}
 		return NoKind, fmt.Sprintf("it reached a worker without a handler for kind %s; it is offered again at %s", j.Kind, due)

@@ -16,6 +16,12 @@ func (v view) waiting() (code, text string) {
 	if v.defined.IsPaused() {
 		return Paused, fmt.Sprintf("queue %s is paused: see millrace queue resume", v.queue)
 	}
+	switch {
+	case v.job.Fan != nil:
+		return v.byOwner(fmt.Sprintf("it was due at %s", instant(v.job.Due)), "make its parts")
+	case v.job.Pin != nil:
+		return v.pinned()
+	}
 	if !v.offered && v.now.Sub(pendingSince(v.job)) >= moment {
 		return v.unoffered()
 	}
@@ -64,10 +70,15 @@ func (v view) unoffered() (code, text string) {
 	if v.job.State.Delayed() {
 		what = "it was due at " + instant(v.job.Due)
 	}
+	return v.byOwner(what, "offer it to workers")
+}
+
+// byOwner explains a job for which the owner has to do something.
+func (v view) byOwner(what, do string) (code, text string) {
 	if m, there := v.owner(); there {
-		return Owner, fmt.Sprintf("%s: node %s, the owner, is about to offer it to workers", what, m.ID)
+		return Owner, fmt.Sprintf("%s: node %s, the owner, is about to %s", what, m.ID, do)
 	}
-	return NoOwner, what + ", and there is no owner to offer it to workers: start millrace serve, or a worker without --no-owner"
+	return NoOwner, fmt.Sprintf("%s, and there is no owner to %s: start millrace serve, or a worker without --no-owner", what, do)
 }
 
 // owner returns the node that is the owner, if one is.
@@ -130,7 +141,7 @@ func (v view) drained() (code, text string) {
 
 // able returns the nodes that can take the job.
 func (v view) able() []nodes.Member {
-	return v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.takes(m) && v.handles(m) })
+	return v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.takes(m) && v.handles(m) && v.fits(m) })
 }
 
 func (v view) takes(m nodes.Member) bool   { return slices.Contains(m.Queues, v.queue) }
