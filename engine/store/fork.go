@@ -102,7 +102,7 @@ func (s *Store) settle(ctx context.Context, parent machine.Job, b *birth) error 
 		switch {
 		case err != nil:
 			return streams.NoRoom(err)
-		case isOf(entry.Value, parent) && created:
+		case isOf(entry.Value, parent) && created && !due(parent, entry.Value): // not one of the same moment that has ended
 			b.made, b.entry = true, entry
 			return s.pay(ctx, entry, passing)
 		case isOf(entry.Value, parent):
