@@ -36,12 +36,6 @@ type Load struct {
 // is there. Await waits until it has.
 func (c *Cluster) Submit(l Load) *Node {
 	c.t.Helper()
-	return c.Slow(l, 0)
-}
-
-// Slow is [Cluster.Submit] by a process whose links are slow from the beginning.
-func (c *Cluster) Slow(l Load, delay time.Duration) *Node {
-	c.t.Helper()
 	l.Queue = cmp.Or(l.Queue, "work")
 	work, err := json.Marshal(l.Work)
 	if err != nil {
@@ -66,9 +60,6 @@ func (c *Cluster) Slow(l Load, delay time.Duration) *Node {
 	name := "submit-" + l.Queue + "-" + l.Prefix
 	n := &Node{}
 	n.c, n.name = c, name
-	if delay > 0 {
-		n.Delay(delay)
-	}
 	n.launch(command{role: ledger.Submitter, path: c.programs.actor(), args: append(args, l.Args...)}, l.Clock)
 	return n
 }

@@ -125,6 +125,9 @@ func (h *history) readJobs() {
 		case ledger.Start:
 			r := &run{start: e, process: h.processAt(e)}
 			open[runKey(e)] = r
+			if e.Parent != "" {
+				h.life(e.Parent) // of which its submitter may not have lived to tell
+			}
 			l := h.life(e.Job)
 			l.runs = append(l.runs, r)
 		case ledger.End:
