@@ -81,7 +81,7 @@ func partColumns(info engine.BroadcastInfo) []column[engine.PartInfo] {
 		column[engine.PartInfo]{"state", func(p engine.PartInfo) string { return p.State }},
 		column[engine.PartInfo]{"attempts", attempts},
 		column[engine.PartInfo]{"took", func(p engine.PartInfo) string { return show.Took(p.Started, p.Ended) }},
-		column[engine.PartInfo]{"result", func(p engine.PartInfo) string { return string(p.Result) }},
+		column[engine.PartInfo]{"result", partResult},
 		column[engine.PartInfo]{"error", func(p engine.PartInfo) string { return show.Message(p.Error) }},
 	)
 }
@@ -102,6 +102,14 @@ func attempts(p engine.PartInfo) string {
 		return ""
 	}
 	return strconv.Itoa(p.Attempts[len(p.Attempts)-1].Number)
+}
+
+// partResult returns the result of a part, if it says anything.
+func partResult(p engine.PartInfo) string {
+	if string(p.Result) == "null" {
+		return ""
+	}
+	return string(p.Result)
 }
 
 type broadcastListCmd struct {
