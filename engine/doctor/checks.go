@@ -32,6 +32,8 @@ var checks = []check{
 	{"redelivered", []*sight{seeJobs, seeBacklogs}, checkRedelivered, "no item comes back again and again"},
 	{"offline", []*sight{seeGone}, checkOffline, "no job runs on a node that is not there"},
 	{"items", []*sight{seeStuck}, checkItems, "every job that is ready is offered to workers"},
+	{"pinned", []*sight{seeJobs}, checkPinned, "every node that jobs wait for is there"},
+	{"waiting", []*sight{seeParts}, checkWaiting, "every job that waits for its parts has some that go on"},
 	{"timers", []*sight{seeTimers}, checkTimers, "no timer is overdue"},
 	{"readable", []*sight{seeJobs}, checkReadable, "this build can read every job"},
 	{"dead events", []*sight{seeAssets}, checkDeadEvents, "every event could be mapped"},

@@ -219,6 +219,34 @@ var ofJobs = []finding{
 		`wrong owner: no node is the owner`,
 		`wrong offline: 1 job is said to run on node w, which has been gone for longer than twice the lease of 6s: mail.2: see "millrace job why ID"`,
 	}},
+	{"jobs for nodes", func(w *ward) {
+		w.client.submit("mail", "4", engine.SubmitOptions{Place: engine.Place{Node: "nobody"}})
+		w.client.submit("mail", "5", engine.SubmitOptions{Place: engine.Place{Node: "nobody"}})
+		w.client.submit("mail", "6", engine.SubmitOptions{Place: engine.Place{Select: map[string]string{"zone": "x"}}})
+		w.broadcast("mail.endless")
+		time.Sleep(time.Minute)
+	}, doctor.Options{}, []string{
+		`warning pinned: 1 job waits for a node that fits, and there is none: mail.6: see "millrace job why mail.6"`,
+		`warning pinned: 2 jobs wait for node nobody, which is not there: mail.5: start it again, or`,
+	}},
+	{"nobody counts", func(w *ward) {
+		w.serve.link.Down()
+		w.broadcast("mail")
+		w.client.submit("mail", "7", engine.SubmitOptions{Place: engine.Place{Node: "gone"}})
+		s, err := w.js.Stream(w.Context(), "mr_default_mail")
+		if err == nil {
+			err = s.Purge(w.Context())
+		}
+		if err != nil {
+			w.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+	}, doctor.Options{}, []string{
+		`wrong owner: no node is the owner`,
+		`wrong items: 1 job ready for more than 30s has no item, so no worker gets to know: mail.7: let`,
+		`warning pinned: 1 job waits for node gone, which is not there: mail.7: start`,
+		`wrong waiting: 1 job waits for parts, and none of these goes on: mail.b: see "millrace job why ID"`,
+	}},
 	{"node that started anew", func(w *ward) {
 		w.serve.link.Down()
 		w.worker.link.Down()
@@ -226,6 +254,15 @@ var ofJobs = []finding{
 		w.join("w", nodes.Info{Queues: []string{"mail"}, Kinds: []string{"mail", "mail.endless"}})
 		time.Sleep(13 * time.Second)
 	}, doctor.Options{}, []string{`wrong owner: `, `wrong offline: 1 job is said to run on node w, `}},
+}
+
+// broadcast submits broadcast mail.b.
+func (w *ward) broadcast(kind string) {
+	w.Helper()
+	if _, err := w.client.Broadcast(w.Context(), kind, nil, engine.BroadcastOptions{ID: "b", Queue: "mail"}); err != nil {
+		w.Fatal(err)
+	}
+	time.Sleep(time.Second)
 }
 
 // end lets jobs succeed.

@@ -43,6 +43,8 @@ type jobs struct {
 	running  map[string]int // by queue
 	orphans  []orphan       // running jobs whose node is not there
 	suspects []suspect      // that may lack an item
+	pinned   map[string]pinned
+	families map[string]*family // by the job that waits for its parts
 }
 
 // orphan is a job that runs on a node that is not there, or that has started anew.
@@ -91,7 +93,7 @@ func (c *chart) stream(name string) *jetstream.StreamInfo {
 // seeJobs reads the headers of all records, as many as it may.
 func (c *chart) seeJobs(ctx context.Context) error {
 	bucket := c.opts.Namespace.Bucket(streams.Jobs)
-	c.jobs = jobs{waiting: map[place]int{}, running: map[string]int{}}
+	c.jobs = jobs{waiting: map[place]int{}, running: map[string]int{}, pinned: map[string]pinned{}, families: map[string]*family{}}
 	if info := c.stream("KV_" + bucket); info != nil {
 		c.jobs.all = info.State.Msgs
 	}
@@ -112,6 +114,7 @@ func (c *chart) note(id string, msg follow.Message) {
 		return // nothing of ours
 	}
 	g := store.LookAt(msg.Header)
+	c.noteFamily(id, g, msg.Time)
 	due := !g.State.Delayed() || time.UnixMilli(g.Due).Before(c.now.Add(near))
 	switch {
 	case !g.State.Known():
@@ -121,12 +124,13 @@ func (c *chart) note(id string, msg follow.Message) {
 		if o, gone := c.orphaned(id, g); gone && len(c.jobs.orphans) < direct.Max {
 			c.jobs.orphans = append(c.jobs.orphans, o)
 		}
+	case g.State == machine.Waiting:
 	case !g.State.Final() && due:
-		c.jobs.waiting[place{queue, g.Kind}]++
+		c.noteReady(id, place{queue, g.Kind}, g)
 		past := c.now.Add(-late)
 		lasts := msg.Time.Before(past) && (!g.State.Delayed() || time.UnixMilli(g.Due).Before(past))
-		if lasts && len(c.jobs.suspects) < direct.Max {
-			c.jobs.suspects = append(c.jobs.suspects, suspect{id: id, sequence: msg.Sequence})
+		if lasts && (!g.Pinned || g.Pin != "") && len(c.jobs.suspects) < direct.Max {
+			c.jobs.suspects = append(c.jobs.suspects, suspect{id: id, node: g.Pin, sequence: msg.Sequence})
 		}
 	}
 }

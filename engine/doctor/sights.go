@@ -39,6 +39,7 @@ type chart struct {
 	jobs     jobs
 	gone     map[string]time.Time // since when nodes are offline that have jobs
 	stuck    []string             // jobs without an item
+	partless []string             // jobs that wait for parts which have ended
 	overdue  overdue
 }
 
@@ -71,6 +72,7 @@ var (
 	seeJobs       = &sight{name: "the jobs", needs: []*sight{seeNodes, seeClock}, patience: scanTime, see: (*chart).seeJobs}
 	seeGone       = &sight{name: "since when nodes are offline", needs: []*sight{seeJobs, seeSettings}, see: (*chart).seeGone}
 	seeStuck      = &sight{name: "the items of jobs", needs: []*sight{seeJobs}, see: (*chart).seeStuck}
+	seeParts      = &sight{name: "the parts of jobs", needs: []*sight{seeJobs}, see: (*chart).seeParts}
 	seeTimers     = &sight{name: "the timers", needs: []*sight{seeAssets, seeClock}, patience: scanTime, see: (*chart).seeTimers}
 )
 
@@ -78,7 +80,7 @@ var (
 // first.
 var sights = []*sight{
 	seeConnection, seeAccount, seeSync, seeAssets, seeRoles, seeSettings, seeClock, seeLimits,
-	seeNodes, seeBacklogs, seeJobs, seeGone, seeStuck, seeTimers,
+	seeNodes, seeBacklogs, seeJobs, seeGone, seeStuck, seeParts, seeTimers,
 }
 
 // A diagnosis is why a sight cannot be seen, where that is a finding itself.
