@@ -1,26 +1,21 @@
 package reconcile
 
 // census numbers whom or what jobs depend on, from 1, and counts the jobs of each.
-type census[K interface {
-	comparable
-	clone() K // without the memory that it was read into
-}] struct {
+type census[K comparable] struct {
 	numbers map[K]uint32
 	list    []K     // by number, from 1
 	jobs    []int32 // how many each has
 }
 
-// number returns the number of a key, or 0 if there is none.
-func (c *census[K]) number(key K, is bool) uint32 {
-	if !is {
-		return 0
-	}
+// number returns the number of a key. A new one is cloned, so that the memory that it
+// was read into is free.
+func (c *census[K]) number(key K, clone func(K) K) uint32 {
 	n := c.numbers[key]
 	if n == 0 {
 		if c.numbers == nil {
 			c.numbers = make(map[K]uint32)
 		}
-		key = key.clone()
+		key = clone(key)
 		c.list, c.jobs = append(c.list, key), append(c.jobs, 0)
 		n = uint32(len(c.list))
 		c.numbers[key] = n

@@ -75,10 +75,14 @@ func newIndex(now time.Time) *index {
 func (x *index) entryOf(r record) entry {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return entry{
-		sequence: r.sequence, due: seconds(r.Due), startBy: seconds(r.StartBy), deadline: seconds(r.Deadline),
-		owner: x.owners.number(r.owner()), spot: x.spots.number(r.spot()),
+	e := entry{sequence: r.sequence, due: seconds(r.Due), startBy: seconds(r.StartBy), deadline: seconds(r.Deadline)}
+	if o, runs := r.owner(); runs {
+		e.owner = x.owners.number(o, owner.clone)
 	}
+	if s, apart := r.spot(); apart {
+		e.spot = x.spots.number(s, spot.clone)
+	}
+	return e
 }
 
 // put remembers a job that has not ended, in the place of what it was before.
