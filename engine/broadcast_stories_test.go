@@ -241,12 +241,14 @@ func TestPartsWhenANodeIsCutOff(t *testing.T) {
 				fails := f.broadcast(push{Work: 30 * time.Second}, engine.BroadcastOptions{Done: engine.DoneAny})
 				waits := f.broadcast(push{Work: 30 * time.Second}, engine.BroadcastOptions{OnLost: engine.LostWaits, Deadline: time.Hour})
 				time.Sleep(5 * time.Second)
+				var back []func()
 				for _, node := range []string{"b", "c"} {
-					f.at(node).link.Down()
+					l := f.nodes[node]
+					back = append(back, f.cutOff(l, l.p.link.Down, l.p.link.Up))
 				}
 				time.Sleep(away)
-				for _, node := range []string{"b", "c"} {
-					f.at(node).link.Up()
+				for _, again := range back {
+					again()
 				}
 				f.check(f.await(fails, 5*time.Minute))
 				info := f.await(waits, 5*time.Minute)

@@ -98,12 +98,13 @@ func (f *fleet) check(info engine.BroadcastInfo) {
 }
 
 // checkAgain fails the test if a part was started again without a reason: it failed or
-// was handed back, or its process died in it and it is to wait for that node.
+// was handed back, or its process died in it, or was given up for dead, and it is to
+// wait for that node.
 func (f *fleet) checkAgain(info engine.BroadcastInfo, before, again *run) {
 	f.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	died := !before.life.killed.IsZero()
+	died := !before.life.killed.IsZero() || before.life.lostLease(before.began, again.began)
 	switch {
 	case before.err != nil:
 	case died && info.Children.OnLost == "wait":
@@ -164,6 +165,9 @@ func (f *fleet) checkEnd(info engine.BroadcastInfo) {
 		f.Errorf("%s is done at %q", info.ID, c.Done)
 	}
 	switch {
+	case c.Total == 0 && info.State == "succeeded":
+		f.Errorf("%s succeeded without parts", info.ID)
+	case c.Total == 0: // nobody was there
 	case info.State == "succeeded" && count["succeeded"] < need:
 		f.Errorf("%s succeeded, and %d of %d parts have that had to: %s", info.ID, count["succeeded"], need, tellParts(info))
 	case info.State == "failed" && info.Error.Code == "incomplete" && count["succeeded"] >= need:

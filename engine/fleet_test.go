@@ -43,6 +43,31 @@ type life struct {
 	p      *process
 	stop   func() error
 	killed time.Time // when it died without a word, or zero
+	fallen bool      // at a write: it is dead, and nobody has noticed
+	aways  []away
+}
+
+// away is when a process that lives heard from nobody. The last one may go on.
+type away struct{ from, to time.Time }
+
+// lostLease reports whether a process may have lost its lease in some time, although
+// it lived.
+func (l *life) lostLease(from, to time.Time) bool {
+	return slices.ContainsFunc(l.aways, func(a away) bool {
+		return a.from.Before(to) && a.to.After(from) && a.to.Sub(a.from) > lease/2
+	})
+}
+
+// cutOff is a process being away for a while, until back is called.
+func (f *fleet) cutOff(l *life, cut, back func()) (until func()) {
+	cut()
+	from := time.Now()
+	return func() {
+		back()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		l.aways = append(l.aways, away{from, time.Now()})
+	}
 }
 
 // run is one call of a handler.

@@ -22,8 +22,8 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 0, "how many random programs TestRandom runs; 0 means 120, or 20 with the race detector")
-	seed  = flag.Uint64("seed", 0, "the one random program that TestRandom runs again")
+	seeds = flag.Int("seeds", 0, "how many random programs TestRandom and TestPartsRandom run; 0 means 120 and 25, or 20 and 5 with the race detector")
+	seed  = flag.Uint64("seed", 0, "the one random program that they run again")
 )
 
 // Random programs: jobs of all sorts are submitted, cancelled, retried and deleted,

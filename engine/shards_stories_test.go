@@ -270,13 +270,13 @@ func (f *fleet) harm(rng *rand.Rand, node string, most time.Duration) {
 	case 0:
 		f.halt(node)
 	case 1:
-		l.p.link.Freeze()
+		back := f.cutOff(l, l.p.link.Freeze, l.p.link.Thaw)
 		time.Sleep(away)
-		l.p.link.Thaw()
+		back()
 	case 2:
-		l.p.link.Down()
+		back := f.cutOff(l, l.p.link.Down, l.p.link.Up)
 		time.Sleep(away)
-		l.p.link.Up()
+		back()
 	case 3:
 		l.p.link.Cut()
 	default:
