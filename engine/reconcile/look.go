@@ -158,7 +158,7 @@ func (g *round) healOne(ctx context.Context, rec *record) ([]store.Lack, error) 
 		}
 	}
 	lacks, err := g.opts.Store.Heal(ctx, rec.id)
-	if err == nil && rec.Pinned && slices.Contains(lacks, store.LackNode) { // it may be for another one now
+	if err == nil && rec.Pinned && g.places.known() && slices.Contains(lacks, store.LackNode) { // it may be for another one now
 		_, err = g.opts.Store.Place(ctx, rec.id, g.places.choose)
 	}
 	return lacks, err

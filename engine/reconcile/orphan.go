@@ -48,10 +48,11 @@ func (g *round) adopt(ctx context.Context) {
 		return
 	}
 	g.alive = alive
+	changed := g.survey(ctx) // first: what a dead node leaves behind goes on elsewhere at once
 	for _, queue := range g.index.names() {
 		g.probe(ctx, g.index.orphans(queue, alive))
 	}
-	g.place(ctx)
+	g.place(ctx, changed)
 }
 
 // orphaned reports whether the node of a running job was not there when it was

@@ -114,6 +114,14 @@ func (p *places) choose(j machine.Job) (node string, incarnation uint64) {
 	return chosen.ID, chosen.Incarnation
 }
 
+// known reports whether the nodes were read at all: before that nobody can tell that
+// none fits.
+func (p *places) known() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.read.IsZero()
+}
+
 // misplaced reports whether the job of a record may have to go to another node, as
 // the nodes were a moment ago.
 func (p *places) misplaced(r *record) bool {
@@ -164,17 +172,23 @@ func (x *index) strays(queue string, n int, like func(spot) bool) []ref {
 	return x.pick(queue, n, func(e entry) bool { return e.owner == 0 && int(e.spot) < len(list) && list[e.spot] })
 }
 
-// place has those jobs looked at that may need another node.
-func (g *round) place(ctx context.Context) {
+// survey reads the nodes if there are jobs on which the owner may have to rule, and
+// reports whether they differ from those before.
+func (g *round) survey(ctx context.Context) (changed bool) {
 	load, moves := g.index.load()
 	if !moves {
-		return
+		return false
 	}
 	changed, err := g.places.refresh(ctx, g.opts.Members, load)
 	if err != nil {
 		g.fail(ctx, err)
-		return
 	}
+	return changed
+}
+
+// place has those jobs looked at that may need another node: all of them if the nodes
+// have changed.
+func (g *round) place(ctx context.Context, changed bool) {
 	gone := func(s spot) bool { return s.gone(g.alive) }
 	there := func(s spot) bool { return s.moves() && !gone(s) && !g.settled(s) }
 	most := sample

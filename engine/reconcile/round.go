@@ -122,7 +122,7 @@ func (g *round) tick(ctx context.Context) {
 	}
 	if g.stirred {
 		g.stirred = false
-		g.place(ctx)
+		g.place(ctx, g.survey(ctx))
 	}
 	if g.complete && !now.Before(g.patrolAt) {
 		g.patrolAt = now.Add(max(oftenest, g.opts.Lease/2))
