@@ -184,7 +184,7 @@ func TestDeleteFamilyWhenFull(t *testing.T) {
 		p.cancelTimer(p.timer("q.1", "expiry")) // it would stay until it is due
 		stream := must(w.js.Stream(t.Context(), "KV_mr_default_jobs"))(t)
 		config := stream.CachedInfo().Config
-		config.MaxBytes = int64(stream.CachedInfo().State.Bytes)
+		config.MaxMsgSize = 10 // nothing is taken any more
 		must(w.js.UpdateStream(t.Context(), config))(t)
 		if err := p.Delete(t.Context(), "q.1"); err != nil {
 			t.Error(err)

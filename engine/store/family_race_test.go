@@ -92,7 +92,7 @@ func (h *shardHistory) work(p *process, rng *rand.Rand) {
 			continue
 		}
 		time.Sleep(within(rng, time.Second))
-		success := rng.IntN(3) == 0
+		success := rng.IntN(10) == 0
 		var ev machine.Event = machine.Returned{Hold: hold(token)}
 		if success {
 			ev = done(token)
@@ -131,7 +131,10 @@ func (h *shardHistory) place(p *process, rng *rand.Rand) {
 		time.Sleep(within(rng, 2*time.Second))
 		to := h.places[rng.IntN(2)]
 		h.record(func() told {
-			moved, err := p.Place(h.w.Context(), part("0"), prefer(to))
+			moved, err := p.Place(h.w.Context(), part("0"), func(machine.Job) (string, uint64) {
+				time.Sleep(within(rng, time.Second)) // meanwhile it may be claimed
+				return to.Node, to.Incarnation
+			})
 			return told{what: "place", token: to.Node, success: moved, forgotten: err != nil}
 		})
 	}
@@ -153,7 +156,7 @@ func (h *shardHistory) heal(p *process) {
 
 // cancel ends the shard alone.
 func (h *shardHistory) cancel(p *process, rng *rand.Rand) {
-	time.Sleep(within(rng, 5*time.Second))
+	time.Sleep(within(rng, 30*time.Second))
 	h.record(func() told {
 		for {
 			var moved *machine.MoveError
@@ -309,12 +312,13 @@ func TestRaceOfLostPart(t *testing.T) {
 				act := func(i uint64, f func(rng *rand.Rand) error) {
 					rng := rand.New(rand.NewPCG(seed, 10+i))
 					actors.Go(func() {
-						for {
+						for range 100 {
 							time.Sleep(within(rng, 2*time.Second))
 							if err := f(rng); err == nil && w.get(part("a")).Value.State.Final() {
 								return
 							}
 						}
+						t.Error("the part goes on")
 					})
 				}
 				act(0, func(*rand.Rand) error {
