@@ -472,13 +472,12 @@ func TestForkMeetsThePast(t *testing.T) {
 				p := w.process("a")
 				p.submit(fan("1", p.share()))
 				var running *streams.Delivery
-				if state == machine.Running || state == machine.Succeeded {
-					entry, d := p.startPart(part("a"), "t0")
-					running = d
-					if state == machine.Succeeded {
-						p.finish(entry, "t0", done("t0"), d)
-					}
-				} else if state == machine.Removing {
+				switch state {
+				case machine.Running:
+					_, running = p.startPart(part("a"), "t0")
+				case machine.Succeeded:
+					p.runPart(part("a"), "t0")
+				case machine.Removing:
 					w.change(part("a"), machine.Stopped{At: time.Now()}, machine.Removed{At: time.Now()})
 				}
 				w.remove("q.1")
