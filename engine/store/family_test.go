@@ -320,4 +320,3 @@ func (w *world) wantNothing() {
 		}
 	}
 }
-
