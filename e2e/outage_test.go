@@ -81,7 +81,10 @@ func (a away) end(way string) {
 		for _, n := range a.nodes {
 			n.HealLinks()
 		}
-	default:
+	default: // those that were asked to end take their time
+		for _, s := range a.c.Servers() {
+			s.Await()
+		}
 		a.c.StartServers()
 	}
 }

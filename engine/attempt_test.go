@@ -288,10 +288,11 @@ func TestAdopted(t *testing.T) {
 	})
 }
 
-// delivered returns how often items of a queue were delivered.
+// delivered returns how often items of a queue were delivered, after a second, in
+// which one that was not acknowledged would have come again.
 func delivered(t testing.TB, nc *nats.Conn, queue string) uint64 {
 	t.Helper()
-	synctest.Wait()
+	time.Sleep(time.Second)
 	consumer, err := jetStream(t, nc).Consumer(t.Context(), "mr_default_work", queue)
 	if err != nil {
 		t.Fatal(err)

@@ -222,7 +222,6 @@ func TestTimeLimits(t *testing.T) {
 		failed("none.queued", "queue_timeout", 0, time.Minute)
 		failed("none.late", "deadline", 0, time.Minute)
 		failed("none.delayed", "queue_timeout", 0, 2*time.Minute)
-		time.Sleep(time.Second) // items and timers go after the record says how it ended
 		if n := items(t, p.nc); n != 0 {
 			t.Errorf("%d items are left", n)
 		}
@@ -239,7 +238,7 @@ func TestTimeLimits(t *testing.T) {
 		submit("job", "quick", engine.SubmitOptions{Deadline: time.Hour})
 		failed("job.runs", "deadline", 1, time.Minute)
 		ended(t, p.Engine, "job.quick", "succeeded", 1, 0)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // timers go after the record says how it ended
 		if n := streamInfo(t, p.nc, "mr_default_timers").State.Msgs; n != 0 {
 			t.Errorf("%d timers are left", n)
 		}

@@ -88,7 +88,7 @@ func TestWatch(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
-		synctest.Wait()
+		time.Sleep(time.Second) // it has begun
 		submit(t, a.Engine, "other", 1)
 		b.link.Cut()
 		a.run(engine.WorkerOptions{}, napping("job", newLedger()))

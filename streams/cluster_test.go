@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -82,32 +83,93 @@ func TestEnsureGathers(t *testing.T) {
 	if got := replicas("two"); err != nil || got != 1 {
 		t.Fatalf("of two servers: got %d replicas and %v, want 1", got, err)
 	}
-	waits := make(chan struct{}, 1)
-	told := slog.New(slog.NewTextHandler(&listener{"fewer than three", waits}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	var late sync.WaitGroup
-	late.Go(func() {
-		_, err = streams.Ensure(t.Context(), "late", publisher(t, nc), streams.Options{Gather: time.Hour, Logger: told})
+	_, err = streams.Ensure(t.Context(), "few", publisher(t, nc), streams.Options{
+		Replicas: 3, Gather: time.Nanosecond, Patience: time.Hour, Logger: quiet,
 	})
-	<-waits
+	oneLine(t, err, "use 1 replica, or a cluster of three JetStream servers")
+	var waiting, late sync.WaitGroup
+	for ns, asked := range map[streams.Namespace]int{"late": 0, "patient": 3} {
+		waiting.Add(1)
+		told := listen("fewer than three", sync.OnceFunc(waiting.Done))
+		late.Go(func() {
+			_, err := streams.Ensure(t.Context(), ns, publisher(t, nc), streams.Options{
+				Replicas: asked, Gather: time.Hour, Patience: time.Hour, Logger: told,
+			})
+			if got := replicas(ns); err != nil || got != 3 {
+				t.Errorf("%s, with a third server that came late: got %d replicas and %v, want 3", ns, got, err)
+			}
+		})
+	}
+	waiting.Wait()
 	startWith(t, opts[2])
 	late.Wait()
-	if got := replicas("late"); err != nil || got != 3 {
-		t.Errorf("with a third server that came late: got %d replicas and %v, want 3", got, err)
+}
+
+// A server of three has no JetStream for a while, after the first stream of a
+// namespace was made. So it is, for a moment, with each server that comes back, and
+// each whose route breaks: the others do not know yet what room it has.
+func TestEnsurePeerOffline(t *testing.T) {
+	t.Parallel()
+	opts := clusterOptions(t)
+	servers := startCluster(t, opts)
+	var leader, follower int
+	for i, srv := range servers {
+		if srv.JetStreamIsLeader() {
+			leader, follower = i, (i+1)%len(servers)
+		}
+	}
+	again := func(jetStream bool) {
+		servers[follower].Shutdown()
+		servers[follower].WaitForShutdown()
+		opts[follower].JetStream = jetStream
+		servers[follower] = startAgain(t, opts[follower])
+	}
+	nc := natstest.Connect(t, servers[leader])
+	js := open(t, nc)
+	leaves := listen("stream made", sync.OnceFunc(func() {
+		again(false)
+		misses(t, js)
+	}))
+	returns := listen("no suitable peers", sync.OnceFunc(func() { again(true) }))
+	settings, err := streams.Ensure(t.Context(), ns, publisher(t, nc), streams.Options{
+		Patience: time.Hour, Logger: slog.New(slog.NewMultiHandler(leaves.Handler(), returns.Handler())),
+	})
+	if err != nil || settings.Lease != 15*time.Second {
+		t.Fatalf("got settings %+v and %v, want a lease of 15s", settings, err)
+	}
+	for name, config := range configs(t, js) {
+		if ours(ns, name) && config.Replicas != 3 {
+			t.Errorf("%s has %d replicas, want 3", name, config.Replicas)
+		}
 	}
 }
 
-// listener tells when something is logged.
+// misses waits until the leader refuses a stream of three replicas.
+func misses(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	for t.Context().Err() == nil {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "probe", Replicas: 3})
+		if refused := (*jetstream.APIError)(nil); errors.As(err, &refused) && refused.ErrorCode == publish.NoPeers {
+			return
+		}
+		_ = js.DeleteStream(t.Context(), "probe")
+	}
+}
+
+// listen returns a logger that calls f when it is told something with these words.
+func listen(words string, f func()) *slog.Logger {
+	return slog.New(slog.NewTextHandler(&listener{words, f}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// listener calls heard when something is logged.
 type listener struct {
 	words string
-	heard chan<- struct{}
+	heard func()
 }
 
 func (l *listener) Write(line []byte) (int, error) {
 	if bytes.Contains(line, []byte(l.words)) {
-		select {
-		case l.heard <- struct{}{}:
-		default:
-		}
+		l.heard()
 	}
 	return len(line), nil
 }

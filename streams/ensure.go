@@ -305,14 +305,14 @@ func (b *bootstrap) createLeases(ctx context.Context) (stream jetstream.Stream, 
 			return nil, errGathering
 		}
 	}
-	return nil, fmt.Errorf("%w: use 1 replica, or a cluster of three JetStream servers", err)
+	return nil, fmt.Errorf("%v: use 1 replica, or a cluster of three JetStream servers", err) //nolint:errorlint // wrapped it would be tried again
 }
 
 // gathers reports whether it is too early to believe that a cluster has too few
 // servers for three replicas.
 func (b *bootstrap) gathers(err error) bool {
 	var api *jetstream.APIError
-	if b.opts.Replicas != 0 || !errors.As(err, &api) || api.ErrorCode != noPeers {
+	if !errors.As(err, &api) || api.ErrorCode != publish.NoPeers {
 		return false
 	}
 	if b.gathering.IsZero() {
@@ -321,7 +321,9 @@ func (b *bootstrap) gathers(err error) bool {
 	return time.Since(b.gathering) < b.opts.Gather
 }
 
-// put creates a stream or brings it up to date.
+// put creates a stream or brings it up to date. The servers are there, since the
+// stream of leases has as many replicas: that one of them is not there just now
+// passes.
 func (b *bootstrap) put(ctx context.Context, config jetstream.StreamConfig) error {
 	stream, err := b.js.Stream(ctx, config.Name)
 	how, put := "created", b.js.CreateStream

@@ -162,12 +162,11 @@ func transient(err error) bool {
 	return errors.As(err, new(absentError)) || publish.Passing(err)
 }
 
-// Codes of a stream that cannot have so many replicas: the server is alone, or the
-// cluster has too few of them.
-const notClustered, noPeers = 10074, 10005
+// notClustered says that the server is alone, so that a stream has one replica.
+const notClustered jetstream.ErrorCode = 10074
 
 // tooFewServers reports whether a stream cannot have that many replicas here.
 func tooFewServers(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == notClustered || api.ErrorCode == noPeers)
+	return errors.As(err, &api) && (api.ErrorCode == notClustered || api.ErrorCode == publish.NoPeers)
 }

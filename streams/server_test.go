@@ -18,6 +18,13 @@ import (
 func startWith(t testing.TB, opts *server.Options) *server.Server {
 	t.Helper()
 	opts.NoLog, opts.NoSigs, opts.StoreDir = true, true, t.TempDir()
+	return startAgain(t, opts)
+}
+
+// startAgain runs a server that has run before, with what it has stored, until the
+// test ends.
+func startAgain(t testing.TB, opts *server.Options) *server.Server {
+	t.Helper()
 	srv := must(server.NewServer(opts))(t)
 	srv.Start()
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })

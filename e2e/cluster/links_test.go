@@ -48,9 +48,8 @@ func TestCut(t *testing.T) {
 	}
 	w1.HealLinks()
 	c.Await("w1 is ready", w1.Ready)
-	c.WantAttempts("w1 lost", "w2 succeeded")
+	finish(t, c, "w1 lost", "w2 succeeded")
 	wantFaults(t, c, "fault cut w1#1 ", "fault kill9 w1#1 ", "fault cut w1#2 ", "heal cut w1#2 ")
-	c.Judge()
 }
 
 // A node whose connections are silent loses its job, and one that is slow does
@@ -66,9 +65,8 @@ func TestDrop(t *testing.T) {
 	w1.HealLinks()
 	w2.HealLinks()
 	c.Await("w1 is ready", w1.Ready)
-	c.WantAttempts("w1 lost", "w2 succeeded")
+	finish(t, c, "w1 lost", "w2 succeeded")
 	wantFaults(t, c, "fault delay w2#1 ", "fault drop w1#1 n1", "heal drop w1#1 n1", "heal delay w2#1 ")
-	c.Judge()
 }
 
 // A server that is cut off from the others no longer leads, also for clients

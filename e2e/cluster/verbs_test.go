@@ -22,6 +22,15 @@ func begin(t *testing.T) (*cluster.Cluster, *cluster.Node) {
 	return c, w1
 }
 
+// finish waits until the job has ended, and checks on which nodes its attempts
+// were, how they ended, and all else.
+func finish(t *testing.T, c *cluster.Cluster, attempts ...string) {
+	t.Helper()
+	c.AwaitEnded(1)
+	c.WantAttempts(attempts...)
+	c.Judge()
+}
+
 // The job of a worker that is frozen goes elsewhere, and the worker is there
 // again when it may go on.
 func TestStop(t *testing.T) {
@@ -35,9 +44,7 @@ func TestStop(t *testing.T) {
 	}
 	w1.Cont()
 	c.Await("w1 is ready", w1.Ready)
-	c.AwaitEnded(1)
-	c.WantAttempts("w1 lost", "w2 succeeded")
-	c.Judge()
+	finish(t, c, "w1 lost", "w2 succeeded")
 }
 
 // A worker that is killed comes back under its ID in a new life.
@@ -52,9 +59,7 @@ func TestKill(t *testing.T) {
 	if start := c.AwaitStart("work.a0", 2); start.Process != "w1#2" || start.Node != "w1" {
 		t.Errorf("attempt 2 is by %s on node %s, want w1#2 on w1", start.Process, start.Node)
 	}
-	c.AwaitEnded(1)
-	c.WantAttempts("w1 lost", "w1 succeeded")
-	c.Judge()
+	finish(t, c, "w1 lost", "w1 succeeded")
 }
 
 // A worker that is asked to end finishes what runs.
@@ -66,9 +71,7 @@ func TestTerm(t *testing.T) {
 	if !strings.Contains(w1.Log(), "draining") {
 		t.Errorf("the worker did not say that it drains:\n%s", w1.Log())
 	}
-	c.AwaitEnded(1)
-	c.WantAttempts("w1 succeeded")
-	c.Judge()
+	finish(t, c, "w1 succeeded")
 }
 
 // A server that is killed comes back with everything at the same address.
@@ -83,9 +86,7 @@ func TestServerKilled(t *testing.T) {
 	c.Server(1).Start()
 	c.Settle()
 	c.Await("the worker is ready", w1.Ready)
-	c.AwaitEnded(1)
-	c.WantAttempts("w1 succeeded")
-	c.Judge()
+	finish(t, c, "w1 succeeded")
 }
 
 // What a user asks for is done, and in the ledger.

@@ -5,7 +5,8 @@
 //	go run ./e2e/look -job work.17 DIR
 //	go run ./e2e/look -process w1 DIR
 //
-// It exits with status 1 if the run has violations, and 2 if it cannot be read.
+// It exits with status 1 if the run has violations, and 2 if it cannot be read or
+// has no such job or process.
 package main
 
 import (
@@ -44,11 +45,9 @@ func look(args []string, out, problems io.Writer) int {
 	}
 	switch {
 	case *job != "":
-		fmt.Fprint(out, run.Timeline(*job))
-		return 0
+		return tell(out, problems, run.Timeline(*job), "job "+*job)
 	case *process != "":
-		fmt.Fprint(out, run.Biography(*process))
-		return 0
+		return tell(out, problems, run.Biography(*process), "process "+*process)
 	}
 	violations := run.Check()
 	show(out, run, violations)
@@ -56,6 +55,16 @@ func look(args []string, out, problems io.Writer) int {
 	if len(violations) > 0 {
 		return 1
 	}
+	return 0
+}
+
+// tell shows what is known of one thing, and returns the exit status.
+func tell(out, problems io.Writer, known, what string) int {
+	if known == "" {
+		fmt.Fprintf(problems, "look: the run has no %s: its ledger.jsonl has the names of those that there are\n", what)
+		return 2
+	}
+	fmt.Fprint(out, known)
 	return 0
 }
 

@@ -91,21 +91,17 @@ func tell(t *testing.T, text string) oracle.Run {
 // moment is a time in a story.
 func moment(t *testing.T, seconds string) time.Time {
 	t.Helper()
-	s, err := strconv.ParseFloat(seconds, 64)
-	if err != nil {
-		t.Fatalf("a time: %v", err)
-	}
-	return began.Add(time.Duration(s * float64(time.Second)))
+	return began.Add(time.Duration(number[float64](t, seconds) * float64(time.Second)))
 }
 
 // number is a number in a story.
-func number(t *testing.T, text string) int {
+func number[N int | uint64 | float64](t *testing.T, text string) N {
 	t.Helper()
-	n, err := strconv.Atoi(text)
+	n, err := strconv.ParseFloat(text, 64)
 	if err != nil {
 		t.Fatalf("a number: %v", err)
 	}
-	return n
+	return N(n)
 }
 
 // entryOf reads a line of the ledger: when, who, what, and details.
@@ -145,23 +141,23 @@ func detail(t *testing.T, e *ledger.Entry, key, value string) {
 	case "queue":
 		e.Queue = value
 	case "count":
-		e.Count = number(t, value)
+		e.Count = number[int](t, value)
 	case "parent":
 		e.Parent = value
 	case "part":
 		e.Part = value
 	case "attempt":
-		e.Attempt = number(t, value)
+		e.Attempt = number[int](t, value)
 	case "fence":
-		e.Fence = uint64(number(t, value))
+		e.Fence = number[uint64](t, value)
 	case "run":
 		e.Nonce = value
 	case "cause":
 		e.Cause = strings.ReplaceAll(value, "_", " ")
 	case "rev":
-		e.Revision = uint64(number(t, value))
+		e.Revision = number[uint64](t, value)
 	case "epoch":
-		e.Epoch = uint64(number(t, value))
+		e.Epoch = number[uint64](t, value)
 	case "took":
 		e.Call = e.At - int64(moment(t, value).Sub(began))
 	case "due":
@@ -225,17 +221,17 @@ func relation(t *testing.T, j *oracle.Job, key, value string) {
 	case "part":
 		j.Part = value
 	case "total", "shards":
-		j.Children.Total, j.Children.Shards = number(t, value), key == "shards"
+		j.Children.Total, j.Children.Shards = number[int](t, value), key == "shards"
 	case "onlost":
 		j.Children.OnLost = value
 	case "done":
 		j.Children.Done = value
 	case "parallel":
-		j.Children.MaxParallel = number(t, value)
+		j.Children.MaxParallel = number[int](t, value)
 	case "counts":
 		c := j.Children
 		for i, text := range strings.Split(value, ",") {
-			*[]*int{&c.Succeeded, &c.Failed, &c.Lost, &c.Cancelled, &c.Unstarted}[i] = number(t, text)
+			*[]*int{&c.Succeeded, &c.Failed, &c.Lost, &c.Cancelled, &c.Unstarted}[i] = number[int](t, text)
 		}
 	default:
 		t.Fatalf("no such detail of a job: %s", key)
@@ -251,11 +247,11 @@ func recordOf(t *testing.T, words []string) oracle.Job {
 		if key, value, ok := strings.Cut(word, "="); ok {
 			switch key {
 			case "attempt":
-				j.Attempt = number(t, value)
+				j.Attempt = number[int](t, value)
 			case "rev":
-				j.Revision = uint64(number(t, value))
+				j.Revision = number[uint64](t, value)
 			case "failures":
-				j.Failures = number(t, value)
+				j.Failures = number[int](t, value)
 			case "run":
 				j.Result = []byte(fmt.Sprintf(`{"nonce":%q}`, value))
 			case "finished":
@@ -269,7 +265,7 @@ func recordOf(t *testing.T, words []string) oracle.Job {
 		}
 		part := strings.Split(word, ":")
 		from, to, ended := strings.Cut(part[2], "-")
-		a := oracle.Attempt{Number: number(t, part[0]), Node: part[1], Started: moment(t, from)}
+		a := oracle.Attempt{Number: number[int](t, part[0]), Node: part[1], Started: moment(t, from)}
 		if ended {
 			a.Ended, a.Outcome = moment(t, to), part[3]
 		}

@@ -24,18 +24,18 @@ type moment struct {
 }
 
 // Timeline is what happened to one job, and meanwhile to the processes that ran
-// it and to the servers, for people.
+// it and to the servers, for people. It is empty for a job that nothing is known of.
 func (r Run) Timeline(job string) string {
 	h := newHistory(r)
 	l := h.lives[job]
 	if l == nil {
-		return "the ledger does not know job " + job + "\n"
+		return ""
 	}
 	return h.print(h.tell(l, nil))
 }
 
 // Biography is what happened to a process, in all its lives if the name has no
-// number, and what it ran.
+// number, and what it ran. It is empty for a process that nothing is known of.
 func (r Run) Biography(process string) string {
 	h := newHistory(r)
 	var moments []moment
@@ -43,9 +43,6 @@ func (r Run) Biography(process string) string {
 		if e.Process == process || base(e.Process) == process {
 			moments = append(moments, describe(e, ""))
 		}
-	}
-	if len(moments) == 0 {
-		return "the ledger does not know process " + process + "\n"
 	}
 	return h.print(moments)
 }

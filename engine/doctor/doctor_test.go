@@ -167,6 +167,41 @@ var ofStreams = []finding{
 	}},
 }
 
+// A job is seen also if its record is written while the doctor looks.
+func TestExamineWhileWritten(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		const subject = "$KV.mr_default_jobs.post.1"
+		client := start(t, srv, "c")
+		client.submit("post", "1")
+		js, err := jetstream.New(client.nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs, err := js.Stream(t.Context(), "KV_mr_default_jobs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		written := 0
+		link := natstest.NewLink(t, srv, func(natstest.Write) natstest.Fault {
+			record, err := jobs.GetLastMsgForSubject(t.Context(), subject)
+			if err != nil {
+				t.Error(err)
+				return natstest.Pass
+			}
+			delete(record.Header, jetstream.ExpectedLastSubjSeqHeader)
+			if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Header: record.Header, Data: record.Data}); err != nil {
+				t.Error(err)
+			}
+			written++
+			return natstest.Pass
+		}, "$JS.API.CONSUMER.CREATE.KV_mr_default_jobs.>")
+		found := ill(examine(t, link.Connect(t), doctor.Options{}))
+		if written == 0 || !slices.ContainsFunc(found, func(line string) bool { return strings.Contains(line, "1 job waits in queue post") }) {
+			t.Errorf("written %d times, found %q", written, found)
+		}
+	})
+}
+
 var ofJobs = []finding{
 	{"jobs that wait", func(w *ward) {
 		w.join("d", nodes.Info{Draining: true})

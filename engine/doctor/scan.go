@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -71,7 +72,8 @@ func (c *chart) scan(ctx context.Context, stream string, visit func(follow.Messa
 		return nil
 	}
 	opts := follow.Options{
-		Stream: stream, Until: info.State.LastSeq, Headers: true, Batch: 5000, Logger: slog.New(slog.DiscardHandler),
+		Stream: stream, Until: math.MaxUint64, // its end, by now: a record that has changed since info is behind that one
+		Headers: true, Batch: 5000, Logger: slog.New(slog.DiscardHandler),
 	}
 	err := follow.Run(ctx, c.pub, opts, visit)
 	if errors.Is(err, errEnough) {

@@ -36,7 +36,8 @@ type Options struct {
 	// From is the first sequence of the stream to visit. Default 1.
 	From uint64
 
-	// Until is the last sequence to visit; then Run returns. Default: none.
+	// Until is the last sequence to visit; then Run returns. It is the last one that
+	// there is, if that comes first. Default: none.
 	Until uint64
 
 	// Headers asks for the headers only.

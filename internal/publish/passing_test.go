@@ -20,6 +20,7 @@ func TestPassing(t *testing.T) {
 			publish.ErrUnsent, publish.ErrUnknown, context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,
 			fmt.Errorf("publish: %w: %w", publish.ErrUnsent, nats.ErrReconnectBufExceeded), jetstream.ErrNoStreamResponse,
 			&jetstream.APIError{Code: 503, ErrorCode: 10008}, fmt.Errorf("kv: read: %w", &jetstream.APIError{Code: 503, ErrorCode: 10004}),
+			&jetstream.APIError{Code: 400, ErrorCode: 10005},
 		},
 		false: {
 			nil, context.Canceled, errors.New("other"), &jetstream.APIError{Code: 400, ErrorCode: 10071}, jetstream.ErrStreamNotFound,
