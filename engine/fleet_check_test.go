@@ -143,8 +143,9 @@ func (f *fleet) checkRecord(info engine.BroadcastInfo, p engine.PartInfo, runs [
 	if !found {
 		f.Errorf("%s: part %s succeeded with %s, which no handler returned", info.ID, name, p.Result)
 	}
-	if p.State == "lost" && info.Children.OnLost != "fail" {
-		f.Errorf("%s: part %s is lost, and was to wait", info.ID, name)
+	died := slices.ContainsFunc(f.lives, func(l *life) bool { return l.node == p.Node && l.gave(*info.Created) })
+	if p.State == "lost" && (info.Children.OnLost != "fail" || !died) {
+		f.Errorf("%s: part %s is lost; on lost it is to %s, and its node died: %t", info.ID, name, info.Children.OnLost, died)
 	}
 }
 

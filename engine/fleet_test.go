@@ -32,6 +32,7 @@ type fleet struct {
 
 	mu    sync.Mutex
 	nodes map[string]*life // that are there, by ID
+	lives []*life          // that there were
 	runs  []*run
 	// redriven is when somebody last wanted a job to run once more.
 	redriven map[string]time.Time
@@ -43,6 +44,7 @@ type life struct {
 	p      *process
 	stop   func() error
 	killed time.Time // when it died without a word, or zero
+	halted time.Time // when it was stopped, or zero
 	fallen bool      // at a write: it is dead, and nobody has noticed
 	aways  []away
 }
@@ -56,6 +58,11 @@ func (l *life) lostLease(from, to time.Time) bool {
 	return slices.ContainsFunc(l.aways, func(a away) bool {
 		return a.from.Before(to) && a.to.After(from) && a.to.Sub(a.from) > lease/2
 	})
+}
+
+// gave reports whether a process may have been found dead after some time.
+func (l *life) gave(from time.Time) bool {
+	return l.killed.After(from.Add(-2*lease)) || l.halted.After(from.Add(-2*lease)) || l.lostLease(from.Add(-2*lease), time.Now())
 }
 
 // cutOff is a process being away for a while, until back is called.
@@ -146,6 +153,7 @@ func (f *fleet) begin(id string, labels ...string) *life {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.nodes[id] = l
+	f.lives = append(f.lives, l)
 	return l
 }
 
@@ -178,6 +186,7 @@ func (f *fleet) halt(id string) {
 	delete(f.nodes, id)
 	f.mu.Unlock()
 	if l != nil {
+		l.halted = time.Now()
 		_ = l.stop()
 		l.p.link.Down()
 	}
