@@ -128,6 +128,7 @@ func (g *round) unmoved(ctx context.Context, rec *record) (bool, error) {
 
 // heal makes up for what jobs lack, and returns how many lacked something.
 func (g *round) heal(ctx context.Context, records []record) (healed int) {
+	g.meet(ctx, records)
 	var mu sync.Mutex
 	again := g.each(ctx, records, func(ctx context.Context, rec *record) (bool, error) {
 		lacks, err := g.healOne(ctx, rec)

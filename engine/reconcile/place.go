@@ -186,6 +186,31 @@ func (g *round) survey(ctx context.Context) (changed bool) {
 	return changed
 }
 
+// nodesAge is how old what is known of the nodes may be when a job gets another one:
+// what is orphaned is not in the index yet, for which they are read otherwise.
+const nodesAge = time.Second
+
+// meet reads the nodes anew if one of some jobs may need another one.
+func (g *round) meet(ctx context.Context, records []record) {
+	moves := slices.ContainsFunc(records, func(rec record) bool { return rec.Pinned && rec.PinRule })
+	if !moves || g.places.younger(nodesAge) {
+		return
+	}
+	load, _ := g.index.load()
+	changed, err := g.places.refresh(ctx, g.opts.Members, load)
+	if err != nil {
+		g.fail(ctx, err)
+	}
+	g.stirred = g.stirred || changed
+}
+
+// younger reports whether the nodes were read within the last while.
+func (p *places) younger(than time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.read.IsZero() && time.Since(p.read) < than
+}
+
 // place has those jobs looked at that may need another node: all of them if the nodes
 // have changed.
 func (g *round) place(ctx context.Context, changed bool) {
