@@ -129,7 +129,7 @@ type Keeper struct {
 func New(pub *publish.Publisher, o Options) *Keeper {
 	k := &Keeper{opts: o.withDefaults(), pub: pub, wake: make(chan struct{}, 1)}
 	k.mu.families = make(map[string]*family)
-	k.bell.keeper, k.bell.asked = k, make(map[string]*ringing)
+	k.bell.keeper, k.bell.asked, k.bell.reading = k, make(map[string]*ringing), make(chan struct{}, 1)
 	k.bell.asking.SetLimit(ringsAtOnce)
 	return k
 }

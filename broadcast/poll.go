@@ -95,10 +95,12 @@ type bell struct {
 	keeper *Keeper
 	asking errgroup.Group
 
-	mu     sync.Mutex
-	asked  map[string]*ringing // by node
-	living map[string]uint64
-	read   time.Time // when living was
+	reading chan struct{} // has an element while somebody reads or looks at what is living
+	living  map[string]uint64
+	read    time.Time // when living was
+
+	mu    sync.Mutex
+	asked map[string]*ringing // by node
 }
 
 // ringing is how a node was asked.
@@ -129,10 +131,15 @@ func (b *bell) ring(ctx context.Context, idle map[string]struct{}) {
 	}
 }
 
-// there returns the nodes that have been there within the last seconds.
+// there returns the nodes that have been there within the last seconds. One at a time
+// reads them, and nobody else waits for that but who needs them.
 func (b *bell) there(ctx context.Context) (map[string]uint64, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	select {
+	case b.reading <- struct{}{}:
+		defer func() { <-b.reading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if b.living != nil && time.Since(b.read) < livingFor {
 		return b.living, nil
 	}
@@ -141,12 +148,19 @@ func (b *bell) there(ctx context.Context) (map[string]uint64, error) {
 		return nil, err
 	}
 	b.living, b.read = living, time.Now()
+	b.forget()
+	return living, nil
+}
+
+// forget forgets who was asked long ago: it has come for what it has.
+func (b *bell) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for node, r := range b.asked {
 		if !r.now && time.Since(r.next) > rarestRing {
-			delete(b.asked, node) // it has come for what it has
+			delete(b.asked, node)
 		}
 	}
-	return living, nil
 }
 
 // due reports whether a node may be asked now, and notes that it is.

@@ -22,7 +22,7 @@ type parents struct {
 
 // parent is how a job with children was.
 type parent struct {
-	mu      sync.Mutex // held while it is read
+	turn    chan struct{} // has an element while somebody reads it
 	read    bool
 	there   bool
 	waits   bool
@@ -44,12 +44,16 @@ func (p *parents) get(ctx context.Context, id string, s *store.Store) (*parent, 
 		if p.known == nil || len(p.known) >= maxParents {
 			p.known = make(map[string]*parent)
 		}
-		found = new(parent)
+		found = &parent{turn: make(chan struct{}, 1)}
 		p.known[id] = found
 	}
 	p.mu.Unlock()
-	found.mu.Lock()
-	defer found.mu.Unlock()
+	select {
+	case found.turn <- struct{}{}:
+		defer func() { <-found.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if found.read {
 		return found, nil
 	}
