@@ -159,14 +159,20 @@ func (a *Asker) verdict(ctx context.Context, c Claim) (Answer, error) {
 	if dead > 0 && dead >= c.Incarnation {
 		return Dead, nil
 	}
-	// The owner finds most by itself, but not those whose description and
-	// verdict have expired while nobody wanted their jobs.
-	msg, err := message(suspectSubject(a.ns), suspectType, suspectVersion, suspicion{c.Node, c.Incarnation})
+	return Silent, a.Suspect(c.Node, c.Incarnation)
+}
+
+// Suspect tells the owner that a node may be gone in an incarnation for which there is
+// no verdict. It finds most by itself, but not those whose description and verdict
+// have expired while nobody wanted their jobs. It may not hear, and a suspicion may be
+// wrong: whoever still wonders later says it again.
+func (a *Asker) Suspect(node string, incarnation uint64) error {
+	msg, err := message(suspectSubject(a.ns), suspectType, suspectVersion, suspicion{node, incarnation})
 	if err == nil {
 		err = a.nc.PublishMsg(msg)
 	}
 	if err != nil {
-		return Silent, fmt.Errorf("nodes: tell the owner about %s: %w", c.Node, err)
+		return fmt.Errorf("nodes: tell the owner about %s: %w", node, err)
 	}
-	return Silent, nil
+	return nil
 }

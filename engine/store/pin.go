@@ -92,23 +92,30 @@ func (s *Store) ruling(ctx context.Context, j machine.Job, choose Choose) (machi
 
 // gone reports whether the node that a job is for is gone. A part that is lost with
 // its node is lost with the incarnation that it was made for; what else is meant for
-// a node is as well off with the next one. The leader answers.
+// a node is as well off with the next one. The leader answers. The owner is told of a
+// node that is not there and on which there is no verdict: none comes by itself if
+// there was no owner for as long as the node's description was kept.
 func (s *Store) gone(ctx context.Context, j machine.Job) (bool, error) {
 	pin := *j.Pin
 	if pin.Node == "" {
 		return true, nil
 	}
-	if pin.Incarnation > 0 {
+	found := pin.Incarnation == 0 // dead, or never meant
+	if !found {
 		dead, err := s.Asker.Verdict(ctx, pin.Node)
-		if err != nil || dead < pin.Incarnation {
+		if err != nil {
 			return false, err
 		}
-		if pin.Rule == nil && pin.Else == machine.ElseFail {
+		found = dead >= pin.Incarnation
+		if found && pin.Rule == nil && pin.Else == machine.ElseFail {
 			return true, nil
 		}
 	}
 	now, err := s.Asker.Incarnation(ctx, pin.Node)
-	return err == nil && now == 0, err
+	if err == nil && now == 0 && !found {
+		err = s.Asker.Suspect(pin.Node, pin.Incarnation)
+	}
+	return err == nil && now == 0 && found, err
 }
 
 // deserted reports whether the node that has the delivery of a part is too late for

@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/streams"
 )
 
 // pinned is a job for a node, with a rule if other nodes may have it.
@@ -131,6 +133,27 @@ func TestPlaceWithoutVerdict(t *testing.T) {
 		time.Sleep(longGone)
 		a.places("q.1", none, false)
 		w.wantMails("b", "q.1", 1)
+	})
+}
+
+// A node of which nothing is known any more, since there was no owner for as long as its
+// description was kept, is found dead all the same.
+func TestPlaceOfForgottenNode(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.process("a"), w.process("b")
+		a.submit(pinned("1", b.share(), machine.ElseFail, nil))
+		b.crash()
+		time.Sleep(longGone)
+		stream := must(w.js.Stream(t.Context(), "KV_"+ns.Bucket(streams.Nodes)))(t)
+		if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV."+ns.Bucket(streams.Nodes)+".info.b")); err != nil {
+			t.Fatal(err)
+		}
+		w.serve()
+		time.Sleep(longGone)
+		a.places("q.1", none, false) // and the owner is told
+		time.Sleep(longGone)
+		a.places("q.1", none, true)
+		w.want("q.1", machine.Lost, 0, 0)
 	})
 }
 
