@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -103,7 +104,8 @@ type push struct {
 
 const pushKind = "site.push"
 
-// newFleet starts nodes with these IDs, and waits until all are known.
+// newFleet starts nodes with these IDs, and waits until all are known. It has to be in
+// a bubble.
 func newFleet(t *testing.T, srv *server.Server, ids ...string) *fleet {
 	t.Helper()
 	f := &fleet{T: t, srv: srv, slots: 10, nodes: map[string]*life{}, redriven: map[string]time.Time{}}
@@ -121,6 +123,7 @@ func (f *fleet) open(ids ...string) {
 		f.begin(id)
 	}
 	time.Sleep(2 * time.Second)
+	synctest.Wait()
 }
 
 // begin starts a process under a node ID. One that was killed just now leaves a key
