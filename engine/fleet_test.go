@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -104,8 +103,7 @@ type push struct {
 
 const pushKind = "site.push"
 
-// newFleet starts nodes with these IDs, and waits until all are known. It has to be in
-// a bubble.
+// newFleet starts nodes with these IDs, and waits until all are known.
 func newFleet(t *testing.T, srv *server.Server, ids ...string) *fleet {
 	t.Helper()
 	f := &fleet{T: t, srv: srv, slots: 10, nodes: map[string]*life{}, redriven: map[string]time.Time{}}
@@ -123,7 +121,6 @@ func (f *fleet) open(ids ...string) {
 		f.begin(id)
 	}
 	time.Sleep(2 * time.Second)
-	synctest.Wait()
 }
 
 // begin starts a process under a node ID. One that was killed just now leaves a key
@@ -193,13 +190,6 @@ func (f *fleet) halt(id string) {
 		_ = l.stop()
 		l.p.link.Down()
 	}
-}
-
-// at returns the process of a node.
-func (f *fleet) at(id string) *process {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.nodes[id].p
 }
 
 // job is the kind, as the process l runs it.

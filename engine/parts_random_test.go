@@ -72,7 +72,6 @@ type randomParts struct {
 type cast struct {
 	id        string
 	must, not []string // nodes that have a part, and that have none
-	cancelled bool
 }
 
 func (w *randomParts) play() {
