@@ -162,15 +162,15 @@ func newSwarm(b *testing.B, srv *server.Server, n int, kind string, handle attem
 	s := &swarm{ns: streams.DefaultNamespace, lease: benchLease, kinds: map[string]attempt.Kind{kind: {Handle: handle}}, handling: ctx}
 	var joining errgroup.Group
 	joining.SetLimit(32)
-	for from := 0; from < n; from += each {
+	for range (n + each - 1) / each { // before there is so much to do that an answer is late
 		l, err := s.link(natstest.Connect(b, srv))
 		if err != nil {
 			b.Fatal(err)
 		}
 		s.links = append(s.links, l)
-		for i := from; i < min(from+each, n); i++ {
-			joining.Go(func() error { return s.join(ctx, l, fmt.Sprint("n", i)) })
-		}
+	}
+	for i := range n {
+		joining.Go(func() error { return s.join(ctx, s.links[i/each], fmt.Sprint("n", i)) })
 	}
 	if err := joining.Wait(); err != nil {
 		b.Fatal(err)
