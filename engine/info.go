@@ -62,7 +62,8 @@ type PinInfo struct {
 }
 
 // ChildrenInfo says what a broadcast or a sharded job is made of. How its parts have
-// ended is known once it has ended, and in a [BroadcastInfo].
+// ended is in a [BroadcastInfo], of those that have. Elsewhere it is what was counted
+// when the job ended by them: what had not ended then counts as cancelled.
 type ChildrenInfo struct {
 	Shards      bool              `json:"shards"`
 	Total       int               `json:"total"` // 0 while a broadcast is not due
@@ -80,6 +81,7 @@ type ChildrenInfo struct {
 
 // count counts how parts have ended.
 func (c *ChildrenInfo) count(parts []PartInfo) {
+	c.Succeeded, c.Failed, c.Lost, c.Cancelled, c.Unstarted = 0, 0, 0, 0, 0
 	for _, p := range parts {
 		switch machine.State(p.State) {
 		case machine.Succeeded:
@@ -89,7 +91,11 @@ func (c *ChildrenInfo) count(parts []PartInfo) {
 		case machine.Lost:
 			c.Lost++
 		case machine.Cancelled:
-			c.Cancelled++
+			if p.Ended == nil { // it has no record
+				c.Unstarted++
+			} else {
+				c.Cancelled++
+			}
 		default: // it goes on
 		}
 	}

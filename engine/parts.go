@@ -117,7 +117,7 @@ func (e *Engine) GetBroadcast(ctx context.Context, id string) (BroadcastInfo, er
 	if why := e.waits(ctx, entry); why != "" {
 		info.Wait = &why
 	}
-	if !info.Ended() && info.Parts != nil {
+	if info.Parts != nil {
 		info.Children.count(info.Parts)
 	}
 	return info, nil

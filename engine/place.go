@@ -206,7 +206,7 @@ func lacking(kind, queue string, selector map[string]string) string {
 	if len(selector) > 0 {
 		with = " with labels " + labels(selector)
 	}
-	return fmt.Sprintf("there is no node%s that runs %s from queue %s and does not drain: start a worker there, or see the list of nodes", with, kind, queue)
+	return fmt.Sprintf("there is no node%s that runs %s from queue %s and does not drain: start such a worker, or see the list of nodes", with, kind, queue)
 }
 
 // learn reads the nodes.
