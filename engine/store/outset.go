@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
@@ -78,11 +81,7 @@ func (s *Store) outset(ctx context.Context, entry Entry) (why *machine.Error, er
 			return nil, err
 		}
 	}
-	now, err := s.move(ctx, entry, ev)
-	refused := err != nil && !publish.Passing(err)
-	if ev.Blob != nil && !names(now.Value, ev.Blob.Name) && (refused || now.Revision > entry.Revision) {
-		s.drop(ctx, ev.Blob) // otherwise the write may still land
-	}
+	_, err = s.moveNaming(ctx, entry, ev, ev.Blob)
 	return why, err
 }
 
@@ -91,8 +90,16 @@ const codeNoNode = "no_node"
 
 // nobody says why a job without shares has failed.
 func nobody(j machine.Job) *machine.Error {
+	var labels []string
+	for _, key := range slices.Sorted(maps.Keys(j.Fan.Select)) {
+		labels = append(labels, key+"="+j.Fan.Select[key])
+	}
+	has := ""
+	if len(labels) > 0 {
+		has = ", has the labels " + strings.Join(labels, ",")
+	}
 	return &machine.Error{
 		Code:    codeNoNode,
-		Message: fmt.Sprintf("no node was there when it was due that runs %s, has the labels %v and does not drain", j.Kind, j.Fan.Select),
+		Message: fmt.Sprintf("no node was there when it was due that runs %s%s and does not drain: start one, and retry it", j.Kind, has),
 	}
 }

@@ -63,7 +63,7 @@ func TestOutset(t *testing.T) {
 // retried: then it looks again.
 func TestOutsetToNobody(t *testing.T) {
 	for what, why := range map[string]error{
-		"no node was there when it was due that runs q.k, has the labels map[] and does not drain": nil,
+		"no node was there when it was due that runs q.k and does not drain: start one, and retry it": nil,
 		"too many": errors.New("too many"),
 	} {
 		t.Run(what, func(t *testing.T) {
