@@ -19,6 +19,11 @@ var ErrNotFound = store.ErrNotFound
 // has not ended.
 var ErrNotEnded = store.ErrNotEnded
 
+// ErrPart is returned by [Engine.Delete] for a part of a broadcast, or a shard, which
+// goes with its broadcast, and by [Engine.Retry] for one whose broadcast has ended:
+// retry that.
+var ErrPart = store.ErrParent
+
 // ErrOffline is returned for a node that cannot be asked because it is not
 // there.
 var ErrOffline = nodes.ErrOffline

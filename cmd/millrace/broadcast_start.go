@@ -68,7 +68,7 @@ func (e *env) submittedParts(ctx context.Context, eng *engine.Engine, f family) 
 		return err
 	}
 	if !f.created && e.Output == "table" {
-		attached(e, f.input, info.Input)
+		attached(e, info.JobInfo, f.input)
 	}
 	if !f.wait {
 		return e.describeParts(info, started{info, f.created})

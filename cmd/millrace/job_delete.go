@@ -57,6 +57,10 @@ func (c jobDeleteCmd) explain(ctx context.Context, e *env, eng *engine.Engine, i
 			state = job.State
 		}
 		return fmt.Errorf("job %s is %s: only one that has ended can be deleted: see millrace job cancel --help", id, state)
+	case errors.Is(err, engine.ErrPart):
+		if job, err := eng.Get(ctx, id); err == nil && job.Parent != nil {
+			return fmt.Errorf("job %s is a part of %s, and goes with it: see millrace job delete %s", id, *job.Parent, *job.Parent)
+		}
 	}
 	return err
 }

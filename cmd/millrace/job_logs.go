@@ -32,14 +32,27 @@ func (c jobLogsCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer shut()
-	err = eng.Logs(ctx, c.ID, engine.LogOptions{Follow: c.Follow, Tail: c.Tail}, e.line)
+	lines := 0
+	err = eng.Logs(ctx, c.ID, engine.LogOptions{Follow: c.Follow, Tail: c.Tail}, func(l engine.LogLine) error {
+		lines++
+		return e.line(l)
+	})
 	switch {
 	case errors.Is(context.Cause(ctx), errInterrupted):
 		return nil
 	case errors.Is(err, engine.ErrNotFound):
 		return notFound(e, c.ID)
+	case err == nil && lines == 0:
+		c.elsewhere(ctx, e, eng)
 	}
 	return err
+}
+
+// elsewhere says where the log is of a job that has none because its parts have it.
+func (c jobLogsCmd) elsewhere(ctx context.Context, e *env, eng *engine.Engine) {
+	if job, err := eng.Get(ctx, c.ID); err == nil && job.Children != nil {
+		fmt.Fprintf(e.stderr, "millrace: the parts of %s have the logs: see millrace job list --parent %s\n", c.ID, c.ID)
+	}
 }
 
 // widestLine is how many characters of a line are shown, which is all.

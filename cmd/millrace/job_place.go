@@ -14,7 +14,7 @@ import (
 // placeFlags say on which node a job runs.
 type placeFlags struct {
 	On     filled            `help:"Run the job on this node and no other." placeholder:"NODE"`
-	Select map[string]string `mapsep:"," help:"Run it on a node with these labels, whichever has the least to do. May be repeated." placeholder:"KEY=VALUE"`
+	Select map[string]string `mapsep:"," help:"Run it on a node with these labels; jobs are spread over those. May be repeated." placeholder:"KEY=VALUE"`
 	Key    filled            `help:"Run it on the node to which this text leads, always the same while that is there." placeholder:"TEXT"`
 	Near   filled            `help:"Run it on the node that ran this job last, if it is there." placeholder:"JOB"`
 	Else   string            `help:"What becomes of the job when there is no such node: wait (for one), any (it is like any other job) or fail (it is lost). Default: wait." placeholder:"POLICY"`

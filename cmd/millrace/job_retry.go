@@ -64,6 +64,8 @@ func whyNotRetried(ctx context.Context, e *env, eng *engine.Engine, id string, e
 		return err
 	case errors.Is(err, engine.ErrNotEnded):
 		return fmt.Errorf("job %s is %s: only one that has ended can be retried", id, job.State)
+	case errors.Is(err, engine.ErrPart) && job.Parent != nil:
+		return fmt.Errorf("job %s is a part of %s, which has ended: see millrace broadcast retry %s", id, *job.Parent, *job.Parent)
 	case job.State == "succeeded" || job.State == "cancelled":
 		return fmt.Errorf("job %s is %s, and not dead: to run it all the same, see millrace job retry --help", id, job.State)
 	}

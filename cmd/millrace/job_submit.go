@@ -105,7 +105,7 @@ func (c jobSubmitCmd) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	if !job.Created && e.Output == "table" {
-		attached(e, input, info.Input)
+		attached(e, info, input)
 	}
 	if !c.Wait {
 		return describe(e, submitted{info, job.Created}, jobFields(info))
@@ -120,13 +120,17 @@ func (c jobSubmitCmd) Run(ctx context.Context, e *env) error {
 	return errors.Join(describe(e, submitted{info, job.Created}, jobFields(info)), info.Err())
 }
 
-// attached says that the job was there, and whether it differs.
-func attached(e *env, given, there json.RawMessage) {
-	other := ""
-	if !sameJSON(given, there) {
+// attached says that the job was there, and whether its input differs from what was
+// given.
+func attached(e *env, there engine.JobInfo, given json.RawMessage) {
+	what, other := "job", ""
+	if there.Children != nil && !there.Children.Shards {
+		what = "broadcast"
+	}
+	if !sameJSON(given, there.Input) {
 		other = ", with another input"
 	}
-	fmt.Fprintf(e.stderr, "millrace: attached to a job that was there%s\n", other)
+	fmt.Fprintf(e.stderr, "millrace: attached to a %s that was there%s\n", what, other)
 }
 
 // sameJSON reports whether two texts mean the same. Nothing means null.
