@@ -38,7 +38,7 @@ func (how churn) tell(t *testing.T, servers int) {
 		team = append(team, hire())
 	}
 	lasts := scale(0, 30*time.Second, 2*time.Minute)
-	submitters := c.flood(lasts, scale(0, 3.0, 10))
+	submitters := c.flood(lasts, scale(0, 3.0, 20))
 	heal := func() {}
 	for began := time.Now(); time.Since(began) < lasts; c.After(time.Duration(500+rand.IntN(3000)) * time.Millisecond) {
 		heal()
