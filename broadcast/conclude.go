@@ -180,7 +180,7 @@ func (f *family) sum() (machine.Tally, *machine.Error) {
 		return t, &machine.Error{Code: CodeIncomplete, Message: "it has no " + what + ": no node was there that could have one"}
 	}
 	text := fmt.Sprintf("%d of %d %s succeeded", t.Succeeded, len(f.shares), what)
-	if need := f.need(); need < len(f.shares) {
+	if need := f.tally.Need(); need < len(f.shares) {
 		text += fmt.Sprintf(", and %d had to", need)
 	}
 	if len(missed) > 0 {
@@ -201,18 +201,4 @@ func (f *family) called(i int) string {
 		return fmt.Sprintf("shard %d", i)
 	}
 	return f.part(i)
-}
-
-// need returns how many children have to succeed.
-func (f *family) need() int {
-	switch fan := f.parent.Value.Fan; fan.Done {
-	case machine.GoalQuorum:
-		return len(f.shares)/2 + 1
-	case machine.GoalAny:
-		return 1
-	case machine.GoalCount:
-		return fan.Need
-	case machine.GoalAll:
-	}
-	return len(f.shares)
 }

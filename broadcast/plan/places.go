@@ -8,7 +8,8 @@ import (
 )
 
 // Strategy is how shards are given to nodes. Whichever it is, a shard whose node
-// dies later goes to one of the others.
+// dies later goes to one of the others: under [Hash] to that to which its key leads
+// then, otherwise to one with little to do.
 type Strategy string
 
 // The strategies.
@@ -16,7 +17,7 @@ const (
 	// Even gives each node as many shards as any other, or one more or less, and
 	// leaves them where they were in the run before if it can.
 	Even Strategy = "even"
-	// Hash gives a shard to the node that its key leads to: see [Sharding.Key].
+	// Hash gives a shard to the node that its key leads to: see [Key].
 	// When nodes come and go between two runs, the fewest shards move; loads
 	// differ.
 	Hash Strategy = "hash"
@@ -38,13 +39,17 @@ type Sharding struct {
 	Before []string
 }
 
-// Key is what leads shard i to its node under [Hash]: the name and the shard's
-// parameter, or its number if it has none.
-func (s Sharding) Key(i int) string {
-	if p := s.parameter(i); p != "" {
-		return s.Name + "/" + p
+// Key is what leads shard i to its node, and to the next one when that is gone: under
+// [Hash] the name and the shard's parameter, or its number if it has none. It is ""
+// under the other strategies.
+func Key(s Strategy, name, parameter string, i int) string {
+	switch {
+	case s != Hash:
+		return ""
+	case parameter != "":
+		return name + "/" + parameter
 	}
-	return s.Name + "=" + strconv.Itoa(i)
+	return name + "=" + strconv.Itoa(i)
 }
 
 func (s Sharding) parameter(i int) string {
@@ -76,7 +81,7 @@ func (s Sharding) places(nodes []Node) []int {
 	switch s.Strategy {
 	case Hash:
 		for i := range places {
-			n, _ := Choose(nodes, s.Key(i))
+			n, _ := Choose(nodes, Key(s.Strategy, s.Name, s.parameter(i), i))
 			places[i], _ = slices.BinarySearchFunc(nodes, n, byID)
 		}
 	case RoundRobin:

@@ -126,8 +126,12 @@ func TestHashPlacesMoveLittle(t *testing.T) {
 			if (before[i].Node == nodes[gone].ID) == (before[i].Node == after[i].Node) {
 				t.Fatalf("%s went, and shard %d was on %s and is on %s", nodes[gone].ID, i, before[i].Node, after[i].Node)
 			}
-			if n, _ := plan.Choose(nodes, s.Key(i)); n.ID != before[i].Node {
+			key := plan.Key(s.Strategy, s.Name, before[i].Parameter, i)
+			if n, _ := plan.Choose(nodes, key); n.ID != before[i].Node {
 				t.Fatalf("shard %d is on %s, and its key leads to %s", i, before[i].Node, n.ID)
+			}
+			if other := plan.Key(plan.Even, s.Name, before[i].Parameter, i); key == "" || other != "" {
+				t.Fatalf("the key of shard %d is %q, and %q if it goes anywhere", i, key, other)
 			}
 		}
 	})

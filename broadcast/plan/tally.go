@@ -92,7 +92,7 @@ func (t *Tally) Next() []int {
 // MaxParallel, when success is out of reach and every child that was made has
 // ended. A job without children is over and did not succeed.
 func (t *Tally) Decided() (over, success bool) {
-	reached := len(t.states) > 0 && t.counts[machine.Succeeded] >= t.need()
+	reached := len(t.states) > 0 && t.counts[machine.Succeeded] >= t.Need()
 	all := t.ended == len(t.states)
 	switch t.fan.Done {
 	case machine.GoalAny, machine.GoalCount:
@@ -103,8 +103,8 @@ func (t *Tally) Decided() (over, success bool) {
 	return over, over && reached
 }
 
-// need returns how many children have to succeed.
-func (t *Tally) need() int {
+// Need returns how many children have to succeed.
+func (t *Tally) Need() int {
 	switch t.fan.Done {
 	case machine.GoalQuorum:
 		return len(t.states)/2 + 1
@@ -121,7 +121,7 @@ func (t *Tally) need() int {
 // children that have not ended.
 func (t *Tally) hopeless() bool {
 	missed := t.ended - t.counts[machine.Succeeded]
-	return len(t.states)-missed < t.need()
+	return len(t.states)-missed < t.Need()
 }
 
 // maxMissed is how many children the record of a job names that did not succeed.

@@ -73,10 +73,11 @@ func owned(j machine.Job) []*machine.Blob {
 	return list
 }
 
-// createStowed is create for a job whose input, or whose shares, may be too large for its
-// record. The blobs come first: if the process dies before the record is there, nobody names them,
-// and they are swept. So it is if nobody can tell whether a record may still land that
-// names it; if another's record is there, or none can be, it is deleted at once.
+// createStowed is create for a job whose input, or whose shares, may be too large for
+// its record. The blobs come first: if the process dies before the record is there,
+// nobody names them, and they are swept. So they are if nobody can tell whether a
+// record may still land that names them; if another's record is there, or none can be,
+// they are deleted at once.
 func (s *Store) createStowed(ctx context.Context, j machine.Job, lost bool) (entry Entry, created bool, err error) {
 	if len(j.Input) <= s.inline() && j.Fan == nil {
 		return s.create(ctx, j, lost)
@@ -130,6 +131,17 @@ func (s *Store) lighten(ctx context.Context, j machine.Job) (machine.Job, error)
 	}
 	j.Fan = &fan
 	return j, nil
+}
+
+// moveNaming is move for an event with a blob, or nil, that is to be named by the record.
+// It is deleted if it is certain that the record does not name it.
+func (s *Store) moveNaming(ctx context.Context, entry Entry, ev machine.Event, b *machine.Blob) (Entry, error) {
+	now, err := s.move(ctx, entry, ev)
+	refused := err != nil && !publish.Passing(err)
+	if b != nil && !names(now.Value, b.Name) && (refused || now.Revision > entry.Revision) {
+		s.drop(ctx, b) // otherwise the write may still land
+	}
+	return now, err
 }
 
 // storeOutcome is move for the outcome of an attempt whose result may be too large

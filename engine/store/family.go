@@ -9,11 +9,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millrace/millrace/broadcast/plan"
 	"github.com/millrace/millrace/engine/blobs"
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/direct"
 	"github.com/millrace/millrace/internal/name"
-	"github.com/millrace/millrace/internal/publish"
 )
 
 // A job with children is its parent's record and one record for each of its
@@ -56,7 +56,8 @@ func (s *Store) child(parent machine.Job, shares []machine.Share, i int) machine
 	}
 	of := &machine.Parent{ID: parent.ID, Created: parent.Created, Part: part}
 	if parent.Fan.Shards {
-		pin.Rule, pin.Else = &machine.Rule{Select: parent.Fan.Select}, machine.ElseWait
+		key := plan.Key(plan.Strategy(parent.Fan.Strategy), parent.Kind, share.Parameter, i)
+		pin.Rule, pin.Else = &machine.Rule{Select: parent.Fan.Select, Key: key}, machine.ElseWait
 		of.Shard = &machine.Shard{Index: i, Total: len(shares), Parameter: share.Parameter}
 	}
 	return machine.Job{
@@ -273,11 +274,7 @@ func (s *Store) Conclude(ctx context.Context, parent Entry, ev machine.Concluded
 		}
 		ev.Result, ev.Blob = nil, b
 	}
-	now, err := s.move(ctx, parent, ev)
-	refused := err != nil && !publish.Passing(err)
-	if ev.Blob != nil && !names(now.Value, ev.Blob.Name) && (refused || now.Revision > parent.Revision) {
-		s.drop(ctx, ev.Blob) // otherwise the write may still land
-	}
+	now, err := s.moveNaming(ctx, parent, ev, ev.Blob)
 	if err != nil || !now.Value.State.Final() {
 		return now, err
 	}

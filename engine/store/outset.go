@@ -81,11 +81,7 @@ func (s *Store) outset(ctx context.Context, entry Entry) (why *machine.Error, er
 			return nil, err
 		}
 	}
-	now, err := s.move(ctx, entry, ev)
-	refused := err != nil && !publish.Passing(err)
-	if ev.Blob != nil && !names(now.Value, ev.Blob.Name) && (refused || now.Revision > entry.Revision) {
-		s.drop(ctx, ev.Blob) // otherwise the write may still land
-	}
+	_, err = s.moveNaming(ctx, entry, ev, ev.Blob)
 	return why, err
 }
 
