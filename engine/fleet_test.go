@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -121,6 +122,7 @@ func (f *fleet) open(ids ...string) {
 		f.begin(id)
 	}
 	time.Sleep(2 * time.Second)
+	synctest.Wait()
 }
 
 // begin starts a process under a node ID. One that was killed just now leaves a key
