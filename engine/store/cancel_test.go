@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/streams"
 )
 
 // A job that nobody runs ends as cancelled, its item goes and its end is
@@ -39,6 +40,32 @@ func TestCancelFaults(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While a stream has no leader, what the end of a job owes waits: those who wait for
+// the job hear of it as soon as there is one.
+func TestCancelWithoutLeader(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		p.submit(fan("1", strangers(2)...))
+		heard := w.heard("q.1")
+		if err := w.js.DeleteStream(t.Context(), ns.TimerStream()); err != nil {
+			t.Fatal(err)
+		}
+		wait := w.meanwhile(func() {
+			if _, err := p.Cancel(t.Context(), "q.1", "asked"); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(3 * time.Second)
+		must(streams.Ensure(t.Context(), ns, w.pub, streams.Options{Lease: lease, Logger: quiet}))(t)
+		wait()
+		w.wantTimers("q.1", "expiry")
+		w.wantParts(map[string]machine.State{"n0": machine.Cancelled, "n1": machine.Cancelled})
+		if n := heard(); n != 1 {
+			t.Errorf("the end was announced %d times, want once", n)
+		}
+	})
 }
 
 // A job that waits for its due time ends as cancelled, and its timers go,

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/internal/name"
@@ -26,8 +27,12 @@ func (s *Store) Owe(ctx context.Context, entry Entry) error {
 	return nil
 }
 
+// elections is how often what a job owes is tried again though no leader of a stream
+// answers: about ten seconds. A stream that is not there at all does not answer either.
+const elections = 15
+
 // pay is Owe, again and again while it fails in a way that passes, until ctx
-// ends or the store is closed.
+// ends or the store is closed. A stream of a cluster may be about to get a leader.
 func (s *Store) pay(ctx context.Context, entry Entry, passes func(error) bool) error {
 	level := slog.LevelWarn // once
 	for try := 0; ; try++ {
@@ -35,7 +40,8 @@ func (s *Store) pay(ctx context.Context, entry Entry, passes func(error) bool) e
 		if err == nil && try > 0 {
 			err = s.undo(ctx, entry)
 		}
-		if err == nil || !passes(err) || closed(err) || ctx.Err() != nil {
+		passing := passes(err) || leaderless(err) && try < elections
+		if err == nil || !passing || closed(err) || ctx.Err() != nil {
 			return err
 		}
 		s.log.Log(ctx, level, "what a job owes is tried again", "job", entry.Key, "err", err)
@@ -75,6 +81,17 @@ func passing(err error) bool {
 	}
 	return false
 }
+
+// leaderless reports whether err says that no leader answered: of this stream, or of
+// all of JetStream. It was not written.
+func leaderless(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.As(err, &api) && api.ErrorCode == notAvailable
+}
+
+// notAvailable is the code with which JetStream says that it is temporarily unavailable.
+const notAvailable jetstream.ErrorCode = 10008
 
 // closed reports whether err says that NATS cannot come back: the engine or its
 // connection was closed.
