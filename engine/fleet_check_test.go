@@ -171,7 +171,7 @@ func (f *fleet) checkEnd(info engine.BroadcastInfo) {
 	case c.Total == 0: // nobody was there
 	case info.State == "succeeded" && count["succeeded"] < need:
 		f.Errorf("%s succeeded, and %d of %d parts have that had to: %s", info.ID, count["succeeded"], need, tellParts(info))
-	case info.State == "failed" && info.Error.Code == "incomplete" && count["succeeded"] >= need:
+	case info.State == "failed" && info.Error != nil && info.Error.Code == "incomplete" && count["succeeded"] >= need:
 		f.Errorf("%s failed, and %d of %d parts have succeeded: %s", info.ID, count["succeeded"], need, tellParts(info))
 	}
 }
