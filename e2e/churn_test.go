@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,60 +28,83 @@ func TestChurn(t *testing.T) {
 type churn []string
 
 func (how churn) tell(t *testing.T, servers int) {
-	c := newCrew(t, servers, cluster.NodeOptions{MaxAttempts: 1000})
-	var team []*cluster.Node
-	made := 0
-	hire := func() *cluster.Node {
-		made++
-		return c.Worker(fmt.Sprintf("w%d", made), cluster.NodeOptions{MaxAttempts: 1000, Early: made > 5})
+	k := &troop{crew: newCrew(t, servers, cluster.NodeOptions{})}
+	if slices.Contains(how, "owner") {
+		k.gone = map[string]bool{}
 	}
 	for range 5 {
-		team = append(team, hire())
+		k.team = append(k.team, k.hire())
 	}
 	lasts := scale(0, 30*time.Second, 2*time.Minute)
-	submitters := c.flood(lasts, scale(0, 3.0, 20))
+	submitters := k.flood(lasts, scale(0, 3.0, 20))
 	heal := func() {}
-	for began := time.Now(); time.Since(began) < lasts; c.After(time.Duration(500+rand.IntN(3000)) * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < lasts; k.After(time.Duration(500+rand.IntN(3000)) * time.Millisecond) {
 		heal()
-		heal = func() {}
-		i := rand.IntN(len(team))
-		n := team[i]
-		switch how[rand.IntN(len(how))] {
-		case "kill":
-			n.Kill()
-			heal = n.Start
-		case "term":
-			n.Term()
-			heal = func() { n.Await(); n.Start() }
-		case "stop":
-			n.Stop()
-			c.After(time.Duration(rand.Int64N(int64(c.Lease + 2*time.Second))))
-			heal = n.Cont
-		case "cut":
-			n.Cut()
-			c.After(time.Duration(rand.Int64N(int64(c.Lease + 2*time.Second))))
-			heal = n.HealLinks
-		case "replace":
-			n.Kill()
-			team[i] = hire()
-		case "retire":
-			n.Term()
-			team[i] = hire()
-		case "owner":
-			c.killOwner()
-		case "server":
-			s := c.Servers()[rand.IntN(servers)]
-			s.Kill()
-			s.Start()
-			c.Settle()
-		}
+		heal = k.harm(how[rand.IntN(len(how))])
 	}
 	heal()
 	for _, s := range submitters {
 		s.Await()
 	}
-	c.finish()
-	c.tellEnds()
+	k.finish()
+	k.tellEnds()
+}
+
+// troop is a crew whose workers come and go.
+type troop struct {
+	*crew
+	team []*cluster.Node
+	made int
+}
+
+// hire starts a worker with a new ID.
+func (k *troop) hire() *cluster.Node {
+	k.t.Helper()
+	k.made++
+	return k.Worker(fmt.Sprintf("w%d", k.made), cluster.NodeOptions{MaxAttempts: 1000, Early: k.made > 5})
+}
+
+// harm does something to one of the team, to the owner or to a server, and returns
+// what heals it.
+func (k *troop) harm(what string) (heal func()) {
+	k.t.Helper()
+	i := rand.IntN(len(k.team))
+	n := k.team[i]
+	moment := func() { k.After(time.Duration(rand.Int64N(int64(k.Lease + 2*time.Second)))) }
+	switch what {
+	case "kill":
+		n.Kill()
+		return n.Start
+	case "term":
+		n.Term()
+		return func() { n.Await(); n.Start() }
+	case "stop":
+		n.Stop()
+		moment()
+		return n.Cont
+	case "cut":
+		n.Cut()
+		moment()
+		return n.HealLinks
+	case "replace", "retire":
+		if what == "replace" {
+			n.Kill()
+		} else {
+			n.Term()
+		}
+		if k.gone != nil {
+			k.gone[n.ID] = true
+		}
+		k.team[i] = k.hire()
+	case "owner":
+		k.killOwner()
+	case "server":
+		s := k.Servers()[rand.IntN(len(k.Servers()))]
+		s.Kill()
+		s.Start()
+		k.Settle()
+	}
+	return func() {}
 }
 
 // flood has broadcasts and sharded jobs submitted, so many a second of each of

@@ -2,12 +2,15 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/ledger"
@@ -129,6 +132,34 @@ func (c *Cluster) Report(job string) (r Report, err error) {
 		return r, fmt.Errorf("cluster: broadcast %s: decode %q: %w", job, out, err)
 	}
 	return r, nil
+}
+
+// AwaitNoMail waits until no mailbox has anything, but those of some nodes.
+func (c *Cluster) AwaitNoMail(but map[string]bool) {
+	c.t.Helper()
+	js := c.jetstream()
+	c.Await("no mailbox has anything", func() bool {
+		nodes, err := mailed(c.ctx, js)
+		return err == nil && !slices.ContainsFunc(nodes, func(node string) bool { return !but[node] })
+	})
+}
+
+// mailed returns whose mailboxes have something, once for each item.
+func mailed(ctx context.Context, js jetstream.JetStream) (nodes []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	stream, err := js.Stream(ctx, "mr_default_mail")
+	if err != nil {
+		return nil, fmt.Errorf("cluster: look into mailboxes: %w", err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return nil, fmt.Errorf("cluster: look into mailboxes: %w", err)
+	}
+	for subject := range info.State.Subjects {
+		nodes = append(nodes, strings.Split(subject, ".")[3]) // mr.default.mail.<node>.…
+	}
+	return nodes, nil
 }
 
 // AwaitReport waits until something holds for a broadcast.

@@ -18,10 +18,7 @@ type overview struct {
 
 // stream is a stream as one of its servers sees it.
 type stream struct {
-	Name  string `json:"name"`
-	State struct {
-		Messages int `json:"messages"`
-	} `json:"state"`
+	Name    string `json:"name"`
 	Cluster struct {
 		Leader   string `json:"leader"`
 		Replicas []struct {
@@ -78,22 +75,6 @@ func (s *Server) Leads(stream string) bool {
 		}
 	}
 	return false
-}
-
-// Messages returns how many messages a stream has, or -1 if nobody leads it.
-func (c *Cluster) Messages(name string) int {
-	for _, s := range c.servers {
-		o, err := s.look()
-		if err != nil {
-			continue
-		}
-		for _, st := range o.streams() {
-			if st.Name == name && (len(c.servers) == 1 || st.Cluster.Leader == s.name) {
-				return st.State.Messages
-			}
-		}
-	}
-	return -1
 }
 
 // Settle waits until all servers are up, and every stream has a leader and
