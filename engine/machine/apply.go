@@ -214,11 +214,20 @@ func (e TimedOut) apply(j *Job) {
 }
 
 // What happened in the earlier life stays in the attempts. Its limits were
-// counted from then, so they end with it.
+// counted from then, so they end with it; but a job whose parts wait for nodes that
+// are gone has as long as it had.
 func (e Redriven) apply(j *Job) {
+	deadline := time.Time{}
+	if j.Fan != nil && j.Fan.OnLost == ElseWait && !j.Deadline.IsZero() {
+		begun := j.Created
+		if j.Redriven.After(begun) {
+			begun = j.Redriven
+		}
+		deadline = Millisecond(e.At.Add(j.Deadline.Sub(begun)))
+	}
 	j.Failures, j.Result, j.ResultBlob, j.Error, j.Progress, j.Details = 0, nil, nil, nil, nil, nil
 	j.Expires = time.Time{}
-	j.Due, j.StartBy, j.Deadline, j.Finished = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	j.Due, j.StartBy, j.Deadline, j.Finished = time.Time{}, time.Time{}, deadline, time.Time{}
 	j.Redriven = e.At
 	if j.State == Scheduled {
 		j.Due, j.Wait = Millisecond(e.At), WaitDelay
