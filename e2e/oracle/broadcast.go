@@ -128,8 +128,9 @@ func (h *history) uninvited(l *life) (string, []ledger.Entry) {
 		if !there {
 			return "node " + node + " has a part, and was not there at the dispatch", nil
 		}
-		for _, s := range h.drained(node) {
-			if s.from+int64(h.Slack) < window.from && s.to > window.to {
+		for i, c := range h.nodes[node] {
+			if c.Verb == ledger.Drain && c.Outcome == ledger.OK && later(c.At, h.Slack) < window.from &&
+				next(h.nodes[node][i+1:], ledger.Undrain) > window.to {
 				return "node " + node + " has a part, and was draining at the dispatch", nil
 			}
 		}

@@ -83,7 +83,8 @@ func between(calls []*ledger.Entry, begins, ends string) []span {
 		case e.Verb == begins && e.Outcome != ledger.Refused:
 			spans = append(spans, span{from: begun(e), to: never})
 		case e.Verb == ends && e.Outcome == ledger.OK && len(spans) > 0:
-			spans[len(spans)-1].to = e.At
+			last := &spans[len(spans)-1]
+			last.to = min(last.to, e.At)
 		}
 	}
 	return spans
