@@ -418,7 +418,7 @@ func TestBroadcastHearsNothing(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 		job := engine.NewJob("job", sleeps)
 		owner := start(t, srv, "owner", func(natstest.Write) natstest.Fault { return natstest.Hold }, "mr.default.ended.>")
-		go func() { _ = owner.Serve(t.Context()) }()
+		serve(t, owner.Engine)
 		for _, node := range []string{"a", "b"} {
 			p := start(t, srv, node, func(natstest.Write) natstest.Fault { return natstest.Hold }, "mr.default.ended.>", "mr.default.ctl.owner.part")
 			p.run(engine.WorkerOptions{NoOwner: true}, job)

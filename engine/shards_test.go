@@ -95,7 +95,7 @@ func TestShardsMove(t *testing.T) {
 		job := importer(seen)
 		all := stations(t, srv, map[string]string{"a": "", "b": ""}, job)
 		client := start(t, srv, "client", nil)
-		go func() { _ = client.Serve(t.Context()) }()
+		serve(t, client.Engine)
 		time.Sleep(10 * time.Second)
 		sent, err := job.SubmitShards(t.Context(), client.Engine, "rows", engine.ShardOptions{Shards: 4})
 		if err != nil {
