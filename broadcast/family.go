@@ -84,10 +84,7 @@ func (f *family) index(part string) (int, bool) {
 // to be made, or to go on.
 func (f *family) counts(child store.Entry) machine.State {
 	j, parent := child.Value, f.parent.Value
-	switch {
-	case j.Parent == nil || !j.Parent.Is(parent):
-		return ""
-	case j.State.Final() && j.State != machine.Succeeded && j.Redriven.Before(parent.Redriven):
+	if !j.ChildOf(parent) || j.RunsAgain(parent) {
 		return ""
 	}
 	return j.State

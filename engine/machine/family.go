@@ -92,6 +92,16 @@ type Shard struct {
 	Parameter string `json:"parameter,omitempty"`
 }
 
+// ChildOf reports whether j is a child of parent, in that life of the parent's ID.
+func (j Job) ChildOf(parent Job) bool { return j.Parent != nil && j.Parent.Is(parent) }
+
+// RunsAgain reports whether j, a child of parent, is to run once more, since its
+// parent was redriven after it had ended without success. A redrive of j alone counts
+// if it came later.
+func (j Job) RunsAgain(parent Job) bool {
+	return j.State.Final() && j.State != Succeeded && j.Redriven.Before(parent.Redriven)
+}
+
 // Is reports whether j is the job that p speaks of.
 func (p Parent) Is(j Job) bool { return j.ID == p.ID && j.Created.Equal(p.Created) }
 

@@ -67,16 +67,6 @@ func (s *Store) child(parent machine.Job, shares []machine.Share, i int) machine
 	}
 }
 
-// due reports whether a child is to run once more, since its parent was redriven
-// after it had ended without success. A redrive of a child alone counts if it came
-// later, see [Store.Redrive].
-func due(parent, child machine.Job) bool {
-	return child.State.Final() && child.State != machine.Succeeded && child.Redriven.Before(parent.Redriven)
-}
-
-// isOf reports whether child is one of parent's, in that life.
-func isOf(child, parent machine.Job) bool { return child.Parent != nil && child.Parent.Is(parent) }
-
 // Shares returns the shares of a job with children, wherever they are. They never
 // change once they are there.
 func (s *Store) Shares(ctx context.Context, j machine.Job) ([]machine.Share, error) {
@@ -108,7 +98,7 @@ func sharesOf(j machine.Job) []machine.Share {
 func (s *Store) Children(ctx context.Context, parent Entry, shares []machine.Share, which []int) ([]Entry, error) {
 	list, err := s.childrenStale(ctx, parent.Value, shares, which)
 	for n, child := range list {
-		if child.Key != "" && due(parent.Value, child.Value) {
+		if child.Key != "" && child.Value.RunsAgain(parent.Value) {
 			list[n] = Entry{}
 		}
 	}
@@ -127,7 +117,7 @@ func (s *Store) childrenStale(ctx context.Context, parent machine.Job, shares []
 	for try := 0; ; try++ {
 		found, err := s.jobs.GetManyStale(ctx, keys)
 		for _, child := range found {
-			if isOf(child.Value, parent) {
+			if child.Value.ChildOf(parent) {
 				list[at[child.Key]] = child
 			}
 		}
@@ -172,7 +162,7 @@ func (s *Store) eachChild(ctx context.Context, parent machine.Job, stale bool, v
 						return passOver(err)
 					}
 				}
-				if !isOf(child.Value, parent) {
+				if !child.Value.ChildOf(parent) {
 					return nil
 				}
 				return visit(ctx, child)

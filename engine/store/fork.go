@@ -102,10 +102,10 @@ func (s *Store) settle(ctx context.Context, parent machine.Job, b *birth) error 
 		switch {
 		case err != nil:
 			return streams.NoRoom(err)
-		case isOf(entry.Value, parent) && created && !due(parent, entry.Value): // not one of the same moment that has ended
+		case entry.Value.ChildOf(parent) && created && !entry.Value.RunsAgain(parent): // not one of the same moment that has ended
 			b.made, b.entry = true, entry
 			return s.pay(ctx, entry, passing)
-		case isOf(entry.Value, parent):
+		case entry.Value.ChildOf(parent):
 			return s.resume(ctx, parent, entry, b)
 		}
 		waits, err := s.awaited(ctx, b.child)
@@ -124,7 +124,7 @@ func (s *Store) settle(ctx context.Context, parent machine.Job, b *birth) error 
 // resume carries on with a child that is there: it is redriven if its parent was
 // since it ended, and offered if it waits for that.
 func (s *Store) resume(ctx context.Context, parent machine.Job, entry Entry, b *birth) error {
-	for try := 0; due(parent, entry.Value); try++ {
+	for try := 0; entry.Value.RunsAgain(parent); try++ {
 		if entry.Value.State == machine.Removing {
 			return fmt.Errorf("%w: its part %s is being removed", ErrNotEnded, entry.Value.Parent.Part)
 		}
@@ -132,7 +132,7 @@ func (s *Store) resume(ctx context.Context, parent machine.Job, entry Entry, b *
 		if entry, err = s.move(ctx, entry, machine.Redriven{At: parent.Redriven}); err != nil {
 			return err
 		}
-		if b.made = !due(parent, entry.Value); b.made {
+		if b.made = !entry.Value.RunsAgain(parent); b.made {
 			b.entry = entry
 			break
 		}
