@@ -28,27 +28,32 @@ import (
 // BenchmarkBroadcast tells how long a broadcast takes: until its parts are made, the
 // first and the last handler have run, and its end is known; and how much processor
 // time all of that is, the server's included. The nodes are real ones, though all are
-// in this process: see swarm. At the end the broadcasts are deleted, and nothing may
-// be left of them. Use -benchtime 10x or so.
+// in this process: see swarm. They take what is pinned to them and nothing else, as a
+// fleet does that is there for configurations: so does engine.WorkerOptions.PinnedOnly.
+// With queues=true they ask their queue for more, too: then the server has as many
+// requests waiting at one consumer. At the end the broadcasts are deleted, and nothing
+// may be left of them. Use -benchtime 10x or so.
 func BenchmarkBroadcast(b *testing.B) {
 	for _, n := range []int{10, 100, 1000, 5000} {
-		b.Run(fmt.Sprint("nodes=", n), func(b *testing.B) { benchmarkBroadcast(b, n) })
+		b.Run(fmt.Sprint("nodes=", n), func(b *testing.B) { benchmarkBroadcast(b, n, false) })
+		b.Run(fmt.Sprint("queues=true/nodes=", n), func(b *testing.B) { benchmarkBroadcast(b, n, true) })
 	}
 }
 
 // benchLease is long, so that renewals do not count.
 const benchLease = time.Minute
 
-func benchmarkBroadcast(b *testing.B, n int) {
+func benchmarkBroadcast(b *testing.B, n int, queues bool) {
 	srv := natstest.Start(b, b.TempDir())
 	var handled handled
 	owner := connect(b, srv, engine.Options{Node: "owner", Lease: benchLease, Logger: slog.New(slog.DiscardHandler)})
 	defer keep(b, owner)()
 	began := time.Now()
-	defer newSwarm(b, srv, n, "flush", func(context.Context, json.RawMessage) (json.RawMessage, error) {
+	fleet := &swarm{kind: "flush", queues: queues, handle: func(context.Context, json.RawMessage) (json.RawMessage, error) {
 		handled.run()
 		return json.RawMessage(`"flushed"`), nil
-	})()
+	}}
+	defer fleet.start(b, srv, n)()
 	b.Logf("%d nodes after %v", n, time.Since(began))
 
 	var sums [5]time.Duration
@@ -137,9 +142,12 @@ func keep(b *testing.B, eng *engine.Engine) (stop func()) {
 // swarm is the nodes of a benchmark. Each has a lease, a mailbox, slots and handlers
 // of its own; connections, and what a process knows of the namespace, are shared.
 type swarm struct {
+	kind   string // that its nodes run, and the name of their queue
+	queues bool   // they take what waits in the queue, and not only what is pinned to them
+	handle attempt.Handler
+
 	ns       streams.Namespace
 	lease    time.Duration
-	kinds    map[string]attempt.Kind
 	running  errgroup.Group
 	links    []*link
 	handling context.Context
@@ -154,12 +162,12 @@ type link struct {
 	logs  *logs.Log
 }
 
-// newSwarm starts n nodes that run a kind, and returns when they are there.
-func newSwarm(b *testing.B, srv *server.Server, n int, kind string, handle attempt.Handler) (stop func()) {
+// start starts n nodes, and returns when they are there.
+func (s *swarm) start(b *testing.B, srv *server.Server, n int) (stop func()) {
 	b.Helper()
 	const each = 200 // nodes a connection
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &swarm{ns: streams.DefaultNamespace, lease: benchLease, kinds: map[string]attempt.Kind{kind: {Handle: handle}}, handling: ctx}
+	s.ns, s.lease, s.handling = streams.DefaultNamespace, benchLease, ctx
 	var joining errgroup.Group
 	joining.SetLimit(32)
 	for range (n + each - 1) / each { // before there is so much to do that an answer is late
@@ -211,23 +219,23 @@ func (s *swarm) link(nc *nats.Conn) (*link, error) {
 func (s *swarm) join(ctx context.Context, l *link, id string) error {
 	quiet := slog.New(slog.DiscardHandler)
 	running := attempt.NewRunning(s.lease)
-	var queues, kinds []string
-	for kind := range s.kinds {
-		queues, kinds = append(queues, kind), append(kinds, kind)
+	kinds, queues := []string{s.kind}, []string{s.kind}
+	info := nodes.Info{Kinds: kinds, Pinned: queues, Slots: 1, Role: nodes.RoleWorker}
+	if s.queues {
+		info.Queues, info.Pinned = queues, nil
 	}
 	node, err := nodes.Join(ctx, l.pub, nodes.Options{
-		Namespace: s.ns, ID: id, Lease: s.lease, Logger: quiet,
-		Info: nodes.Info{Kinds: kinds, Queues: queues, Slots: 1, Role: nodes.RoleWorker},
+		Namespace: s.ns, ID: id, Lease: s.lease, Logger: quiet, Info: info,
 		Runs: running.Runs, End: running.Cancel, Load: running.Count,
 	})
 	if err != nil {
 		return err
 	}
 	runner := attempt.New(ctx, ctx, attempt.Options{
-		Namespace: s.ns, Node: node, Kinds: s.kinds, Store: l.store, Logs: l.logs, Clock: l.clock, Running: running, Logger: quiet,
+		Namespace: s.ns, Node: node, Kinds: map[string]attempt.Kind{s.kind: {Handle: s.handle}}, Store: l.store, Logs: l.logs, Clock: l.clock, Running: running, Logger: quiet,
 	})
 	in := intake.New(l.work, intake.Options{
-		Queues: queues, Mailbox: id, Slots: 1, Ready: node.Ready, Take: runner.Take, Logger: quiet,
+		Queues: queues, Mailbox: id, MailOnly: !s.queues, Slots: 1, Ready: node.Ready, Take: runner.Take, Logger: quiet,
 		Shape: func(context.Context, string) (streams.Shape, error) { return streams.Shape{AckWait: s.lease}, nil },
 	})
 	s.running.Go(func() error { return node.Run(ctx) })

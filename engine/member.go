@@ -29,11 +29,12 @@ type member struct {
 
 // role is what somebody wants the node to be known for.
 type role struct {
-	serve    bool
-	kinds    []string
-	queues   []string
-	slots    int
-	draining bool // a worker that takes no more
+	serve      bool
+	kinds      []string
+	queues     []string
+	pinnedOnly bool // a worker that takes of its queues what is pinned to it
+	slots      int
+	draining   bool // a worker that takes no more
 }
 
 // membership is one use of the node.
@@ -170,7 +171,7 @@ func (e *Engine) describeNode(ctx context.Context) {
 func (m *member) describe(info *nodes.Info) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	info.Role, info.Kinds, info.Queues, info.Slots = nodes.RoleWorker, nil, nil, 0
+	info.Role, info.Kinds, info.Queues, info.Pinned, info.Slots = nodes.RoleWorker, nil, nil, nil, 0
 	workers, draining := 0, 0
 	for _, r := range m.roles {
 		if !r.serve {
@@ -186,6 +187,7 @@ func (m *member) describe(info *nodes.Info) {
 			r.add(info)
 		}
 	}
+	info.Pinned = slices.DeleteFunc(info.Pinned, info.TakesFrom)
 }
 
 // add describes the role in the node's info.
@@ -194,7 +196,11 @@ func (r role) add(info *nodes.Info) {
 		info.Role = nodes.RoleServe
 	}
 	info.Kinds = union(info.Kinds, r.kinds)
-	info.Queues = union(info.Queues, r.queues)
+	if r.pinnedOnly {
+		info.Pinned = union(info.Pinned, r.queues)
+	} else {
+		info.Queues = union(info.Queues, r.queues)
+	}
 	info.Slots += r.slots
 }
 

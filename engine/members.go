@@ -18,7 +18,7 @@ func (e *Engine) members(ctx context.Context) ([]plan.Node, error) {
 	for _, m := range list {
 		if m.State != nodes.Offline {
 			there = append(there, plan.Node{
-				ID: m.ID, Incarnation: m.Incarnation, Labels: m.Labels, Kinds: m.Kinds, Queues: m.Queues,
+				ID: m.ID, Incarnation: m.Incarnation, Labels: m.Labels, Kinds: m.Kinds, Queues: union(m.Queues, m.Pinned),
 				Draining: m.State == nodes.Draining,
 			})
 		}

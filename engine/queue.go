@@ -172,7 +172,7 @@ func (e *Engine) describeQueue(ctx context.Context, d queues.Definition, members
 		info.Problem = d.Problem.Error()
 	}
 	for _, m := range members {
-		if m.State == nodes.Alive && slices.Contains(m.Queues, d.Name) {
+		if m.State == nodes.Alive && m.TakesFrom(d.Name) {
 			info.Workers++
 			info.Slots += m.Slots
 			info.Nodes = append(info.Nodes, m.ID)

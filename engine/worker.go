@@ -26,6 +26,10 @@ type WorkerOptions struct {
 	// Queues are the queues to take jobs from. Default: those of the
 	// definitions.
 	Queues []string
+	// PinnedOnly leaves alone what waits in the queues for whoever has a slot: the
+	// worker takes what is pinned to its node, such as the parts of broadcasts, and
+	// shards. A fleet of thousands of such workers costs the queues nothing.
+	PinnedOnly bool
 	// Middleware is around all handlers, the first outermost.
 	Middleware []Middleware
 	// Grace is how long Run waits at its end for handlers whose context has
@@ -118,7 +122,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	entering, entered := w.untilDrained(ctx)
 	defer entered()
 	member, err := w.eng.enter(entering, role{
-		kinds: slices.Collect(maps.Keys(w.kinds)), queues: w.opts.Queues, slots: w.opts.Slots,
+		kinds: slices.Collect(maps.Keys(w.kinds)), queues: w.opts.Queues, pinnedOnly: w.opts.PinnedOnly, slots: w.opts.Slots,
 	})
 	if err != nil {
 		return w.unlessDrained(entering, err)
@@ -204,7 +208,7 @@ func (w *Worker) intake(attempts *attempt.Runner, node *nodes.Node) *intake.Inta
 		mailbox = "" // nothing of it is for this worker
 	}
 	return intake.New(w.eng.work, intake.Options{
-		Queues: w.opts.Queues, Mailbox: mailbox, Slots: w.opts.Slots, Ready: node.Ready,
+		Queues: w.opts.Queues, Mailbox: mailbox, MailOnly: w.opts.PinnedOnly, Slots: w.opts.Slots, Ready: node.Ready,
 		Gates: []intake.Gate{w.eng.book.Gate, undrained(node)}, Shape: w.eng.shape, Take: attempts.Take, Logger: w.eng.log,
 	})
 }

@@ -22,6 +22,7 @@ type Info struct {
 	Labels   map[string]string `json:"labels,omitempty"`
 	Kinds    []string          `json:"kinds,omitempty"`    // that it has handlers for
 	Queues   []string          `json:"queues,omitempty"`   // that it works on
+	Pinned   []string          `json:"pinned,omitempty"`   // further ones, of which it takes only what is pinned to it
 	Slots    int               `json:"slots"`              // how many jobs it runs at once
 	Role     string            `json:"role,omitempty"`     // RoleServe or RoleWorker
 	Build    string            `json:"build,omitempty"`    // the version of the program
@@ -35,8 +36,17 @@ type Info struct {
 // clone returns a copy that shares nothing with i.
 func (i Info) clone() Info {
 	i.Labels = maps.Clone(i.Labels)
-	i.Kinds, i.Queues = slices.Clone(i.Kinds), slices.Clone(i.Queues)
+	i.Kinds, i.Queues, i.Pinned = slices.Clone(i.Kinds), slices.Clone(i.Queues), slices.Clone(i.Pinned)
 	return i
+}
+
+// TakesFrom reports whether the node works on a queue: it takes what is for whoever
+// has a slot, and what is pinned to it.
+func (i Info) TakesFrom(queue string) bool { return slices.Contains(i.Queues, queue) }
+
+// TakesPinned reports whether the node takes jobs of a queue that are pinned to it.
+func (i Info) TakesPinned(queue string) bool {
+	return i.TakesFrom(queue) || slices.Contains(i.Pinned, queue)
 }
 
 const (

@@ -26,7 +26,7 @@ type Node struct {
 	Incarnation uint64
 	Labels      map[string]string
 	Kinds       []string // that it has handlers for
-	Queues      []string // that it works on
+	Queues      []string // of which it takes what is pinned to it
 	Draining    bool     // it takes nothing new
 	// Load is how much it has to do already: jobs that are for it and have not
 	// ended. Whoever places several jobs counts each as it goes.
@@ -34,8 +34,8 @@ type Node struct {
 }
 
 // Matching returns the nodes that may run a job of kind in queue, by ID: those
-// that have a handler, work on the queue, take new jobs, and have every label of
-// selector.
+// that have a handler, take what is pinned to them of the queue, do not drain, and
+// have every label of selector.
 func Matching(nodes []Node, kind, queue string, selector map[string]string) []Node {
 	var list []Node
 	for _, n := range nodes {

@@ -34,6 +34,7 @@ type node struct {
 	Role        string            `json:"role"`
 	Kinds       []string          `json:"kinds"`
 	Queues      []string          `json:"queues"`
+	Pinned      []string          `json:"pinned_queues,omitempty"` // of which it takes only what is pinned to it
 	Slots       int               `json:"slots"`
 	Labels      map[string]string `json:"labels"`
 	Build       string            `json:"build"`
@@ -77,7 +78,7 @@ func (nodeListCmd) Run(ctx context.Context, e *env) error {
 func printed(m nodes.Member) node {
 	n := node{
 		ID: m.ID, Incarnation: m.Incarnation, State: m.State, Owner: m.Owner, Role: m.Role,
-		Kinds: append([]string{}, m.Kinds...), Queues: append([]string{}, m.Queues...),
+		Kinds: append([]string{}, m.Kinds...), Queues: append([]string{}, m.Queues...), Pinned: m.Pinned,
 		Slots: m.Slots, Labels: map[string]string{}, Build: m.Build, Draining: m.Draining, Drained: m.Drained,
 		Host: m.Host, PID: m.PID, Started: m.Started.UTC(),
 	}
@@ -92,11 +93,16 @@ func incarnation(n node) string {
 	return strconv.FormatUint(n.Incarnation, 10)
 }
 
+// role says what a node is, and what makes it another than most.
 func role(n node) string {
-	if n.Owner {
-		return n.Role + ", owner"
+	text := n.Role
+	if len(n.Pinned) > 0 && len(n.Queues) == 0 {
+		text += ", pinned only"
 	}
-	return n.Role
+	if n.Owner {
+		text += ", owner"
+	}
+	return text
 }
 
 func labels(set map[string]string) string {
@@ -145,6 +151,7 @@ func (c nodeGetCmd) on(ctx context.Context, e *env, do func(*engine.Engine) erro
 		{"slots", strconv.Itoa(n.Slots)},
 		{"kinds", strings.Join(n.Kinds, " ")},
 		{"queues", strings.Join(n.Queues, " ")},
+		{"pinned only", strings.Join(n.Pinned, " ")},
 		{"labels", labels(n.Labels)},
 		{"incarnation", incarnation(n)},
 		{"build", n.Build},

@@ -21,6 +21,7 @@ type workerCmd struct {
 	Node         string            `help:"Stable ID of this process. Default: the host's name and four random characters." placeholder:"ID"`
 	Label        map[string]string `mapsep:"none" help:"What describes this node. May be repeated." placeholder:"KEY=VALUE"`
 	Queue        []string          `sep:"none" help:"Queue to take jobs from. May be repeated. Default: those of the kinds." placeholder:"QUEUE"`
+	PinnedOnly   bool              `help:"Leave the queues alone: take only what is pinned to this node, such as parts of broadcasts, and shards."`
 	Timeout      time.Duration     `help:"How long one attempt may take. Default: for ever." placeholder:"DURATION"`
 	Heartbeat    time.Duration     `help:"How long a command may go without a line ::heartbeat or ::progress on its standard error. Default: for ever." placeholder:"DURATION"`
 	DrainTimeout time.Duration     `help:"How long commands may run on after the worker was asked to stop, before they get SIGTERM. Default: for ever." placeholder:"DURATION"`
@@ -54,7 +55,9 @@ func (c workerCmd) Run(ctx context.Context, e *env) error {
 		}
 		defer shut()
 		up.of(eng)
-		worker, err := eng.Worker(engine.WorkerOptions{Slots: c.Slots, Queues: c.Queue, Grace: c.Grace + storeGrace, NoOwner: c.NoOwner}, defs...)
+		worker, err := eng.Worker(engine.WorkerOptions{
+			Slots: c.Slots, Queues: c.Queue, PinnedOnly: c.PinnedOnly, Grace: c.Grace + storeGrace, NoOwner: c.NoOwner,
+		}, defs...)
 		if err != nil {
 			return err
 		}

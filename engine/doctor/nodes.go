@@ -91,7 +91,7 @@ func (c *chart) waitingQueues() []string {
 // taking returns the nodes that take from a queue.
 func (c *chart) taking(queue string) (list []nodes.Member) {
 	for _, m := range c.nodes {
-		if m.State == nodes.Alive && slices.Contains(m.Queues, queue) {
+		if m.State == nodes.Alive && m.TakesFrom(queue) {
 			list = append(list, m)
 		}
 	}

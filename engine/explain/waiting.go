@@ -107,10 +107,26 @@ func (v view) nobody() (code, text string) {
 	if gone := v.those(v.takes); len(gone) > 0 {
 		text += ", " + verb(gone, stateOf, "did", "did")
 	}
-	if elsewhere := v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.handles(m) }); len(elsewhere) > 0 {
+	switch pinnedOnly, elsewhere := v.aside(); {
+	case len(pinnedOnly) > 0:
+		return NoWorker, fmt.Sprintf("%s, and %s only what is pinned: %s", text, verb(pinnedOnly, nodeID, "takes", "take"), v.starting())
+	case len(elsewhere) > 0:
 		return NoWorker, fmt.Sprintf("%s, and %s kind %s for other queues: start one that takes from it", text, verb(elsewhere, nodeID, "has", "have"), v.job.Kind)
 	}
 	return NoWorker, text + ": " + v.starting()
+}
+
+// aside returns the nodes that have a handler and do not take from the queue: those that
+// take only what is pinned to them, and those that have nothing to do with it.
+func (v view) aside() (pinnedOnly, elsewhere []nodes.Member) {
+	for _, m := range v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.handles(m) && !v.takes(m) }) {
+		if m.TakesPinned(v.queue) {
+			pinnedOnly = append(pinnedOnly, m)
+		} else {
+			elsewhere = append(elsewhere, m)
+		}
+	}
+	return pinnedOnly, elsewhere
 }
 
 // starting says which worker would take the job.
@@ -144,7 +160,15 @@ func (v view) able() []nodes.Member {
 	return v.those(func(m nodes.Member) bool { return m.State == nodes.Alive && v.takes(m) && v.handles(m) && v.fits(m) })
 }
 
-func (v view) takes(m nodes.Member) bool   { return slices.Contains(m.Queues, v.queue) }
+// takes reports whether a node takes the job if it can run it: from the queue, or out of
+// its mailbox if the job has a pin.
+func (v view) takes(m nodes.Member) bool {
+	if v.job.Pin != nil {
+		return m.TakesPinned(v.queue)
+	}
+	return m.TakesFrom(v.queue)
+}
+
 func (v view) handles(m nodes.Member) bool { return slices.Contains(m.Kinds, v.job.Kind) }
 
 func (v view) those(are func(nodes.Member) bool) (list []nodes.Member) {

@@ -35,6 +35,8 @@ type Options struct {
 	// Mailbox is the node whose mailbox is looked into, for items of these queues.
 	// Empty: none is.
 	Mailbox string
+	// MailOnly leaves the queues themselves alone: only the mailbox is looked into.
+	MailOnly bool
 	// Slots is how many items are in hand at once, over all queues: at least 1.
 	Slots int
 	// Ready reports whether the process may start anything now. It is required.
@@ -98,7 +100,7 @@ func (in *Intake) Run(ctx context.Context) error {
 		return err
 	}
 	var lines sync.WaitGroup
-	for _, queue := range in.opts.Queues {
+	for _, queue := range in.lined() {
 		lines.Go(func() { (&line{Intake: in, queue: queue, taking: ctx}).run(ctx) })
 	}
 	for _, m := range in.mails {
@@ -106,6 +108,14 @@ func (in *Intake) Run(ctx context.Context) error {
 	}
 	lines.Wait()
 	return nil
+}
+
+// lined returns the queues that are taken from themselves.
+func (in *Intake) lined() []string {
+	if in.opts.MailOnly {
+		return nil
+	}
+	return in.opts.Queues
 }
 
 // Look has the mailbox looked into soon.
