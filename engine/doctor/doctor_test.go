@@ -205,6 +205,7 @@ func TestExamineWhileWritten(t *testing.T) {
 var ofJobs = []finding{
 	{"jobs that wait", func(w *ward) {
 		w.join("d", nodes.Info{Draining: true})
+		w.join("f", nodes.Info{Pinned: []string{"fax"}, Kinds: []string{"fax"}, Slots: 1})
 		w.client.submit("post.a", "1")
 		w.client.submit("post.b", "2")
 		w.client.submit("fax", "1")

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -203,7 +204,7 @@ func complete(parent machine.Job) bool {
 }
 
 // awaited reports whether the parent of a child waits for it: it is there, in the
-// life that the child is of, and has not ended. The leader answers.
+// life that the child is of, and has not ended. The leader answers. What [Store.Input] wants to know is kept.
 func (s *Store) awaited(ctx context.Context, child machine.Job) (bool, error) {
 	parent, err := s.Get(ctx, child.Parent.ID)
 	switch {
@@ -214,7 +215,14 @@ func (s *Store) awaited(ctx context.Context, child machine.Job) (bool, error) {
 	case !parent.Value.State.Known():
 		return false, fmt.Errorf("store: job %s is %s: %w", parent.Key, parent.Value.State, errNewer)
 	}
-	return child.Parent.Is(parent.Value) && parent.Value.State == machine.Waiting, nil
+	j := parent.Value
+	if !child.Parent.Is(j) || j.State != machine.Waiting {
+		return false, nil
+	}
+	if j.InputBlob == nil {
+		s.parent.Store(&machine.Job{ID: j.ID, Created: j.Created, Input: j.Input})
+	}
+	return true, nil
 }
 
 // orphaned reports whether the parent of a child is gone, or another job has its
@@ -229,9 +237,14 @@ func (s *Store) orphaned(ctx context.Context, child machine.Job) (bool, error) {
 
 // Input returns the input of a job, wherever it is: that of a child is its
 // parent's. It returns an error that wraps [ErrNotFound] if the parent is gone, and
-// [blobs.ErrMissing] if the input is.
+// [blobs.ErrMissing] if the input is. An input never changes in the life of a job, so
+// that of a child is taken from what its claim has read, unless another parent's was
+// read since.
 func (s *Store) Input(ctx context.Context, j machine.Job) (json.RawMessage, error) {
 	if j.Parent != nil {
+		if read := s.parent.Load(); read != nil && j.Parent.Is(*read) {
+			return bytes.Clone(read.Input), nil // the caller's own
+		}
 		parent, err := s.Get(ctx, j.Parent.ID)
 		if err == nil && !j.Parent.Is(parent.Value) {
 			err = fmt.Errorf("%w: %s, as it was when its part %s was made", ErrNotFound, j.Parent.ID, j.Parent.Part)

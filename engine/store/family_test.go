@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -241,6 +243,37 @@ func TestFamily(t *testing.T) {
 		w.wantParts(map[string]machine.State{"a": machine.Succeeded, "b": machine.Cancelled})
 		w.wantMails("b", part("b"), 0)
 		w.wantTimers("q.1", "expiry")
+	})
+}
+
+// A child that was claimed has the input that its claim has read, each time a copy of its
+// own; where another's parent was read since, it is read again.
+func TestInputOfClaimed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		inputs := map[string]string{"1": `"one"`, "2": `"two"`}
+		for local, input := range inputs {
+			j := fan(local, p.share())
+			j.Input = json.RawMessage(input)
+			p.submit(j)
+		}
+		one, _ := p.startPart(store.ChildID("q.1", "a"), "t1")
+		two, _ := p.startPart(store.ChildID("q.2", "a"), "t2")
+		for _, entry := range []store.Entry{one, two, one, two} {
+			input := must(p.Input(t.Context(), entry.Value))(t)
+			if want := inputs[strings.TrimPrefix(entry.Value.Parent.ID, "q.")]; string(input) != want {
+				t.Errorf("%s: the input is %s, want %s", entry.Key, input, want)
+			}
+			clear(input)
+		}
+		w.remove("q.1")
+		w.remove("q.2")
+		if input, err := p.Input(t.Context(), two.Value); string(input) != inputs["2"] || err != nil {
+			t.Errorf("it is read again: %s, %v", input, err)
+		}
+		if _, err := p.Input(t.Context(), one.Value); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("the input of another is %v", err)
+		}
 	})
 }
 

@@ -43,6 +43,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/engine/blobs"
@@ -109,6 +110,8 @@ type Store struct {
 
 	keys  *kv.Bucket[holder] // unique keys
 	blobs *blobs.Blobs
+
+	parent atomic.Pointer[machine.Job] // of the child that was claimed last: its identity and input
 }
 
 // Open returns the store of a namespace whose assets are there.
