@@ -204,7 +204,7 @@ func (k *Keeper) hear(e store.Ending) {
 	} else {
 		f.heard = append(f.heard, e)
 	}
-	if f.known || f.forked {
+	if f.known || f.forked || f.busy { // while it is read for the first time, to be tended again
 		k.rouse(f)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/natstest"
 )
 
 // To count thousands of parts takes a few requests, however many ends are heard.
@@ -70,4 +71,29 @@ func (w *world) endMany(which []int) {
 		})
 	}
 	flight.Wait()
+}
+
+// What is heard while a family is read for the first time, of children that were read
+// already, is taken in at once, and not at the next poll.
+func TestHeardWhileRead(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.submit(parent(1025, func(f *machine.Fan) { f.Done = machine.GoalAny })) // which are read at two times
+		asked, ended := make(chan struct{}), make(chan struct{})
+		k := w.keepOver(natstest.NewLink(t, w.srv, func(read natstest.Write) natstest.Fault {
+			if read.Number == 2 {
+				close(asked)
+				<-ended
+			}
+			return natstest.Pass
+		}, "$JS.API.DIRECT.GET.KV_mr_default_jobs"), "a")
+		k.Seen("q.1")
+		<-asked
+		w.end(0, machine.Succeeded)
+		time.Sleep(moment / 10)
+		close(ended)
+		time.Sleep(moment)
+		if s := w.get("q.1").Value.State; s != machine.Succeeded {
+			t.Errorf("it is %s", s)
+		}
+	})
 }

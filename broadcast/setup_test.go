@@ -124,7 +124,12 @@ type keeping struct {
 // keep lets a process keep, under a key of its own, so that there can be several.
 func (w *world) keep(key string, decide func(natstest.Write) natstest.Fault) *keeping {
 	w.Helper()
-	link := w.link(decide)
+	return w.keepOver(w.link(decide), key)
+}
+
+// keepOver is keep with a network of its own.
+func (w *world) keepOver(link *natstest.Link, key string) *keeping {
+	w.Helper()
 	p := newProcess(w, publisher(w, link))
 	held := kv.Open(p.pub, ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
 	l := must(kv.Take(w.Context(), held, "test-"+key, key, kv.LeaseOptions{TTL: lease, Logger: quiet}))(w)

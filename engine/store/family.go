@@ -204,9 +204,11 @@ func complete(parent machine.Job) bool {
 }
 
 // awaited reports whether the parent of a child waits for it: it is there, in the
-// life that the child is of, and has not ended. The leader answers. What [Store.Input] wants to know is kept.
+// life that the child is of, and has not ended. The leader answers, and is asked again
+// until it does: an item would be left for a while otherwise. What [Store.Input] wants
+// to know is kept.
 func (s *Store) awaited(ctx context.Context, child machine.Job) (bool, error) {
-	parent, err := s.Get(ctx, child.Parent.ID)
+	parent, err := s.read(ctx, child.Parent.ID)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return false, nil
