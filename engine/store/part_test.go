@@ -144,6 +144,23 @@ func TestPartWithUnreadableParent(t *testing.T) {
 	})
 }
 
+// While NATS is away nobody can say that either, and the part starts as soon as it is
+// back: its item is not left.
+func TestPartWithParentAway(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.process("a")
+		p.submit(fan("1", p.share()))
+		d := p.mail(part("a"))
+		p.link.Down()
+		back := time.AfterFunc(8*time.Second, p.link.Up)
+		defer back.Stop()
+		if entry, ok, err := p.Deliver(t.Context(), d, "t1", p); !ok || err != nil {
+			t.Errorf("it runs %v, %v: %s", ok, err, entry.Value.State)
+		}
+		w.want(part("a"), machine.Running, 1, 0)
+	})
+}
+
 // A node dies, and its next process has the same ID. An unclaimed part that is lost
 // with its node is so whoever comes first; otherwise it runs. A part that ran is lost,
 // or runs once more and has not failed. Without a verdict nothing is lost.
