@@ -40,7 +40,7 @@ func (c *fall) decide(w natstest.Write) natstest.Fault {
 		return natstest.Pass
 	}
 	fault := c.fault
-	if w.Reply == "" { // nobody waits for an answer
+	if w.Reply == "" && fault != natstest.Hold { // nobody waits for an answer
 		fault = natstest.DownBefore
 	}
 	if fault != natstest.LoseAnswer {
