@@ -40,12 +40,16 @@ type family struct {
 	busy   bool           // it is tended, or about to be
 	again  bool           // there was news meanwhile
 	due    time.Time      // when to tend it though nothing was heard
+	grown  time.Time      // when the reconciler knows all of its children
+	// verdict is when a node was found dead since it was tended last, or zero.
+	verdict time.Time
 
 	// Of whoever tends it. There is no tally as long as it was not read.
 	parent store.Entry // as the leader had it, without its input
 	shares []machine.Share
 	tally  *plan.Tally
 	made   uint64        // the revision of the parent whose first children were made
+	born   time.Time     // when children were made last, as far as is known
 	wait   time.Duration // between two polls
 	pollAt time.Time     // when to poll; after an error, when to read again
 	tries  int           // that failed
@@ -55,6 +59,7 @@ type family struct {
 type news struct {
 	heard          []store.Ending
 	forked, missed bool
+	verdict        time.Time // or zero
 }
 
 // fail forgets what is known, to be read again a little later.
@@ -105,7 +110,7 @@ func (k *Keeper) step(ctx context.Context, f *family, n news) (over bool, err er
 		}
 	}
 	if n.forked {
-		f.made = f.parent.Revision
+		f.made, f.born = f.parent.Revision, time.Now()
 	}
 	if err := k.note(ctx, f, n.heard); err != nil {
 		return false, err
@@ -114,8 +119,8 @@ func (k *Keeper) step(ctx context.Context, f *family, n news) (over bool, err er
 	if len(n.heard) > 0 {
 		f.soon(now)
 	}
-	if n.missed || !now.Before(f.pollAt) {
-		if gone, err := k.poll(ctx, f); gone || err != nil {
+	if n.missed || !n.verdict.IsZero() || !now.Before(f.pollAt) {
+		if gone, err := k.poll(ctx, f, n.verdict); gone || err != nil {
 			return gone, err
 		}
 	}
@@ -279,8 +284,8 @@ func (k *Keeper) advance(ctx context.Context, f *family) (over bool, err error) 
 	for _, i := range missing {
 		f.tally.Set(i, machine.Pending)
 	}
-	f.made = f.parent.Revision
-	f.soon(time.Now())
+	f.made, f.born = f.parent.Revision, time.Now()
+	f.soon(f.born)
 	return false, nil
 }
 

@@ -63,6 +63,11 @@ type Options struct {
 	// Asker asks nodes to look into their mailboxes. It is required.
 	Asker *nodes.Asker
 
+	// Stranded is told of children whose nodes were not there after a verdict, and
+	// that the reconciler may not have read yet. It must not block. Default: nobody
+	// is told.
+	Stranded func(ids []string)
+
 	// Logger hears of what failed. Default slog.Default.
 	Logger *slog.Logger
 }
@@ -70,6 +75,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Namespace == "" {
 		o.Namespace = streams.DefaultNamespace
+	}
+	if o.Stranded == nil {
+		o.Stranded = func([]string) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -103,6 +111,9 @@ const (
 	// children of it have ended: as a rule its submitter is about to make the
 	// others, or it has just been concluded.
 	strange = time.Second
+	// young is for how long a child may be unknown to the reconciler after it was
+	// made: that reads ten seconds behind.
+	young = 12 * time.Second
 	// shortest and longest are how long after an error a family is read again.
 	shortest, longest = time.Second, 10 * time.Second
 	// warnEvery bounds how often the log says that something failed.
@@ -274,6 +285,21 @@ func (k *Keeper) doubt() {
 	}
 }
 
+// Verdict says that a node was found dead. The reconciler rules on its jobs, but for
+// those that it has not read yet: children that were made a moment ago are read here,
+// and it is told of those whose node is gone. Verdict does not block.
+func (k *Keeper) Verdict() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	for _, f := range k.mu.families {
+		if f.known && now.Before(f.grown) || f.busy {
+			f.verdict = now
+			k.rouse(f)
+		}
+	}
+}
+
 // takeReady returns the families that are to be tended now.
 func (k *Keeper) takeReady() []*family {
 	k.mu.Lock()
@@ -286,8 +312,8 @@ func (k *Keeper) takeReady() []*family {
 // tend does what there is to do for a family. Nobody else does meanwhile.
 func (k *Keeper) tend(ctx context.Context, f *family) {
 	k.mu.Lock()
-	n := news{heard: f.heard, forked: f.forked, missed: f.missed}
-	f.heard, f.forked, f.missed, f.again = nil, false, false, false
+	n := news{heard: f.heard, forked: f.forked, missed: f.missed, verdict: f.verdict}
+	f.heard, f.forked, f.missed, f.again, f.verdict = nil, false, false, false, time.Time{}
 	k.mu.Unlock()
 	over, err := k.step(ctx, f, n)
 	if err != nil {
@@ -296,9 +322,12 @@ func (k *Keeper) tend(ctx context.Context, f *family) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	f.busy, f.known, f.due = false, !over && f.tally != nil, f.pollAt
+	f.busy, f.known, f.due, f.grown = false, !over && f.tally != nil, f.pollAt, f.born.Add(young)
 	f.missed = f.missed || n.missed && err != nil
 	f.forked = f.forked || n.forked && err != nil
+	if f.verdict.IsZero() && err != nil {
+		f.verdict = n.verdict
+	}
 	switch {
 	case err != nil:
 	case over && !f.forked && len(f.heard) == 0:

@@ -3,6 +3,8 @@ package broadcast
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,19 +45,32 @@ func (f *family) interval(wait time.Duration) time.Duration {
 }
 
 // poll reads the children that have not ended, as far as is known, and asks nodes
-// that do not come for theirs. It reports whether the parent does not wait any more.
-func (k *Keeper) poll(ctx context.Context, f *family) (gone bool, err error) {
+// that do not come for theirs. If there was a verdict it tells of those whose nodes are
+// gone. It reports whether the parent does not wait any more.
+func (k *Keeper) poll(ctx context.Context, f *family, verdict time.Time) (gone bool, err error) {
 	if gone, err := k.load(ctx, f); gone || err != nil {
 		return gone, err
 	}
-	idle := map[string]struct{}{}
+	var living map[string]uint64
+	if !verdict.IsZero() {
+		if living, err = k.bell.there(ctx, verdict); err != nil {
+			return false, err
+		}
+	}
+	idle, stranded := map[string]struct{}{}, map[string]struct{}{}
 	err = k.read(ctx, f, f.tally.Open(), func(_ int, child store.Entry) {
-		if k.overslept(child) {
+		switch {
+		case living != nil && strandedOf(child.Value, living):
+			stranded[child.Key] = struct{}{}
+		case k.overslept(child):
 			idle[child.Value.Pin.Node] = struct{}{}
 		}
 	})
 	if err != nil {
 		return false, err
+	}
+	if len(stranded) > 0 {
+		k.opts.Stranded(slices.Collect(maps.Keys(stranded)))
 	}
 	if len(idle) > 0 {
 		k.bell.ring(ctx, idle)
@@ -63,6 +78,19 @@ func (k *Keeper) poll(ctx context.Context, f *family) (gone bool, err error) {
 	f.wait = min(2*f.wait, rarestPoll)
 	f.pollAt = time.Now().Add(f.interval(f.wait))
 	return false, nil
+}
+
+// strandedOf reports whether a child that has not ended is for a life of a node that is
+// not among the living, or runs in one.
+func strandedOf(j machine.Job, living map[string]uint64) bool {
+	switch {
+	case j.Lease != nil && j.State == machine.Running:
+		return living[j.Lease.Node] != j.Lease.Incarnation
+	case j.Pin == nil || j.Pin.Node == "":
+		return false
+	}
+	now := living[j.Pin.Node]
+	return now == 0 || j.Pin.Incarnation != 0 && j.Pin.Incarnation != now
 }
 
 // overslept reports whether the node of a child could have claimed it long ago.
@@ -97,7 +125,7 @@ type bell struct {
 
 	reading chan struct{} // has an element while somebody reads or looks at what is living
 	living  map[string]uint64
-	read    time.Time // when living was
+	read    time.Time // when living began to be
 
 	mu    sync.Mutex
 	asked map[string]*ringing // by node
@@ -113,7 +141,7 @@ type ringing struct {
 // ring asks those of some nodes that it is time for, and does not wait until they
 // have answered.
 func (b *bell) ring(ctx context.Context, idle map[string]struct{}) {
-	living, err := b.there(ctx)
+	living, err := b.there(ctx, time.Time{})
 	if err != nil {
 		b.log(ctx, "", err)
 		return
@@ -131,23 +159,24 @@ func (b *bell) ring(ctx context.Context, idle map[string]struct{}) {
 	}
 }
 
-// there returns the nodes that have been there within the last seconds. One at a time
-// reads them, and nobody else waits for that but who needs them.
-func (b *bell) there(ctx context.Context) (map[string]uint64, error) {
+// there returns the nodes that have been there within the last seconds, and since some
+// time. One at a time reads them, and nobody else waits for that but who needs them.
+func (b *bell) there(ctx context.Context, since time.Time) (map[string]uint64, error) {
 	select {
 	case b.reading <- struct{}{}:
 		defer func() { <-b.reading }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if b.living != nil && time.Since(b.read) < livingFor {
+	if b.living != nil && time.Since(b.read) < livingFor && !b.read.Before(since) {
 		return b.living, nil
 	}
+	began := time.Now()
 	living, err := nodes.Living(ctx, b.keeper.pub, b.keeper.opts.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	b.living, b.read = living, time.Now()
+	b.living, b.read = living, began
 	b.forget()
 	return living, nil
 }

@@ -181,4 +181,3 @@ func TestPartsLateClaim(t *testing.T) {
 		}
 	}
 }
-

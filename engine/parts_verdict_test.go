@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -64,4 +65,60 @@ func TestPartsLostBeforeTheOwnerRules(t *testing.T) {
 		f.check(info)
 		f.told(info, "failed", "a succeeded, b lost")
 	})
+}
+
+// Whatever was dispatched just before its node died is ruled on with the verdict, and
+// not only when the owner reads its record: a part is lost, a shard runs elsewhere.
+func TestPartsRuledAtTheVerdict(t *testing.T) {
+	for _, shards := range []bool{false, true} {
+		for _, busy := range []bool{false, true} {
+			t.Run(fmt.Sprintf("shards %t, busy %t", shards, busy), func(t *testing.T) {
+				natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+					f := newFleet(t, srv, "a", "b")
+					time.Sleep(time.Minute)
+					if busy {
+						f.fill("b", time.Minute)
+					}
+					time.Sleep(lease / 3)
+					var id string
+					if shards {
+						id = f.shards(push{Work: 5 * time.Second}, engine.ShardOptions{Shards: 2})
+					} else {
+						id = f.broadcast(push{Work: 5 * time.Second}, engine.BroadcastOptions{})
+					}
+					time.Sleep(500 * time.Millisecond)
+					f.kill("b")
+					verdict := f.verdict("b")
+					info := f.await(id, time.Minute)
+					ruled := *info.Finished
+					if shards {
+						f.checkShards(info)
+						ruled = f.of(id, "1")[len(f.of(id, "1"))-1].began
+					} else {
+						f.told(info, "failed", "a succeeded, b lost")
+					}
+					if took := ruled.Sub(verdict); took > time.Second {
+						t.Errorf("it was ruled on %v after the verdict", took)
+					}
+				})
+			})
+		}
+	}
+}
+
+// verdict waits for the verdict on a node, and returns when there was one.
+func (f *fleet) verdict(node string) time.Time {
+	f.Helper()
+	verdicts, err := jetStream(f, f.client.nc).KeyValue(f.Context(), "mr_default_nodes")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for range 1000 {
+		if _, err := verdicts.Get(f.Context(), "dead."+node); err == nil {
+			return time.Now()
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	f.Fatalf("there is no verdict on %s", node)
+	return time.Time{}
 }

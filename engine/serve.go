@@ -58,17 +58,20 @@ func (e *Engine) stand(ctx context.Context, node string, deputy bool) error {
 // owners at once do no harm.
 func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 	g, ctx := errgroup.WithContext(ctx)
-	keeper := broadcast.New(e.pub, broadcast.Options{
-		Namespace: e.ns, Owner: lease, Store: e.store, Asker: nodes.NewAsker(e.pub, e.ns), Logger: e.log,
-	})
+	var keeper *broadcast.Keeper
 	reconciler := reconcile.New(e.pub, reconcile.Options{
 		Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Work: e.work, Timers: e.timers,
-		Lease: e.settings.Lease, Shape: e.shape, Members: e.members, Waiting: keeper.Seen,
+		Lease: e.settings.Lease, Shape: e.shape, Members: e.members, Waiting: func(id string) { keeper.Seen(id) },
 		Healed: e.healed, Logger: e.log,
 	})
+	keeper = broadcast.New(e.pub, broadcast.Options{
+		Namespace: e.ns, Owner: lease, Store: e.store, Asker: nodes.NewAsker(e.pub, e.ns),
+		Stranded: reconciler.Look, Logger: e.log,
+	})
+	verdict := func() { reconciler.Wake(); keeper.Verdict() }
 	g.Go(func() error {
 		return nodes.NewJudge(e.pub, nodes.JudgeOptions{
-			Namespace: e.ns, Lease: e.settings.Lease, Owner: lease, Verdict: reconciler.Wake, Logger: e.log,
+			Namespace: e.ns, Lease: e.settings.Lease, Owner: lease, Verdict: verdict, Logger: e.log,
 		}).Run(ctx)
 	})
 	g.Go(func() error {

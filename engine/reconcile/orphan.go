@@ -2,9 +2,13 @@ package reconcile
 
 import (
 	"context"
+	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/nodes"
 )
 
@@ -37,6 +41,46 @@ func (r *Reconciler) Wake() {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Look says which jobs may be those of a node that was found dead, and may not have
+// been read yet: they are looked at soon. It does not block.
+func (r *Reconciler) Look(ids []string) {
+	r.stranded.Lock()
+	r.stranded.ids = append(r.stranded.ids, ids...)
+	r.stranded.Unlock()
+	r.Wake()
+}
+
+// pointed looks at the jobs that somebody has pointed at, if their nodes are gone. Those
+// that could not be read are found when the reader gets there.
+func (g *round) pointed(ctx context.Context) {
+	g.stranded.Lock()
+	ids := g.stranded.ids
+	g.stranded.ids = nil
+	g.stranded.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	records := make([]record, len(ids))
+	var calls errgroup.Group
+	calls.SetLimit(atOnce)
+	for i, id := range ids {
+		calls.Go(func() (err error) {
+			records[i], err = g.get(ctx, publish.Query{Last: "$KV." + g.bucket() + "." + id})
+			if publish.Gone(err) {
+				err = nil
+			}
+			return err
+		})
+	}
+	if err := calls.Wait(); err != nil {
+		g.fail(ctx, err)
+	}
+	g.renew(ctx)
+	g.look(ctx, slices.DeleteFunc(records, func(rec record) bool {
+		return rec.id == "" || !g.orphaned(&rec) && !g.places.misplaced(&rec)
+	}))
 }
 
 // adopt looks at the jobs of the nodes that are gone. Those that were claimed of

@@ -193,9 +193,13 @@ const nodesAge = time.Second
 // meet reads the nodes anew if one of some jobs may need another one.
 func (g *round) meet(ctx context.Context, records []record) {
 	moves := slices.ContainsFunc(records, func(rec record) bool { return rec.Pinned && rec.PinRule })
-	if !moves || g.places.younger(nodesAge) {
-		return
+	if moves && !g.places.younger(nodesAge) {
+		g.renew(ctx)
 	}
+}
+
+// renew reads the nodes anew.
+func (g *round) renew(ctx context.Context) {
 	load, _ := g.index.load()
 	changed, err := g.places.refresh(ctx, g.opts.Members, load)
 	if err != nil {

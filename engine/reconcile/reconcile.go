@@ -118,6 +118,12 @@ type Reconciler struct {
 	places  places
 	parents parents
 
+	// stranded is what somebody has pointed at: jobs whose nodes may be dead.
+	stranded struct {
+		sync.Mutex
+		ids []string
+	}
+
 	whole atomic.Pointer[index] // of the last round that has read all jobs
 
 	totals struct {

@@ -82,6 +82,7 @@ func (g *round) check(ctx context.Context) {
 			g.waiting = append(g.waiting, ask)
 		case <-g.wake:
 			g.adopt(ctx)
+			g.pointed(ctx)
 		case <-g.stir:
 			g.stirred = true
 		case rec := <-g.seen:
