@@ -49,10 +49,41 @@ type family struct {
 	shares []machine.Share
 	tally  *plan.Tally
 	made   uint64        // the revision of the parent whose first children were made
+	births births        // what was made last
 	born   time.Time     // when children were made last, as far as is known
 	wait   time.Duration // between two polls
 	pollAt time.Time     // when to poll; after an error, when to read again
 	tries  int           // that failed
+}
+
+// births is which children were made last, so that those that are missing again and
+// again, whatever takes them, are made more and more rarely.
+type births struct {
+	revision uint64 // of the parent
+	which    []int
+	at       time.Time
+	wait     time.Duration // from then on
+}
+
+func (b *births) are(revision uint64, which []int) bool {
+	return b.revision == revision && slices.Equal(b.which, which)
+}
+
+// next returns when children may be made. It is in the past for others than the last.
+func (b *births) next(revision uint64, which []int) time.Time {
+	if !b.are(revision, which) {
+		return time.Time{}
+	}
+	return b.at.Add(b.wait)
+}
+
+// note notes that children were made.
+func (b *births) note(revision uint64, which []int) {
+	wait := shortest
+	if b.are(revision, which) {
+		wait = min(2*b.wait, longest)
+	}
+	*b = births{revision, slices.Clone(which), time.Now(), wait}
 }
 
 // news is what was heard of a family since it was tended last.
@@ -274,6 +305,10 @@ func (k *Keeper) advance(ctx context.Context, f *family) (over bool, err error) 
 	if f.made != f.parent.Revision && k.opts.Store.Clock.Now().Sub(f.parent.Stored) < dispatch {
 		return false, nil // whoever submitted it is about to make them
 	}
+	if next := f.births.next(f.parent.Revision, missing); time.Now().Before(next) {
+		f.pollAt = next
+		return false, nil // they were just made, and are gone
+	}
 	parent, gone, err := k.same(ctx, f)
 	if gone || err != nil {
 		return gone, err
@@ -281,6 +316,7 @@ func (k *Keeper) advance(ctx context.Context, f *family) (over bool, err error) 
 	if err := k.opts.Store.Fork(ctx, parent, f.shares, missing); err != nil {
 		return false, err
 	}
+	f.births.note(f.parent.Revision, missing)
 	for _, i := range missing {
 		f.tally.Set(i, machine.Pending)
 	}

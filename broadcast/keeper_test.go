@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/store"
 )
 
 // all is how every child ends.
@@ -237,6 +238,26 @@ func TestRumoursOfRolling(t *testing.T) {
 			w.rumour("q.1", "n000", machine.Succeeded)
 			time.Sleep(polled)
 			w.wantOpen(0)
+		}
+	})
+}
+
+// Children that go again and again, whatever takes them, are made more and more rarely.
+func TestForksWithoutEnd(t *testing.T) {
+	bubble(t, func(_ *testing.T, w *world) {
+		w.keep("k", nil)
+		w.submit(parent(2, func(f *machine.Fan) { f.MaxParallel = 1 }))
+		made := 0
+		for range 2 * 60 {
+			if child, err := w.Get(w.Context(), store.ChildID("q.1", "n000")); err == nil {
+				made++
+				must(0, w.jobs.Remove(w.Context(), child.Key, child.Revision))(w)
+			}
+			w.rumour("q.1", "n000", machine.Succeeded)
+			time.Sleep(time.Second)
+		}
+		if made < 8 || made > 20 {
+			t.Errorf("a child was made %d times in two minutes, want every 10 s in the end", made)
 		}
 	})
 }
