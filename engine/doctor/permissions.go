@@ -58,12 +58,14 @@ func (s scope) grants(role string) grants {
 
 	g.publish = append(g.publish, s.pub.API("INFO"))
 	g.api(s, "STREAM.INFO", s.ns.Streams()...)
-	g.api(s, "STREAM.MSG.GET", config, jobs, nodesStream, bucket(streams.Leases), work, mail, timers)
+	g.api(s, "STREAM.MSG.GET", config, jobs, nodesStream, bucket(streams.Leases), bucket(streams.Cursor), work, mail, timers)
 	g.api(s, "DIRECT.GET", config, jobs, nodesStream, work, mail, timers, s.ns.DeadStream(), logs)
-	g.api(s, "STREAM.MSG.DELETE", jobs, work, mail, timers)
+	g.api(s, "STREAM.MSG.DELETE", jobs, bucket(streams.Cursor), work, mail, timers)
 	g.api(s, "STREAM.PURGE", logs)
 	g.api(s, "CONSUMER.INFO", work+".*")
 	g.put(s, streams.Jobs, s.queue+".>")
+	g.put(s, streams.Cursor, "unique.>") // of all kinds: their names do not say which queue
+	g.put(s, streams.Cursor, "shards.*")
 	g.publish = append(g.publish, mr+"work."+s.queue+".>", mr+"mail.*."+s.queue+".>", mr+"timer.*.*."+s.queue+".>", mr+"ended."+s.queue+".>", mr+"ctl.>")
 	g.subscribe = append(g.subscribe, mr+"ended."+s.queue+".>")
 	switch role {

@@ -111,6 +111,15 @@ func TestGrantsSuffice(t *testing.T) {
 		if _, err := client.Broadcast(ctx, "mail", nil, engine.BroadcastOptions{ID: "7"}); err != nil {
 			t.Error(err)
 		}
+		for _, id := range []string{"8", "9"} { // the second run begins where the first one was
+			if _, err := client.SubmitShards(ctx, "mail", nil, engine.ShardOptions{ID: id, Shards: 2}); err != nil {
+				t.Error(err)
+			}
+		}
+		unique, err := client.Submit(ctx, "mail", nil, engine.SubmitOptions{Unique: engine.Unique{Key: "10"}})
+		if err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(time.Second)
 		var errs []error
 		wait := func(id string) { _, err := client.Wait(ctx, "mail."+id); errs = append(errs, err) }
@@ -118,9 +127,11 @@ func TestGrantsSuffice(t *testing.T) {
 			_, err := client.Cancel(ctx, "mail."+id)
 			errs = append(errs, err)
 		}
-		for _, id := range []string{"1", "2", "3", "4", "5", "6", "7"} {
+		for _, id := range []string{"1", "2", "3", "4", "5", "6", "7", "8", "9"} {
 			wait(id)
 		}
+		_, err = client.Wait(ctx, unique.ID)
+		errs = append(errs, err)
 		_, err1 := client.Retry(ctx, "mail.5")
 		_, err2 := client.Why(ctx, "mail.5")
 		_, err3 := client.List(ctx)
