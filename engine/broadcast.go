@@ -232,7 +232,7 @@ func (e *Engine) dispatch(ctx context.Context, j *machine.Job, named bool) error
 		err = fmt.Errorf("%w: %s", errNoNode, lacking(j.Kind, queue, j.Fan.Select))
 	}
 	if err == nil {
-		j.State, j.Fan.Shares, j.Fan.Total = machine.Waiting, shares, len(shares)
+		j.State, j.Started, j.Fan.Shares, j.Fan.Total = machine.Waiting, j.Created, shares, len(shares)
 		return nil
 	}
 	if named {

@@ -146,11 +146,15 @@ func TestBroadcastAgain(t *testing.T) {
 				}
 			}
 		}
-		if info := broadcastOf(t, eng, "job.x"); info.State != "succeeded" || len(info.Parts) != 2 {
-			t.Errorf("got %s with %d parts", info.State, len(info.Parts))
+		if info := broadcastOf(t, eng, "job.x"); info.State != "succeeded" || len(info.Parts) != 2 || info.Started == nil || !info.Started.Equal(*info.Created) {
+			t.Errorf("got %s with %d parts, created at %v, started at %v", info.State, len(info.Parts), info.Created, info.Started)
 		}
 		_, err := eng.SubmitShards(t.Context(), "job", nil, engine.ShardOptions{ID: "x", Shards: 2})
 		refused(t, err, "there is a job of that ID, and it is a broadcast")
+		_, err = eng.Submit(t.Context(), "job", nil, engine.SubmitOptions{ID: "x"})
+		refused(t, err, "there is a job of that ID, and it is a broadcast: choose another ID")
+		_, err = job.SubmitMany(t.Context(), eng, slices.Values([]engine.Submission[any]{{Options: engine.SubmitOptions{ID: "x"}}}))
+		refused(t, err, "there is a job of that ID, and it is a broadcast: choose another ID")
 		submit(t, eng, "job", 1)
 		_, err = eng.Broadcast(t.Context(), "job", nil, engine.BroadcastOptions{ID: "1"})
 		refused(t, err, "there is a job of that ID, and it is neither a broadcast nor a sharded job")
@@ -265,8 +269,9 @@ func TestBroadcastLater(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info := broadcastOf(t, eng, sent.ID); info.State != "scheduled" || info.Parts != nil || info.Due == nil {
-			t.Errorf("got %s, parts %v, due %v", info.State, info.Parts, info.Due)
+		due := time.Now().Add(time.Hour)
+		if info := broadcastOf(t, eng, sent.ID); info.State != "scheduled" || info.Parts != nil || info.Due == nil || info.Started != nil {
+			t.Errorf("got %s, parts %v, due %v, started %v", info.State, info.Parts, info.Due, info.Started)
 		}
 		time.Sleep(30 * time.Minute)
 		newStation(t, srv, "c", "", job)
@@ -277,6 +282,9 @@ func TestBroadcastLater(t *testing.T) {
 		want := map[string]string{"a": "running", "c": "running"}
 		if diff := cmp.Diff(want, states(broadcastOf(t, eng, sent.ID).Parts)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if at := broadcastOf(t, eng, sent.ID).Started; at == nil || at.Sub(due).Abs() > 2*time.Second {
+			t.Errorf("it started at %v, and was due at %v", at, due)
 		}
 		_, err = nobody.Wait(soon(t))
 		refused(t, err, "no node was there when it was due")

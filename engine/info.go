@@ -36,7 +36,7 @@ type JobInfo struct {
 	Part        *string         `json:"part"`     // its node, or its number, among its parent's
 	Children    *ChildrenInfo   `json:"children"` // of a broadcast, or a sharded job
 	Created     *time.Time      `json:"created_at"`
-	Started     *time.Time      `json:"started_at"` // of the last attempt
+	Started     *time.Time      `json:"started_at"` // of the last attempt; of a broadcast, or a sharded job, when it got its parts
 	Finished    *time.Time      `json:"finished_at"`
 	Due         *time.Time      `json:"due_at"`   // of a job that is scheduled or retrying
 	StartBy     *time.Time      `json:"start_by"` // when it fails unless it has started

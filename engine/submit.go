@@ -127,7 +127,7 @@ func submit[Out any](ctx context.Context, e *Engine, kind string, input json.Raw
 	if err != nil {
 		return nil, fmt.Errorf("engine: submit %s: %w", record.ID, err)
 	}
-	if err := checkKind(entry, kind); err != nil {
+	if err := checkPlain(entry, kind); err != nil {
 		return nil, err
 	}
 	return &Handle[Out]{eng: e, ID: entry.Key, Created: created}, nil
@@ -181,7 +181,7 @@ func (e *Engine) settle(ctx context.Context, record machine.Job, failure error) 
 	if err != nil {
 		return submitted{}, fmt.Errorf("engine: submit %s: %w", record.ID, err)
 	}
-	return submitted{entry.Key, created}, checkKind(entry, record.Kind)
+	return submitted{entry.Key, created}, checkPlain(entry, record.Kind)
 }
 
 // submitAtOnce submits records with everything in flight and returns what went
@@ -209,6 +209,15 @@ func checkKind(entry store.Entry, kind string) error {
 		return nil
 	}
 	return fmt.Errorf("engine: submit %s: there is a job of that ID and of kind %s, not %s: choose another ID", entry.Key, entry.Value.Kind, kind)
+}
+
+// checkPlain refuses to attach to a job of another kind, or to one with children, which
+// has no handler and another result.
+func checkPlain(entry store.Entry, kind string) error {
+	if err := checkKind(entry, kind); err != nil || entry.Value.Fan == nil {
+		return err
+	}
+	return fmt.Errorf("engine: submit %s: there is a job of that ID, and it is %s: choose another ID", entry.Key, sortOf(entry.Value))
 }
 
 // record returns the record of a new job.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -106,7 +107,7 @@ func (e *env) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(joined(args))
 	if err != nil {
 		return usage(fmt.Errorf("%w: see millrace %s--help", err, path(err)))
 	}
@@ -119,6 +120,27 @@ func (e *env) run(ctx context.Context, args []string) error {
 	}
 	return command.Run()
 }
+
+// joined returns args with negative values joined to their flags, so that it is the
+// command that says what is wrong with --delay -1s: a value that stands alone would be
+// taken for a flag.
+func joined(args []string) []string {
+	list := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(list, args[i:]...)
+		}
+		last := len(list) - 1
+		if negative.MatchString(arg) && last >= 0 && strings.HasPrefix(list[last], "--") && !strings.Contains(list[last], "=") {
+			list[last] += "=" + arg
+			continue
+		}
+		list = append(list, arg)
+	}
+	return list
+}
+
+var negative = regexp.MustCompile(`^-[0-9]`)
 
 // alone refuses flags that name a server where none is asked. Variables such as
 // NATS_URL are set for other commands, and do no harm.

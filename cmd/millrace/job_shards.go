@@ -52,6 +52,15 @@ func (c jobSubmitCmd) checkShards() error {
 	return nil
 }
 
+// checkPlace refuses flags that do not say where a job is to run. For a sharded one
+// checkShards does, but for the labels.
+func (c jobSubmitCmd) checkPlace() error {
+	if c.used() {
+		return someLabels("--select", c.Select)
+	}
+	return c.placeFlags.check()
+}
+
 // submitShards submits a sharded job and prints it.
 func (c jobSubmitCmd) submitShards(ctx context.Context, e *env, input json.RawMessage, o engine.SubmitOptions) error {
 	eng, shut, err := e.connect(ctx, engine.Options{})

@@ -159,7 +159,7 @@ func (c jobSubmitCmd) options() (engine.SubmitOptions, error) {
 	err = errors.Join(
 		notNegative("--delay", c.Delay), err,
 		notNegative("--queue-timeout", c.QueueTimeout), notNegative("--deadline", c.Deadline), c.retryFlags.check(), c.uniqueFlags.check(c.ID),
-		c.placeFlags.check(), c.checkShards(),
+		c.checkPlace(), c.checkShards(),
 	)
 	opts := engine.SubmitOptions{
 		ID: string(c.ID), Queue: c.Queue, Class: engine.Class(c.Class), MaxAttempts: c.attempts(),

@@ -153,7 +153,7 @@ func (Deserted) move(Job) Move { return Desert }
 func (e Dispatched) apply(j *Job) {
 	fan := *j.Fan
 	fan.Shares, fan.SharesBlob, fan.Total = slices.Clone(e.Shares), e.Blob, e.Total
-	j.Fan = &fan
+	j.Fan, j.Started = &fan, e.At
 }
 
 func (e Concluded) apply(j *Job) {

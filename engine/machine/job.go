@@ -86,7 +86,7 @@ type Job struct {
 	Details json.RawMessage `json:"details,omitempty"`
 
 	Created  time.Time `json:"created,omitzero"`
-	Started  time.Time `json:"started,omitzero"` // of the latest attempt
+	Started  time.Time `json:"started,omitzero"` // of the latest attempt, or the dispatch of one with children
 	Finished time.Time `json:"finished,omitzero"`
 	// Redriven is when somebody last wanted the job, which had ended, to run
 	// once more. Whoever did finds it again here.

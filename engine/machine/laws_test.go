@@ -186,8 +186,13 @@ var laws = map[string]func(taken) bool{
 		}
 		return s.after.Fence == c.Fence && s.after.Fence > s.before.Fence && *s.after.Lease == c.Lease
 	},
-	"started is when the latest attempt was": func(s taken) bool {
+	"started is when the latest attempt was, or the dispatch": func(s taken) bool {
 		list := s.after.Attempts
+		if d, ok := s.event.(Dispatched); ok && s.err == nil {
+			return s.after.Started.Equal(d.At)
+		} else if s.after.Fan != nil {
+			return s.after.Started.Equal(s.before.Started)
+		}
 		return len(list) == 0 && s.after.Started.IsZero() ||
 			len(list) > 0 && s.after.Started.Equal(list[len(list)-1].Started)
 	},
