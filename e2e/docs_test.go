@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,9 +38,27 @@ func TestDocs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			newReader(t).read(string(text))
+			newReader(t).read(elsewhere(t, string(text)))
 		})
 	}
+}
+
+// elsewhere returns a page in which each fixed port is one that nobody has, since
+// several of those who read it may be on this machine.
+func elsewhere(t *testing.T, page string) string {
+	t.Helper()
+	free := map[string]string{}
+	return regexp.MustCompile(`127\.0\.0\.1:[1-9]\d*`).ReplaceAllStringFunc(page, func(address string) string {
+		if free[address] == "" {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close() //nolint:errcheck // nothing was accepted
+			free[address] = l.Addr().String()
+		}
+		return free[address]
+	})
 }
 
 // reader is somebody who does what a page says, in one shell.
