@@ -8,7 +8,7 @@
 //
 //	keeper.go    what is heard, and whom there is time for
 //	family.go    one waiting job: its shares, and how its children are
-//	poll.go      what was not heard of, and nodes that do not come for their parts
+//	poll.go      what was not heard of, and nodes that do not come for their parts, or died
 //	conclude.go  the end of the waiting job
 //
 // Who gets what is planned in the package plan; children and parents are stored by

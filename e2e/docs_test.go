@@ -54,7 +54,7 @@ func elsewhere(t *testing.T, page string) string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer l.Close() //nolint:errcheck // nothing was accepted
+			defer l.Close()
 			free[address] = l.Addr().String()
 		}
 		return free[address]
