@@ -69,7 +69,6 @@ func dies(t *testing.T, at int, fault natstest.Fault, rolling int) (hit bool) {
 			if write.Number < at {
 				return natstest.Pass
 			}
-			hit = true
 			once.Do(func() { close(dead) })
 			return fault
 		})
@@ -101,8 +100,12 @@ func dies(t *testing.T, at int, fault natstest.Fault, rolling int) (hit bool) {
 			}
 		}
 		time.Sleep(2 * lease)
-		if hit && !other {
-			w.keep("b", nil).Seen("q.1")
+		select {
+		case <-dead:
+			if hit = true; !other {
+				w.keep("b", nil).Seen("q.1")
+			}
+		default:
 		}
 		time.Sleep(polled)
 		w.wantEnded(machine.Succeeded, "", machine.Tally{Succeeded: n})
