@@ -188,6 +188,8 @@ func (TimedOut) move(Job) Move { return TimeOut }
 
 func (Redriven) move(j Job) Move {
 	switch {
+	case j.Fan == nil && j.takesTurns():
+		return Restart
 	case j.Fan == nil:
 		return Redrive
 	case j.Fan.Total == 0:

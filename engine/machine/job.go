@@ -71,6 +71,8 @@ type Job struct {
 	Parent *Parent `json:"parent,omitempty"`
 	// Fan is set if the job is a broadcast or a sharded job.
 	Fan *Fan `json:"fan,omitempty"`
+	// Tick is set if a schedule made the job.
+	Tick *Tick `json:"tick,omitempty"`
 
 	Input  json.RawMessage `json:"input,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
@@ -168,6 +170,7 @@ const (
 	WaitDelay  Wait = "delay"  // it was submitted for later
 	WaitSnooze Wait = "snooze" // its handler asked to be tried later
 	WaitKind   Wait = "kind"   // it reached a worker without a handler for it
+	WaitTurn   Wait = "turn"   // others of its schedule come first: see Tick.Turn
 )
 
 // Error is why an attempt or a job failed.
