@@ -32,6 +32,7 @@ var layers = []string{
 	"nodes engine/blobs engine/intake engine/logs engine/fault",
 	"streams engine/graph broadcast/plan",
 	"kv engine/machine engine/spec",
+	"timers/calendar",
 	"embedded internal",
 	"internal/publish",
 }
@@ -59,10 +60,11 @@ var folders = map[string]string{
 // pure packages do no I/O: they import the harmless part of the standard
 // library, and what is listed.
 var pure = map[string][]string{
-	"engine/machine": {module + "internal/name"},
-	"engine/spec":    {module + "internal/name", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
-	"engine/graph":   {module + "internal/name", module + "engine/spec"},
-	"broadcast/plan": {module + "engine/machine"},
+	"engine/machine":  {module + "internal/name"},
+	"engine/spec":     {module + "internal/name", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
+	"engine/graph":    {module + "internal/name", module + "engine/spec"},
+	"broadcast/plan":  {module + "engine/machine"},
+	"timers/calendar": {"github.com/robfig/cron/v3"},
 }
 
 // impure tells why pure packages do not have a package of the standard library,
