@@ -51,7 +51,7 @@ func fits(j Job, ev Event) bool {
 	case Admitted:
 		return j.Wait == WaitTurn
 	case Declined:
-		return j.Tick != nil && j.Attempt == 0
+		return j.Tick != nil && (j.Attempt == 0 || j.Wait == WaitTurn)
 	}
 	return true
 }

@@ -110,6 +110,7 @@ func (b *Book) Retention(queue string, s machine.State) time.Duration {
 	says := b.Get(queue).Retention
 	by := map[machine.State]spec.Duration{
 		machine.Succeeded: says.Succeeded, machine.Failed: says.Failed, machine.Cancelled: says.Cancelled,
+		machine.Skipped: says.Cancelled,
 	}
 	if d := by[s]; d > 0 {
 		return time.Duration(d)

@@ -130,28 +130,16 @@ func (q *Queues) Delete(ctx context.Context, queue string) error {
 	if err := name.Check("queue", queue); err != nil {
 		return fmt.Errorf("engine: delete: %w", err)
 	}
-	known, limited := false, false
-	for {
-		entry, err := q.stored.Get(ctx, key(queue))
-		if errors.Is(err, kv.ErrNotFound) {
-			break
-		}
-		known = true
-		if err == nil {
-			limited = limited || entry.Value.problem != nil || entry.Value.Concurrency > 0
-			err = q.stored.Delete(ctx, entry.Key, entry.Revision)
-		}
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		} else if kv.Unknown(err) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("engine: delete queue %s: %w", queue, err)
-		}
+	limited := false
+	err := q.stored.Drop(ctx, key(queue), func(was kv.Entry[stored]) error {
+		limited = limited || was.Value.problem != nil || was.Value.Concurrency > 0
+		return nil
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		err = ErrNotFound
 	}
-	if !known {
-		return fmt.Errorf("engine: delete queue %s: %w", queue, ErrNotFound)
+	if err != nil {
+		return fmt.Errorf("engine: delete queue %s: %w", queue, err)
 	}
 	if !limited {
 		return nil
@@ -179,43 +167,33 @@ type edit struct {
 var errDry = errors.New("dry run")
 
 // make writes the definition. It is one write: a create where nothing is, and
-// otherwise a replacement of the revision that change was given. A create whose
-// answer is lost is repeated, which settles it, or finds what it has stored.
+// otherwise a replacement of the revision that change was given.
 func (e *edit) make(ctx context.Context) error {
-	for {
-		_, err := e.stored.Edit(ctx, key(e.queue), e.next)
-		if err == nil || errors.Is(err, errDry) {
-			return nil
-		}
-		if !errors.Is(err, kv.ErrNotFound) {
-			return err
-		}
-		e.before, e.existed, e.changed = spec.Queue{Name: e.queue}, false, true
-		e.after = e.change(e.before)
-		if e.dryRun {
-			return nil
-		}
-		_, err = e.stored.Create(ctx, key(e.queue), stored{Queue: e.after})
-		if err == nil || ctx.Err() != nil || !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) {
-			return err
-		}
+	_, err := e.stored.Put(ctx, key(e.queue), e.next)
+	if errors.Is(err, errDry) {
+		return nil
 	}
+	return err
 }
 
 // next is what the definition shall be, given what is stored.
-func (e *edit) next(was stored) (stored, error) {
-	now := defined(kv.Entry[stored]{Key: key(e.queue), Value: was})
-	if now.Problem != nil && !e.replaces {
-		return was, fmt.Errorf("%w: %w", ErrUnreadable, now.Problem)
+func (e *edit) next(was kv.Entry[stored]) (stored, error) {
+	e.existed = was.Revision != 0
+	now := Definition{Queue: spec.Queue{Name: e.queue}}
+	if e.existed {
+		now = defined(was)
 	}
-	e.before, e.existed = now.Queue, true
+	if now.Problem != nil && !e.replaces {
+		return was.Value, fmt.Errorf("%w: %w", ErrUnreadable, now.Problem)
+	}
+	e.before = now.Queue
 	e.after = e.change(e.before)
-	e.changed = now.Problem != nil || len(spec.Diff(e.before, e.after)) > 0
+	e.changed = !e.existed || now.Problem != nil || len(spec.Diff(e.before, e.after)) > 0
 	switch {
 	case !e.changed:
-		return was, kv.ErrKeep
+		return was.Value, kv.ErrKeep
 	case e.dryRun:
-		return was, errDry
+		return was.Value, errDry
 	}
 	return stored{Queue: e.after}, nil
 }
