@@ -269,7 +269,7 @@ func (j Job) Validate() error {
 		return j.broken(fmt.Sprintf("it is %s without a due time", j.State))
 	case j.Fan == nil && j.State == Waiting || j.Fan != nil && (j.Pin != nil || runs || j.State == Pending || j.State == Retrying):
 		return j.broken(fmt.Sprintf("it is %s, which does not fit what it is made of", j.State))
-	case j.Wait == WaitTurn && (j.State != Scheduled || !j.takesTurns()):
+	case known && j.Wait == WaitTurn && (j.State != Scheduled || !j.takesTurns()):
 		return j.broken("it waits for a turn, and takes none")
 	case known && !runs && (j.Lease != nil || j.Cancel != nil || j.open()):
 		return j.broken(fmt.Sprintf("it is %s and has what only a running job has", j.State))

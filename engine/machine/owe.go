@@ -65,7 +65,7 @@ func (j Job) Owes() []Debt {
 		return oweBoth
 	case j.State == Pending:
 		return oweOffer
-	case j.Wait == WaitTurn:
+	case j.State == Scheduled && j.Wait == WaitTurn:
 		return oweTurn
 	case j.State.Delayed():
 		return oweTimers

@@ -62,7 +62,8 @@ func (s *Store) dispatch(ctx context.Context, id string, now time.Time) error {
 }
 
 // outset gives a delayed job its shares, unless its schedule declines it. If there are none for a reason that does not
-// pass, that is returned.
+// pass, that is returned. A broadcast that had nodes keeps them: it was redriven, and
+// waited for another turn of its schedule.
 func (s *Store) outset(ctx context.Context, entry Entry) (why *machine.Error, err error) {
 	if unwanted, err := s.unwanted(ctx, entry.Value); err != nil {
 		return nil, err
@@ -71,6 +72,11 @@ func (s *Store) outset(ctx context.Context, entry Entry) (why *machine.Error, er
 		return nil, err
 	}
 	ev := machine.Dispatched{At: s.Clock.Now()}
+	if fan := entry.Value.Fan; fan.Total > 0 && !fan.Shards {
+		ev.Shares, ev.Blob, ev.Total = fan.Shares, fan.SharesBlob, fan.Total
+		_, err = s.move(ctx, entry, ev)
+		return nil, err
+	}
 	ev.Shares, err = s.snapshot(ctx, entry.Value)
 	switch {
 	case err != nil && (publish.Passing(err) || ctx.Err() != nil):
