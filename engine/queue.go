@@ -245,6 +245,5 @@ func (e *Engine) DeleteQueue(ctx context.Context, queue string) error {
 
 // applyQueue stores a definition.
 func (e *Engine) applyQueue(ctx context.Context, doc spec.Queue, opts ApplyOptions) (Applied, error) {
-	a, err := e.queues.Apply(ctx, doc, opts.DryRun)
-	return Applied{Key: a.Key, Action: a.Action, Changes: a.Changes}, err
+	return e.queues.Apply(ctx, doc, opts.DryRun)
 }

@@ -134,16 +134,16 @@ func (e *Engine) started(j triggers.Job) (machine.Job, error) {
 
 // What Apply did, or would do.
 const (
-	Created   = triggers.Created
-	Changed   = triggers.Changed
-	Unchanged = triggers.Unchanged
+	Created   = spec.Created
+	Changed   = spec.Changed
+	Unchanged = spec.Unchanged
 )
 
 // ApplyOptions says how to apply a definition.
 type ApplyOptions = triggers.ApplyOptions
 
 // Applied is what [Engine.Apply] did.
-type Applied = triggers.Applied
+type Applied = spec.Applied
 
 // Apply stores a definition, a [spec.Trigger] or a [spec.Queue], in the place of
 // the one of its name. One that is equal to what is stored is left alone. What is

@@ -10,32 +10,15 @@ import (
 	"github.com/millrace/millrace/kv"
 )
 
-// What Apply did, or would do.
-const (
-	Created   = "created"
-	Changed   = "changed"
-	Unchanged = "unchanged"
-)
-
-// Applied is what [Queues.Apply] did.
-type Applied struct {
-	// Key is the definition's, such as "queue.email".
-	Key string
-	// Action is Created, Changed or Unchanged.
-	Action string
-	// Changes are the fields that differ from before.
-	Changes []spec.Change
-}
-
 // Apply puts a definition in the place of the one of its name. Whether the queue
 // is paused stays as it is, unless the definition says.
 //
 // If the process dies before the write, nothing has happened; after it, the owner
 // gives the queue its consumer. A lost answer is settled by reading; where that
 // cannot be, because others wrote meanwhile, the error says so.
-func (q *Queues) Apply(ctx context.Context, doc spec.Queue, dryRun bool) (Applied, error) {
+func (q *Queues) Apply(ctx context.Context, doc spec.Queue, dryRun bool) (spec.Applied, error) {
 	if err := doc.Validate(); err != nil {
-		return Applied{}, err
+		return spec.Applied{}, err
 	}
 	e := &edit{Queues: q, queue: doc.Name, dryRun: dryRun, replaces: true, change: func(was spec.Queue) spec.Queue {
 		next := doc
@@ -49,14 +32,14 @@ func (q *Queues) Apply(ctx context.Context, doc spec.Queue, dryRun bool) (Applie
 		err = e.follow(ctx)
 	}
 	if err != nil {
-		return Applied{}, fmt.Errorf("engine: apply queue %s: %w", doc.Name, err)
+		return spec.Applied{}, fmt.Errorf("engine: apply queue %s: %w", doc.Name, err)
 	}
-	a := Applied{Key: doc.Key(), Action: Changed, Changes: spec.Diff(e.before, e.after)}
+	a := spec.Applied{Key: doc.Key(), Action: spec.Changed, Changes: spec.Diff(e.before, e.after)}
 	switch {
 	case !e.existed:
-		a.Action, a.Changes = Created, nil
+		a.Action, a.Changes = spec.Created, nil
 	case !e.changed:
-		a.Action = Unchanged
+		a.Action = spec.Unchanged
 	}
 	return a, nil
 }
