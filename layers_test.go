@@ -61,10 +61,10 @@ var folders = map[string]string{
 // library, and what is listed.
 var pure = map[string][]string{
 	"engine/machine":  {module + "internal/name"},
-	"engine/spec":     {module + "internal/name", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
+	"engine/spec":     {module + "internal/name", module + "timers/calendar", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
 	"engine/graph":    {module + "internal/name", module + "engine/spec"},
 	"broadcast/plan":  {module + "engine/machine"},
-	"timers/calendar": {"github.com/robfig/cron/v3"},
+	"timers/calendar": {module + "internal/zone", "github.com/robfig/cron/v3"},
 }
 
 // impure tells why pure packages do not have a package of the standard library,

@@ -1,0 +1,375 @@
+package spec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+)
+
+// Template is the input of a schedule's jobs. Strings in it may have expressions in
+// CEL, in ${ and }, over
+//
+//	tick.time       timestamp
+//	tick.number     int, from 1
+//	tick.schedule   string, its name
+//
+// A string that is one expression becomes its value; in others text is joined, times
+// as RFC 3339 in UTC. $${ stands for ${. Names of fields are never changed.
+//
+// It does not change, and any number of goroutines may use it.
+type Template struct {
+	schedule string
+	pieces   []piece
+}
+
+// piece is a part of the JSON: JSON as it is, or what a string becomes.
+type piece struct {
+	json  []byte
+	parts []part
+}
+
+// part is a part of a string: text, or an expression. What is only the name of a
+// variable costs no program.
+type part struct {
+	text       string
+	variable   string
+	expression *expression
+}
+
+// maxExpressions bounds how many expressions there are in an input.
+const maxExpressions = 100
+
+// The variables of expressions about ticks.
+const (
+	tickTimeVar     = "tick.time"
+	tickNumberVar   = "tick.number"
+	tickScheduleVar = "tick.schedule"
+)
+
+var errInputTooLong = fmt.Errorf("input: with its values it is longer than %d bytes: make it smaller, and pass references", maxInput)
+
+// Template returns the input of the schedule's jobs, or [Problems].
+func (s Schedule) Template() (*Template, error) {
+	t, faults := s.template()
+	if len(faults) > 0 {
+		return nil, unplaced("schedule "+quote(s.Name), faults)
+	}
+	return t, nil
+}
+
+// Render returns the input of the job of a tick, or nil if there is none. The error
+// is one line: which expression has no value, and why. The same tick fails again.
+func (t *Template) Render(tick time.Time, number int64) (json.RawMessage, error) {
+	var out []byte
+	vars := tickVariables{tick, number, t.schedule}
+	for _, p := range t.pieces {
+		var err error
+		if out, err = p.append(out, vars); err != nil {
+			return nil, err
+		}
+		if len(out) > maxInput {
+			return nil, errInputTooLong
+		}
+	}
+	return out, nil
+}
+
+func (p piece) append(b []byte, vars tickVariables) ([]byte, error) {
+	switch len(p.parts) {
+	case 0:
+		return append(b, p.json...), nil
+	case 1:
+		return p.parts[0].appendJSON(b, vars)
+	}
+	var text []byte
+	for _, part := range p.parts {
+		value, err := part.value(vars)
+		if err != nil {
+			return nil, err
+		}
+		words, ok := textOf(value)
+		if !ok {
+			return nil, part.expression.refuse(value, wantWords)
+		}
+		if text = append(text, words...); len(text) > maxInput {
+			return nil, errInputTooLong
+		}
+	}
+	return append(b, encode(string(text))...), nil
+}
+
+func (p part) appendJSON(b []byte, vars tickVariables) ([]byte, error) {
+	value, err := p.value(vars)
+	if err != nil {
+		return nil, err
+	}
+	b, err = appendJSON(b, value)
+	if err != nil {
+		return nil, p.expression.errorf("%v", err)
+	}
+	return b, nil
+}
+
+func (p part) value(vars tickVariables) (ref.Val, error) {
+	switch {
+	case p.expression != nil:
+		return p.expression.evaluate(vars)
+	case p.variable != "":
+		value, _ := vars.ResolveName(p.variable)
+		return types.DefaultTypeAdapter.NativeToValue(value), nil
+	}
+	return types.String(p.text), nil
+}
+
+var wantWords = want{
+	[]*cel.Type{cel.StringType, cel.IntType, cel.UintType, cel.DoubleType, cel.BoolType, cel.TimestampType, cel.DurationType},
+	"text, a number, a time or a duration to be joined with text",
+}
+
+// textOf returns a value as it is joined with text.
+func textOf(value ref.Val) (string, bool) {
+	switch v := value.(type) {
+	case types.String:
+		return string(v), true
+	case types.Double:
+		return strconv.FormatFloat(float64(v), 'f', -1, 64), true
+	case types.Int, types.Uint, types.Bool:
+		return fmt.Sprint(v.Value()), true
+	case types.Timestamp, types.Duration:
+		words, err := appendJSON(nil, value)
+		return strings.Trim(string(words), `"`), err == nil
+	}
+	return "", false
+}
+
+// tickVariables resolves the variables of expressions for one tick.
+type tickVariables struct {
+	time     time.Time
+	number   int64
+	schedule string
+}
+
+// ResolveName implements cel.Activation.
+func (v tickVariables) ResolveName(name string) (any, bool) {
+	switch name {
+	case tickTimeVar:
+		return v.time, true
+	case tickNumberVar:
+		return v.number, true
+	case tickScheduleVar:
+		return v.schedule, true
+	}
+	return nil, false
+}
+
+// Parent implements cel.Activation.
+func (tickVariables) Parent() cel.Activation { return nil }
+
+// template compiles the input, or returns everything that is wrong with it.
+func (s Schedule) template() (*Template, []fault) {
+	fail := func(message string) (*Template, []fault) { return nil, []fault{{field: "input", message: message}} }
+	if len(s.Input) == 0 || string(s.Input) == "null" {
+		return &Template{}, nil
+	}
+	if len(s.Input) > maxInput {
+		return fail(fmt.Sprintf("input has %d bytes: use up to %d, and pass references", len(s.Input), maxInput))
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, s.Input); err != nil {
+		return fail("input is no JSON: " + oneLine(err.Error()))
+	}
+	c := templateCompiler{text: compact.Bytes()}
+	if err := c.compile(); err != nil {
+		return fail("input is no JSON: " + oneLine(err.Error()))
+	}
+	if c.expressions > maxExpressions {
+		return fail(fmt.Sprintf("input has %d expressions: use up to %d", c.expressions, maxExpressions))
+	}
+	return &Template{s.Name, c.pieces}, c.faults
+}
+
+// templateCompiler finds the strings that have expressions.
+type templateCompiler struct {
+	text        []byte // compact JSON
+	done        int    // how much of it is in pieces
+	pieces      []piece
+	language    *language // made for the first expression
+	expressions int
+	faults      []fault
+}
+
+// place is where in the JSON something is: in a list, or in a mapping, after the key
+// that was read last.
+type place struct {
+	path string
+	list bool
+	next int
+	key  string
+	keys bool // a key is to come
+}
+
+func (p *place) child() string {
+	if p.list {
+		p.next++
+		return itemPath(p.path, p.next-1)
+	}
+	return keyPath(p.path, p.key)
+}
+
+func (c *templateCompiler) compile() error {
+	dec := json.NewDecoder(bytes.NewReader(c.text))
+	dec.UseNumber()
+	var open []*place
+	for {
+		before := int(dec.InputOffset())
+		token, err := dec.Token()
+		if err != nil {
+			break
+		}
+		if len(open) > maxDepth {
+			return fmt.Errorf("it is nested more than %d deep", maxDepth)
+		}
+		if token == json.Delim(']') || token == json.Delim('}') {
+			open = open[:len(open)-1]
+			continue
+		}
+		var in *place
+		if len(open) > 0 {
+			in = open[len(open)-1]
+		}
+		if in != nil && in.keys {
+			in.key, in.keys = token.(string), false
+			continue
+		}
+		path := "input"
+		if in != nil {
+			path, in.keys = in.child(), !in.list
+		}
+		switch v := token.(type) {
+		case json.Delim:
+			open = append(open, &place{path: path, list: v == '[', keys: v == '{'})
+		case string:
+			begin := before + bytes.IndexByte(c.text[before:], '"')
+			c.string(path, v, begin, int(dec.InputOffset()))
+		}
+	}
+	c.pieces = append(c.pieces, piece{json: c.text[c.done:]})
+	return nil
+}
+
+// string takes a string that stands at a place of the JSON.
+func (c *templateCompiler) string(path, text string, begin, end int) {
+	if !strings.Contains(text, "${") {
+		return
+	}
+	c.pieces = append(c.pieces, piece{json: c.text[c.done:begin]}, piece{parts: c.parts(path, text)})
+	c.done = end
+}
+
+// parts cuts a string into text and expressions.
+func (c *templateCompiler) parts(path, text string) []part {
+	var parts []part
+	var plain strings.Builder
+	flush := func() {
+		if plain.Len() > 0 {
+			parts = append(parts, part{text: plain.String()})
+			plain.Reset()
+		}
+	}
+	alone := strings.HasPrefix(text, "${") && expressionEnd(text, 2) == len(text)-1
+	for i := 0; i < len(text); {
+		switch {
+		case strings.HasPrefix(text[i:], "$${"):
+			plain.WriteString("${")
+			i += len("$${")
+		case strings.HasPrefix(text[i:], "${"):
+			flush()
+			end := expressionEnd(text, i+2)
+			if end < 0 {
+				c.fault(path, text, i, fault{message: `the expression does not end: write "}" after it, or $${ for the characters themselves`})
+				return nil
+			}
+			want := wantWords
+			if alone {
+				want.types = nil
+			}
+			parts = append(parts, c.part(path, text, text[i+2:end], i+2, want))
+			i = end + 1
+		default:
+			plain.WriteByte(text[i])
+			i++
+		}
+	}
+	flush()
+	return parts
+}
+
+// part compiles one expression, which stands at an offset of a string.
+func (c *templateCompiler) part(path, text, expression string, offset int, want want) part {
+	c.expressions++
+	switch variable := strings.TrimSpace(expression); variable {
+	case tickTimeVar, tickNumberVar, tickScheduleVar:
+		return part{variable: variable}
+	}
+	if c.expressions > maxExpressions {
+		return part{}
+	}
+	if c.language == nil {
+		c.language = newLanguage("tick",
+			variable{tickTimeVar, cel.TimestampType},
+			variable{tickNumberVar, cel.IntType},
+			variable{tickScheduleVar, cel.StringType},
+		)
+	}
+	compiled, faults := c.language.compile(path, expression, want)
+	for _, f := range faults {
+		c.fault(path, text, offset, f)
+	}
+	return part{expression: compiled}
+}
+
+// fault notes a problem of an expression that stands at an offset of a string.
+func (c *templateCompiler) fault(path, text string, offset int, f fault) {
+	before := text[:offset]
+	line := strings.Count(before, "\n")
+	if f.line <= 1 {
+		f.column += len([]rune(before[strings.LastIndexByte(before, '\n')+1:]))
+	}
+	if f.message != "" && f.field == "" {
+		f.message = path + ": " + f.message
+	}
+	f.field, f.line = path, line+max(f.line, 1)
+	c.faults = append(c.faults, f)
+}
+
+// expressionEnd returns where the brace is that ends an expression, or -1. Braces in
+// the quotes of strings do not count.
+func expressionEnd(text string, begin int) int {
+	depth, quote := 0, byte(0)
+	for i := begin; i < len(text); i++ {
+		switch b := text[i]; {
+		case quote != 0 && b == '\\':
+			i++
+		case quote != 0:
+			if b == quote {
+				quote = 0
+			}
+		case b == '"' || b == '\'':
+			quote = b
+		case b == '{':
+			depth++
+		case b == '}' && depth > 0:
+			depth--
+		case b == '}':
+			return i
+		}
+	}
+	return -1
+}
