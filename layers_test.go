@@ -27,7 +27,7 @@ var layers = []string{
 	"history engine/enginetest",
 	"engine",
 	"engine/attempt engine/triggers engine/reconcile engine/explain engine/doctor engine/queues",
-	"timers broadcast",
+	"timers timers/scheduler broadcast",
 	"engine/store",
 	"nodes engine/blobs engine/intake engine/logs engine/fault",
 	"streams engine/graph broadcast/plan",
