@@ -30,7 +30,7 @@ var layers = []string{
 	"timers timers/scheduler broadcast",
 	"engine/store",
 	"nodes engine/blobs engine/intake engine/logs engine/fault",
-	"streams engine/graph broadcast/plan",
+	"streams engine/graph broadcast/plan timers/tick",
 	"kv engine/machine engine/spec",
 	"timers/calendar",
 	"embedded internal",
@@ -65,6 +65,7 @@ var pure = map[string][]string{
 	"engine/graph":    {module + "internal/name", module + "engine/spec"},
 	"broadcast/plan":  {module + "engine/machine"},
 	"timers/calendar": {module + "internal/zone", "github.com/robfig/cron/v3"},
+	"timers/tick":     {module + "engine/machine", module + "engine/spec", module + "timers/calendar", module + "internal/name"},
 }
 
 // impure tells why pure packages do not have a package of the standard library,
