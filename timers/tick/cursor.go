@@ -1,7 +1,6 @@
 package tick
 
 import (
-	"slices"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
@@ -92,16 +91,6 @@ const (
 	promptly = time.Second
 )
 
-// Watch returns the jobs whose ends matter.
-func (c Cursor) Watch() []string {
-	ids := slices.Concat(c.Holders, c.Queue, c.Open)
-	if c.LastID != "" && c.LastEnd.IsZero() {
-		ids = append(ids, c.LastID)
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
 // Do is what is done to a job.
 type Do string
 
@@ -136,7 +125,7 @@ type Act struct {
 type Facts struct {
 	// Now is the server's time, or earlier.
 	Now time.Time
-	// Ended are jobs of [Cursor.Watch] that have ended or are gone.
+	// Ended are jobs of [Definition.Watch] that have ended or are gone.
 	Ended []End
 	// Wants are jobs that wait for a turn; those in [Cursor.Queue] need not be among
 	// them.

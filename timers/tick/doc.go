@@ -21,7 +21,7 @@
 //
 // Facts are read from the leader, after the acts of the cursor were carried out:
 //
-//   - [Facts.Ended] has jobs of [Cursor.Watch] whose records have ended or are gone.
+//   - [Facts.Ended] has jobs of [Definition.Watch] whose records have ended or are gone.
 //   - [Facts.Wants] has jobs whose records wait for a turn. One that was admitted or
 //     dismissed is not mentioned again, unless its record was read since and waits.
 //   - [Facts.Now] is a lower bound of the server's time.
