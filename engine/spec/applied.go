@@ -15,4 +15,7 @@ type Applied struct {
 	Action string `json:"action"`
 	// Changes are the fields that differ from before.
 	Changes []Change `json:"changes,omitempty"`
+	// Revision is that of what is stored now. Of a schedule: it is how an edit says
+	// what it has seen.
+	Revision uint64 `json:"revision,omitempty"`
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+	yamltoken "github.com/goccy/go-yaml/token"
 )
 
 // maxDepth is how deep an input may be nested.
@@ -70,8 +71,13 @@ func (c conversion) append(b []byte, path string, node ast.Node, depth int) ([]b
 	case *ast.FloatNode:
 		return appendNumber(b, n.GetToken().Value, n.Value), true
 	case *ast.StringNode, *ast.LiteralNode:
+		if number(n) {
+			return append(b, s.text...), true
+		}
 		c.r.fields[path] = s
 		return append(b, encode(s.text)...), true
+	case *ast.InfinityNode, *ast.NanNode:
+		return refuse("no number that JSON has: leave it out")
 	case *ast.SequenceNode:
 		return c.appendList(b, path, n, depth+1)
 	}
@@ -125,6 +131,14 @@ func (c conversion) appendMapping(b []byte, path string, mapping *ast.MappingNod
 		all = all && ok
 	}
 	return append(b, '}'), all
+}
+
+// number reports whether text without quotes is a number of JSON that the parser of
+// YAML takes for text, such as 1e3, or one of many digits.
+func number(node ast.Node) bool {
+	token := node.GetToken()
+	var n json.Number
+	return token.Type == yamltoken.StringType && token.Value != "" && json.Unmarshal([]byte(token.Value), &n) == nil
 }
 
 // appendNumber appends a number as it is written, if JSON writes it so.

@@ -94,7 +94,7 @@ func (m *Misfire) UnmarshalJSON(data []byte) error {
 func (m *Misfire) text() string { return m.String() }
 
 func (m *Misfire) read(r *reader, field string, s scalar) {
-	if mappingOf(s.node) == nil {
+	if mapping := mappingOf(s.node); mapping == nil || len(mapping.Values) == 0 {
 		r.readWord(&m.Policy, field, s, misfireAdvice)
 		return
 	}
@@ -175,7 +175,7 @@ func (o *Overlap) cut() {
 func (o *Overlap) text() string { return o.String() }
 
 func (o *Overlap) read(r *reader, field string, s scalar) {
-	if mappingOf(s.node) == nil {
+	if mapping := mappingOf(s.node); mapping == nil || len(mapping.Values) == 0 {
 		r.readWord(&o.Policy, field, s, overlapAdvice)
 		o.cut()
 		return
@@ -189,8 +189,6 @@ func (o *Overlap) read(r *reader, field string, s scalar) {
 		*o = Overlap{OverlapQueue, queue}
 	case allow != 0:
 		*o = Overlap{OverlapAllow, allow}
-	case !r.blamed[field+"."+OverlapAllow] && !r.blamed[field+"."+OverlapQueue]:
-		r.refuseValue(field, s, "without a limit: "+overlapAdvice)
 	}
 }
 

@@ -171,6 +171,9 @@ func (s Schedule) TargetQueue() string {
 // Rule returns when the schedule ticks. That of a fixed delay has neither Cron nor
 // Every nor At.
 func (s Schedule) Rule() calendar.Rule {
+	if len(s.At) == 0 {
+		s.At = nil
+	}
 	return calendar.Rule{
 		Cron: s.Cron, Every: time.Duration(s.Every), Window: (*calendar.Window)(s.Window), At: s.At,
 		Zone: s.Zone, Start: s.Start, End: s.End, Exclude: s.Exclude,

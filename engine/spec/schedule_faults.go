@@ -96,9 +96,7 @@ func (s Schedule) checkWhen(c *checks) {
 	case len(given) > 1:
 		c.add(given[1], "%s and %s exclude each other: leave one out", given[0], given[1])
 	}
-	if s.Window != nil && s.Every == 0 {
-		c.add("window", "window is for every: leave it out")
-	}
+	s.checkWindow(c)
 	if !s.Start.IsZero() && !s.End.IsZero() && !s.Start.Before(s.End) {
 		c.add("end", "end is %s, which is not after the start", timeText(s.End))
 	}
@@ -110,12 +108,38 @@ func (s Schedule) checkWhen(c *checks) {
 			c.add(list.field, "%s has %d entries: use up to %d, and several schedules for more", list.field, list.n, maxTimes)
 		}
 	}
-	if len(c.faults) > 0 && slices.ContainsFunc(calendarNames, c.has) || c.has(whenField) {
+	s.checkRule(c)
+}
+
+func (s Schedule) checkWindow(c *checks) {
+	switch w := s.Window; {
+	case w == nil:
+	case s.Every == 0:
+		c.add("window", "window is for every: leave it out")
+	case w.From == "":
+		c.add("window", "window.from is missing: give the time of the day at which it begins, such as 09:00")
+	case w.To == "":
+		c.add("window", "window.to is missing: give the time of the day at which it ends, such as 17:00")
+	}
+}
+
+// checkRule asks the calendar, which reports one problem, and in that case also about
+// each part of the rule alone.
+func (s Schedule) checkRule(c *checks) {
+	r := s.Rule()
+	if _, err := calendar.Compile(r); err == nil {
 		return
 	}
-	_, err := calendar.Compile(s.Rule())
-	if wrong, ok := errors.AsType[*calendar.FieldError](err); ok {
-		c.add(wrong.Field, "%s", oneLine(wrong.Error()))
+	if c.has("window") {
+		r.Window = nil
+	}
+	for _, part := range []calendar.Rule{
+		{Zone: r.Zone}, {Cron: r.Cron}, {Every: r.Every, Window: r.Window}, {At: r.At}, {Exclude: r.Exclude}, r,
+	} {
+		_, err := calendar.Compile(part)
+		if wrong, ok := errors.AsType[*calendar.FieldError](err); ok && !c.has(wrong.Field) {
+			c.add(wrong.Field, "%s", oneLine(wrong.Error()))
+		}
 	}
 }
 
@@ -170,6 +194,7 @@ func (s Schedule) checkParts(c *checks) {
 		c.add("selector", "selector has %d bytes: use up to %d", size, maxSelector)
 	}
 	switch {
+	case c.has("on_lost"):
 	case s.OnLost != "" && s.OnLost != LostFails && s.OnLost != LostWaits:
 		c.add("on_lost", "on_lost is %s: use fail or wait", quote(s.OnLost))
 	case s.OnLost == LostWaits && s.Deadline == 0:
@@ -204,7 +229,7 @@ func (s Schedule) checkDurations(c *checks) {
 			c.add(e.name, "%s is %v: use whole milliseconds", e.name, d)
 		}
 	}
-	if s.Every != 0 && s.Jitter > s.Every && !c.has("jitter") {
+	if s.Every != 0 && s.Jitter > s.Every && !c.has("jitter") && !c.has("every") {
 		c.add("jitter", "jitter is %v, and there is a tick every %v: use %v or less", s.Jitter, s.Every, s.Every)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/millrace/millrace/timers/calendar"
 )
 
 // Template is the input of a schedule's jobs. Strings in it may have expressions in
@@ -18,6 +20,7 @@ import (
 //
 //	tick.time       timestamp
 //	tick.number     int, from 1
+//	tick.date       string, the date in the zone of the schedule, such as 2027-03-28
 //	tick.schedule   string, its name
 //
 // A string that is one expression becomes its value; in others text is joined, times
@@ -26,6 +29,7 @@ import (
 // It does not change, and any number of goroutines may use it.
 type Template struct {
 	schedule string
+	zone     *time.Location
 	pieces   []piece
 }
 
@@ -50,6 +54,7 @@ const maxExpressions = 100
 const (
 	tickTimeVar     = "tick.time"
 	tickNumberVar   = "tick.number"
+	tickDateVar     = "tick.date"
 	tickScheduleVar = "tick.schedule"
 )
 
@@ -68,7 +73,7 @@ func (s Schedule) Template() (*Template, error) {
 // is one line: which expression has no value, and why. The same tick fails again.
 func (t *Template) Render(tick time.Time, number int64) (json.RawMessage, error) {
 	var out []byte
-	vars := tickVariables{tick, number, t.schedule}
+	vars := tickVariables{t, tick, number}
 	for _, p := range t.pieces {
 		var err error
 		if out, err = p.append(out, vars); err != nil {
@@ -151,9 +156,9 @@ func textOf(value ref.Val) (string, bool) {
 
 // tickVariables resolves the variables of expressions for one tick.
 type tickVariables struct {
+	template *Template
 	time     time.Time
 	number   int64
-	schedule string
 }
 
 // ResolveName implements cel.Activation.
@@ -163,8 +168,10 @@ func (v tickVariables) ResolveName(name string) (any, bool) {
 		return v.time, true
 	case tickNumberVar:
 		return v.number, true
+	case tickDateVar:
+		return v.time.In(v.template.zone).Format(time.DateOnly), true
 	case tickScheduleVar:
-		return v.schedule, true
+		return v.template.schedule, true
 	}
 	return nil, false
 }
@@ -192,7 +199,16 @@ func (s Schedule) template() (*Template, []fault) {
 	if c.expressions > maxExpressions {
 		return fail(fmt.Sprintf("input has %d expressions: use up to %d", c.expressions, maxExpressions))
 	}
-	return &Template{s.Name, c.pieces}, c.faults
+	return &Template{s.Name, s.location(), c.pieces}, c.faults
+}
+
+// location returns the zone of the schedule, or UTC if it has none that is known.
+func (s Schedule) location() *time.Location {
+	c, err := calendar.Compile(calendar.Rule{Zone: s.Zone})
+	if err != nil {
+		return time.UTC
+	}
+	return c.Zone()
 }
 
 // templateCompiler finds the strings that have expressions.
@@ -315,7 +331,7 @@ func (c *templateCompiler) parts(path, text string) []part {
 func (c *templateCompiler) part(path, text, expression string, offset int, want want) part {
 	c.expressions++
 	switch variable := strings.TrimSpace(expression); variable {
-	case tickTimeVar, tickNumberVar, tickScheduleVar:
+	case tickTimeVar, tickNumberVar, tickDateVar, tickScheduleVar:
 		return part{variable: variable}
 	}
 	if c.expressions > maxExpressions {
@@ -325,6 +341,7 @@ func (c *templateCompiler) part(path, text, expression string, offset int, want 
 		c.language = newLanguage("tick",
 			variable{tickTimeVar, cel.TimestampType},
 			variable{tickNumberVar, cel.IntType},
+			variable{tickDateVar, cel.StringType},
 			variable{tickScheduleVar, cel.StringType},
 		)
 	}

@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -13,16 +12,7 @@ import (
 // times are times in a list, or a single one.
 type times struct{ into *[]time.Time }
 
-func (v times) read(r *reader, field string, s scalar) {
-	var at []time.Time
-	r.readList(field, s, func(item entry, s scalar) {
-		var t time.Time
-		if r.readItem(entry{item.name, &t}, s) {
-			at = append(at, t)
-		}
-	})
-	*v.into = at
-}
+func (v times) read(r *reader, field string, s scalar) { *v.into = readList[time.Time](r, field, s) }
 
 func (v times) text() string {
 	var all []string
@@ -35,33 +25,32 @@ func (v times) text() string {
 // texts are texts in a list, or a single one.
 type texts struct{ into *[]string }
 
-func (v texts) read(r *reader, field string, s scalar) {
-	var all []string
-	r.readList(field, s, func(item entry, s scalar) {
-		var text string
-		if r.readItem(entry{item.name, &text}, s) {
-			all = append(all, text)
-		}
-	})
-	*v.into = all
-}
+func (v texts) read(r *reader, field string, s scalar) { *v.into = readList[string](r, field, s) }
 
 func (v texts) text() string {
 	return strings.Join(slices.Sorted(slices.Values(*v.into)), ", ")
 }
 
-// readList calls each with every item of a list, or with the value itself if it is
-// none.
-func (r *reader) readList(field string, s scalar, each func(entry, scalar)) {
+// readList reads the items of a list, or the value itself if it is none. If an item
+// is wrong, so is the field.
+func readList[T string | time.Time](r *reader, field string, s scalar) (all []T) {
 	list, ok := s.node.(*ast.SequenceNode)
 	if !ok {
-		each(entry{name: field}, s)
-		return
+		var item T
+		if r.readItem(entry{field, &item}, s) {
+			all = append(all, item)
+		}
+		return all
 	}
 	lines := strings.Split(s.src.text, "\n")
 	for i, node := range list.Values {
-		each(entry{name: fmt.Sprintf("%s[%d]", field, i)}, readScalar(s.src, lines, node))
+		var item T
+		if !r.readItem(entry{itemPath(field, i), &item}, readScalar(s.src, lines, node)) {
+			r.blamed[field] = true
+		}
+		all = append(all, item)
 	}
+	return all
 }
 
 // readItem reads one item of a list or mapping, and notes where it stands.
