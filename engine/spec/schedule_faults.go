@@ -97,6 +97,7 @@ func (s Schedule) checkWhen(c *checks) {
 		c.add(given[1], "%s and %s exclude each other: leave one out", given[0], given[1])
 	}
 	s.checkWindow(c)
+	s.checkTimes(c)
 	if !s.Start.IsZero() && !s.End.IsZero() && !s.Start.Before(s.End) {
 		c.add("end", "end is %s, which is not after the start", timeText(s.End))
 	}
@@ -109,6 +110,24 @@ func (s Schedule) checkWhen(c *checks) {
 		}
 	}
 	s.checkRule(c)
+}
+
+// checkTimes refuses times that records and IDs do not have.
+func (s Schedule) checkTimes(c *checks) {
+	check := func(field string, t time.Time) {
+		if year := t.UTC().Year(); year < 1970 || year > 9999 {
+			c.add(field, "%s is in the year %d: use a time from 1970 to 9999", field, year)
+		}
+	}
+	for i, t := range s.At {
+		check(itemPath("at", i), t)
+	}
+	if !s.Start.IsZero() {
+		check("start", s.Start)
+	}
+	if !s.End.IsZero() {
+		check("end", s.End)
+	}
 }
 
 func (s Schedule) checkWindow(c *checks) {

@@ -21,7 +21,7 @@ func TestValidateSchedule(t *testing.T) {
 		t.Errorf("a schedule is refused: %v", err)
 	}
 	bad := spec.Schedule{
-		Name: "a b", At: make([]time.Time, 1001), Every: -1, Job: "a.x", MaxAttempts: -1, MaxRuns: -2, Deadline: spec.Duration(200 * 365 * 24 * time.Hour),
+		Name: "a b", At: slices.Repeat([]time.Time{time.Unix(1, 0)}, 1001), Start: time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC), Every: -1, Job: "a.x", MaxAttempts: -1, MaxRuns: -2, Deadline: spec.Duration(200 * 365 * 24 * time.Hour),
 		Misfire: spec.Misfire{Limit: 3}, Overlap: spec.Overlap{Policy: spec.OverlapSkip, Limit: 2}, Note: strings.Repeat("a", 1001),
 		Selector: map[string]string{"": strings.Repeat("a", 5000)}, Shards: 2, Input: json.RawMessage(`{"a": `),
 	}
@@ -30,6 +30,7 @@ func TestValidateSchedule(t *testing.T) {
 		`schedule "a b": every is -1ns: use 100ms or more`,
 		`schedule "a b": deadline is 73000d: use 36500d or less`,
 		`schedule "a b": every and at exclude each other: leave one out`,
+		`schedule "a b": start is in the year 1969: use a time from 1970 to 9999`,
 		`schedule "a b": at has 1001 entries: use up to 1000, and several schedules for more`,
 		`schedule "a b": selector has a label without a name: write it like role: web`,
 		`schedule "a b": selector has 5000 bytes: use up to 4096`,
