@@ -40,7 +40,10 @@ const (
 )
 
 // checks collects what is wrong with a definition.
-type checks struct{ faults []fault }
+type checks struct {
+	fields []entry
+	faults []fault
+}
 
 func (c *checks) add(field, format string, args ...any) {
 	c.faults = append(c.faults, fault{field: field, message: fmt.Sprintf(format, args...)})
@@ -57,8 +60,18 @@ func (c *checks) has(field string) bool {
 	return slices.ContainsFunc(c.faults, func(f fault) bool { return f.field == field })
 }
 
-func (s Schedule) faults() []fault {
-	c := &checks{}
+// given returns those of some fields that are set.
+func (c *checks) given(names []string) (given []string) {
+	for _, e := range c.fields {
+		if slices.Contains(names, e.name) && e.text() != "" {
+			given = append(given, e.name)
+		}
+	}
+	return given
+}
+
+func (s *Schedule) faults() []fault {
+	c := &checks{fields: s.fields()}
 	if s.Name == "" {
 		c.add("name", "name is missing: give the schedule one")
 	} else {
@@ -78,19 +91,9 @@ func (s Schedule) faults() []fault {
 	return append(c.faults, faults...)
 }
 
-// given returns those of some fields that are set.
-func (s Schedule) given(names []string) (given []string) {
-	for _, e := range s.fields() {
-		if slices.Contains(names, e.name) && e.text() != "" {
-			given = append(given, e.name)
-		}
-	}
-	return given
-}
-
 // checkWhen checks when the schedule ticks.
-func (s Schedule) checkWhen(c *checks) {
-	switch given := s.given(whenNames); {
+func (s *Schedule) checkWhen(c *checks) {
+	switch given := c.given(whenNames); {
 	case len(given) == 0:
 		c.add(whenField, "it does not say when: give cron, every, after or at")
 	case len(given) > 1:
@@ -113,7 +116,7 @@ func (s Schedule) checkWhen(c *checks) {
 }
 
 // checkTimes refuses times that records and IDs do not have.
-func (s Schedule) checkTimes(c *checks) {
+func (s *Schedule) checkTimes(c *checks) {
 	check := func(field string, t time.Time) {
 		if year := t.UTC().Year(); year < 1970 || year > 9999 {
 			c.add(field, "%s is in the year %d: use a time from 1970 to 9999", field, year)
@@ -130,7 +133,7 @@ func (s Schedule) checkTimes(c *checks) {
 	}
 }
 
-func (s Schedule) checkWindow(c *checks) {
+func (s *Schedule) checkWindow(c *checks) {
 	switch w := s.Window; {
 	case w == nil:
 	case s.Every == 0:
@@ -144,7 +147,7 @@ func (s Schedule) checkWindow(c *checks) {
 
 // checkRule asks the calendar, which reports one problem, and in that case also about
 // each part of the rule alone.
-func (s Schedule) checkRule(c *checks) {
+func (s *Schedule) checkRule(c *checks) {
 	r := s.Rule()
 	if _, err := calendar.Compile(r); err == nil {
 		return
@@ -163,8 +166,8 @@ func (s Schedule) checkRule(c *checks) {
 }
 
 // checkTarget checks what the schedule makes.
-func (s Schedule) checkTarget(c *checks) {
-	switch given := s.given(targetNames); {
+func (s *Schedule) checkTarget(c *checks) {
+	switch given := c.given(targetNames); {
 	case s.Workflow != "":
 		c.add("workflow", "workflow: there are no workflows yet: give a job or a broadcast")
 	case len(given) == 0:
@@ -186,17 +189,17 @@ func (s Schedule) checkTarget(c *checks) {
 }
 
 // checkParts checks what broadcasts and sharded jobs have, and what they have not.
-func (s Schedule) checkParts(c *checks) {
+func (s *Schedule) checkParts(c *checks) {
 	parts := s.Broadcast != "" || s.Shards != 0
 	if s.Broadcast == "" {
-		for _, field := range s.given([]string{"on_lost", "done", "max_parallel"}) {
+		for _, field := range c.given([]string{"on_lost", "done", "max_parallel"}) {
 			c.add(field, "%s is for a broadcast: leave it out", field)
 		}
 	} else if s.Shards != 0 {
 		c.add("shards", "shards are for a job: leave them out, or make the broadcast a job")
 	}
 	if parts {
-		for _, field := range s.given([]string{"class", "queue_timeout"}) {
+		for _, field := range c.given([]string{"class", "queue_timeout"}) {
 			c.add(field, "%s is for jobs that wait for a worker, and neither a broadcast nor a sharded job does: leave it out", field)
 		}
 	} else if s.Selector != nil {
@@ -226,10 +229,10 @@ func (s Schedule) checkParts(c *checks) {
 }
 
 // checkDurations checks the fields that are durations.
-func (s Schedule) checkDurations(c *checks) {
+func (s *Schedule) checkDurations(c *checks) {
 	least := map[string]Duration{"every": Duration(calendar.Shortest), "after": Duration(calendar.Shortest)}
 	most := map[string]Duration{"jitter": maxJitter}
-	fields := append(s.fields(), entry{"misfire.all.window", &s.Misfire.Window})
+	fields := append(c.fields, entry{"misfire.all.window", &s.Misfire.Window})
 	for _, e := range fields {
 		into, ok := e.into.(*Duration)
 		if !ok || *into == 0 {
@@ -254,8 +257,8 @@ func (s Schedule) checkDurations(c *checks) {
 }
 
 // checkNumbers checks the fields that are numbers, which files cannot have wrong.
-func (s Schedule) checkNumbers(c *checks) {
-	for _, e := range s.fields() {
+func (s *Schedule) checkNumbers(c *checks) {
+	for _, e := range c.fields {
 		var n int64
 		switch v := e.into.(type) {
 		case *int:

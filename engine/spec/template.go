@@ -19,7 +19,7 @@ import (
 // CEL, in ${ and }, over
 //
 //	tick.time       timestamp
-//	tick.number     int, from 1
+//	tick.number     int, from 1; 0 for a job that the clock did not make
 //	tick.date       string, the date in the zone of the schedule, such as 2027-03-28
 //	tick.schedule   string, its name
 //
