@@ -126,7 +126,17 @@ func (s *Scheduler) look(ctx context.Context, c *course, n *news) error {
 	} else {
 		ids = slices.DeleteFunc(ids, func(id string) bool { return !said(id) })
 	}
-	return s.readJobs(ctx, ids, m.note)
+	if err := s.readJobs(ctx, ids, m.note); err != nil {
+		return err
+	}
+	c.wants = c.wants.without(m.hasEnded) // or it would be given a turn
+	return nil
+}
+
+// hasEnded reports whether a job is known to have ended though the cursor says
+// otherwise.
+func (m *mind) hasEnded(id string) bool {
+	return slices.ContainsFunc(m.ended, func(e tick.End) bool { return e.ID == id })
 }
 
 // note takes in how a job is.
