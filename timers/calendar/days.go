@@ -1,6 +1,9 @@
 package calendar
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 // days are dates that a cron expression stands for. It may say them in two ways, by
 // the day of the month and by the day of the week: a date is meant if either fits,
@@ -69,17 +72,10 @@ func (d *days) in(m month) uint32 {
 }
 
 func (d *days) byMonth(m month) uint32 {
-	set := d.ofMonth & (1<<(m.length+1) - 2)
-	if d.fromLast == 0 && d.near == 0 && !d.lastWorking {
-		return set
-	}
-	for day := int64(1); day <= m.length; day++ {
-		if d.fromLast>>(m.length-day)&1 != 0 {
-			set |= 1 << day
-		}
-		if d.near>>day&1 != 0 {
-			set |= 1 << m.working(day)
-		}
+	whole := uint32(1<<(m.length+1) - 2)
+	set := (d.ofMonth | bits.Reverse32(d.fromLast)>>(31-m.length)) & whole
+	for left := d.near & whole; left != 0; left &= left - 1 {
+		set |= 1 << m.working(int64(bits.TrailingZeros32(left)))
 	}
 	if d.lastWorking {
 		set |= 1 << m.working(m.length)

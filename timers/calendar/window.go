@@ -47,9 +47,9 @@ func (w *window) count(after, until moment) (n int64) {
 		case !ok && (day-2)*daySeconds > until.unix(), ok && rate.anchor > until:
 			return n
 		case ok && last > after:
-			after = max(after, rate.anchor-1)
-			n += rate.count(after, min(until, last))
-			after = min(until, last)
+			after, last = max(after, rate.anchor-1), min(until, last)
+			n += rate.count(after, last)
+			after = max(after, rate.anchor+moment(rate.number(last))*rate.every) // the next window may begin then
 		}
 	}
 }
