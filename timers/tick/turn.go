@@ -85,18 +85,15 @@ func (w *work) leaveOnly(n int) {
 // overlap says why there is no turn for a job.
 func (w *work) overlap() string {
 	most, wait := w.d.turns()
-	why := fmt.Sprintf("%d of its jobs went on", len(w.c.Holders))
-	if len(w.c.Holders) == 1 {
-		why = "one of its jobs went on"
-	}
+	why := fmt.Sprintf("%d of the jobs of schedule %s went on", len(w.c.Holders), w.d.Name)
 	if wait > 0 {
 		why += fmt.Sprintf(" and %d waited", len(w.c.Queue))
 	}
-	limit := fmt.Sprintf("%d at a time", most)
+	why += fmt.Sprintf(": it lets %d go on at a time", most)
 	if wait > 0 {
-		limit += fmt.Sprintf(", and %d to wait", wait)
+		why += fmt.Sprintf(" and %d wait", wait)
 	}
-	return fmt.Sprintf("%s: schedule %s lets %s", why, w.d.Name, limit)
+	return why
 }
 
 // serveQueue gives turns to those who wait, in order.

@@ -1,0 +1,384 @@
+package tick
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/spec"
+)
+
+// world is everything that is stored: a definition, its cursor, and jobs. Every method
+// is one read or one conditional write.
+type world struct {
+	now      time.Time
+	sequence uint64
+
+	def     *Definition // nil: there is none
+	history []*Definition
+
+	cursor   []byte // nil: there is none
+	revision uint64 // of the cursor
+
+	jobs   map[string]*stored
+	going  int // jobs of the schedule that have a turn and have not ended
+	most   int // the most there were
+	leader int // who holds the lease; 0: nobody
+	heard  int // how often something happened that an owner hears of
+
+	trouble []string
+}
+
+// stored is a record.
+type stored struct {
+	job      machine.Job
+	revision int
+	ends     time.Time // when its attempt does
+	fails    bool
+}
+
+var worldStart = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func newWorld() *world { return &world{now: worldStart, jobs: map[string]*stored{}} }
+
+func (w *world) fault(format string, args ...any) {
+	w.trouble = append(w.trouble, fmt.Sprintf(format, args...))
+}
+
+// define stores a definition as engine/schedules does.
+func (w *world) define(s spec.Schedule) error {
+	w.sequence++
+	p := Place{Revision: w.sequence, Stored: w.now, Created: w.now, Since: w.now}
+	if was := w.def; was != nil {
+		p.Created = was.Created
+		if was.SameCalendar(s) && (!was.IsPaused() || s.IsPaused()) {
+			p.Since = was.Since
+		}
+	}
+	d, err := Compile(s, p)
+	if err != nil {
+		return err
+	}
+	w.def, w.history, w.heard = d, append(w.history, d), w.heard+1
+	return nil
+}
+
+func (w *world) remove() {
+	w.sequence++
+	w.def, w.heard = nil, w.heard+1
+}
+
+// load reads the cursor. It passes through JSON, as it does in life.
+func (w *world) load() (c Cursor, revision uint64) {
+	if w.cursor != nil {
+		if err := json.Unmarshal(w.cursor, &c); err != nil {
+			w.fault("the cursor cannot be read: %v", err)
+		}
+	}
+	return c, w.revision
+}
+
+// save stores a cursor unless it has another revision by now.
+func (w *world) save(c Cursor, expected uint64) (uint64, bool) {
+	if w.revision != expected {
+		return 0, false
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		w.fault("the cursor cannot be stored: %v", err)
+	}
+	w.sequence++
+	w.cursor, w.revision = data, w.sequence
+	return w.revision, true
+}
+
+// forget deletes the cursor unless it has another revision by now.
+func (w *world) forget(expected uint64) {
+	if w.revision == expected {
+		w.cursor, w.revision = nil, 0
+	}
+}
+
+// create stores a job unless its ID is there.
+func (w *world) create(j machine.Job) {
+	if w.jobs[j.ID] != nil {
+		return
+	}
+	if err := j.Validate(); err != nil {
+		w.fault("%v", err)
+	}
+	w.jobs[j.ID] = &stored{}
+	w.store(w.jobs[j.ID], j)
+}
+
+// store stores what became of a job, and counts who goes on.
+func (w *world) store(s *stored, j machine.Job) {
+	was := s.revision > 0 && goesOn(s.job)
+	s.job = j
+	s.revision++
+	if is := goesOn(j); is && !was {
+		w.going++
+	} else if was && !is {
+		w.going--
+	}
+	w.most = max(w.most, w.going)
+	if j.State.Final() || j.Wait == machine.WaitTurn {
+		w.heard++
+	}
+}
+
+func goesOn(j machine.Job) bool {
+	return j.Tick.Turn && !j.State.Final() && j.Wait != machine.WaitTurn
+}
+
+// apply applies an event to a job at a revision; 0 means as it is.
+func (w *world) apply(id string, revision int, ev machine.Event) bool {
+	s := w.jobs[id]
+	if s == nil || revision != 0 && s.revision != revision {
+		return false
+	}
+	j, err := s.job.Apply(ev)
+	if err != nil {
+		return false
+	}
+	w.store(s, j)
+	return true
+}
+
+// wants returns the jobs that wait for a turn.
+func (w *world) wants() (list []Want) {
+	for _, id := range w.ids() {
+		if j := w.jobs[id].job; j.Wait == machine.WaitTurn {
+			list = append(list, WantOf(j))
+		}
+	}
+	return list
+}
+
+func (w *world) ids() []string { return slices.Sorted(maps.Keys(w.jobs)) }
+
+// ready reports whether a worker may claim a job.
+func (w *world) ready(j machine.Job) bool {
+	return j.State == machine.Pending || j.State == machine.Scheduled && j.Wait == machine.WaitDelay && !j.Due.After(w.now)
+}
+
+// claim lets a job run for a while, unless its schedule declines it by now.
+func (w *world) claim(id string, takes time.Duration, fails bool) {
+	s := w.jobs[id]
+	if s.job.Unchecked() && (w.def == nil || w.def.Revision != s.job.Tick.Revision) {
+		if code, why := w.def.Declines(s.job); code != "" {
+			w.apply(id, 0, machine.Declined{At: w.now, Code: code, Why: why})
+			return
+		}
+	}
+	s.ends, s.fails = w.now.Add(takes), fails
+	w.apply(id, 0, machine.Claimed{Claimant: machine.Claimant{
+		Lease: machine.Lease{Node: "a", Incarnation: 1, Token: fmt.Sprint("t", s.job.Attempt+1)}, Fence: uint64(s.revision), At: w.now, MaxAttempts: 1,
+	}})
+}
+
+// end ends a job that runs.
+func (w *world) end(id string) {
+	s := w.jobs[id]
+	hold := machine.Hold{Token: s.job.Lease.Token, At: w.now}
+	switch {
+	case s.job.Cancel != nil:
+		w.apply(id, 0, machine.Returned{Hold: hold, Reason: "cancelled"})
+	case s.fails:
+		w.apply(id, 0, machine.Erred{Hold: hold, Error: machine.Error{Message: "disk full"}, Final: true})
+	default:
+		w.apply(id, 0, machine.Done{Hold: hold})
+	}
+}
+
+// trigger creates a job by hand, as engine/schedules does.
+func (w *world) trigger() {
+	if w.def == nil {
+		return
+	}
+	a := Act{Do: Make, By: machine.ByHand, At: machine.Millisecond(w.now)}
+	if w.def.Bounded() {
+		a.Do = Wait
+	}
+	a.ID = w.def.ID(a.At, a.By)
+	w.create(w.def.Job(a, w.now))
+}
+
+// backfill creates jobs for the ticks of the past, as engine/schedules does.
+func (w *world) backfill(from, to time.Time) {
+	if w.def == nil {
+		return
+	}
+	for at := w.def.Next(from.Add(-1)); !at.IsZero() && at.Before(to); at = w.def.Next(at) {
+		a := Act{Do: Make, By: machine.ByBackfill, At: at, ID: w.def.ID(at, machine.ByBackfill)}
+		if w.def.Bounded() {
+			a.Do = Wait
+		}
+		w.create(w.def.Job(a, w.now))
+	}
+}
+
+// An owner does what the package comment says. Between any two of its reads and writes
+// other things may happen, or it dies.
+type owner struct {
+	w     *world
+	id    int
+	pause func() bool // false: it dies
+	lag   func() time.Duration
+	lost  func() bool   // whether an answer is lost
+	old   func() bool   // whether it looks at a definition again, or takes the one it knows
+	said  func(Step)    // hears of each step
+	rests time.Time     // until when there is nothing to do
+	seen  int           // world.heard of the last look
+}
+
+// serve works until the owner dies or finds that its lease is over.
+func (o *owner) serve() {
+	for o.pause() && o.w.leader == o.id {
+		d := o.w.def
+		if !o.pause() {
+			return
+		}
+		c, revision := o.w.load()
+		switch {
+		case d == nil:
+			if !o.close(revision) {
+				return
+			}
+			o.rests, o.seen = o.w.now.Add(time.Second), o.w.heard
+			if !o.pause() {
+				return
+			}
+			o.rests = time.Time{}
+		case !o.carry(d, c.Doing) || !o.follow(d, c, revision):
+			return
+		}
+	}
+}
+
+// close ends what is left of a schedule that was deleted.
+func (o *owner) close(revision uint64) bool {
+	if !o.pause() {
+		return false
+	}
+	if o.w.def == nil && revision != 0 {
+		o.w.forget(revision)
+	}
+	for _, want := range o.w.wants() {
+		if o.w.def == nil {
+			o.w.apply(want.ID, 0, machine.Declined{At: o.w.now, Code: machine.SkipChanged, Why: "the schedule was deleted"})
+		}
+	}
+	return true
+}
+
+// follow goes on from a cursor until somebody else has written it, or there is another
+// definition.
+func (o *owner) follow(d *Definition, c Cursor, revision uint64) bool {
+	for o.w.leader == o.id {
+		if !o.old() && o.w.def != d {
+			return true
+		}
+		o.rests, o.seen = time.Time{}, o.w.heard
+		facts, ok := o.look(d, c)
+		if !ok {
+			return false
+		}
+		step := d.Advance(c, facts)
+		o.said(step)
+		if !step.Changed {
+			if o.rests = step.Due; step.Due.IsZero() {
+				o.rests = o.w.now.Add(24 * time.Hour)
+			}
+		}
+		if step.Plain && !o.carry(d, step.Acts) {
+			return false
+		}
+		if step.Changed {
+			if !o.pause() {
+				return false
+			}
+			if revision, ok = o.w.save(step.Cursor, revision); !ok || o.lost() {
+				return o.pause()
+			}
+			c, _ = o.w.load()
+		}
+		if !step.Plain && !o.carry(d, step.Acts) {
+			return false
+		}
+		if !step.Changed && !o.pause() {
+			return false
+		}
+	}
+	return true
+}
+
+// look reads what is to be known.
+func (o *owner) look(d *Definition, c Cursor) (f Facts, ok bool) {
+	f.Now = o.w.now.Add(-o.lag())
+	for _, id := range d.Watch(c) {
+		if !o.pause() {
+			return f, false
+		}
+		if s := o.w.jobs[id]; s == nil {
+			f.Ended = append(f.Ended, End{ID: id})
+		} else if s.job.State.Final() {
+			f.Ended = append(f.Ended, End{ID: id, State: s.job.State, At: s.job.Finished})
+		}
+	}
+	if !o.pause() {
+		return f, false
+	}
+	f.Wants = o.w.wants()
+	return f, true
+}
+
+// carry carries out acts.
+func (o *owner) carry(d *Definition, acts []Act) bool {
+	for _, a := range acts {
+		if !o.pause() || !o.act(d, a) {
+			return false
+		}
+	}
+	return true
+}
+
+func (o *owner) act(d *Definition, a Act) bool {
+	switch a.Do {
+	case Make, Wait, Decline:
+		o.w.create(d.Job(a, o.w.now))
+	case Admit:
+		return o.rule(a.ID, machine.Admitted{At: o.w.now})
+	case Dismiss:
+		return o.rule(a.ID, machine.Declined{At: o.w.now, Code: a.Code, Why: a.Why})
+	case Cancel:
+		if s := o.w.jobs[a.ID]; s != nil && o.w.apply(a.ID, 0, machine.Stopped{Cause: a.Why, At: o.w.now}) {
+			s.ends = o.w.now.Add(min(s.ends.Sub(o.w.now), 3*time.Second))
+		}
+	}
+	return true
+}
+
+// rule is store.Admit and store.Decline: the lease is looked at between reading and
+// writing, by revision.
+func (o *owner) rule(id string, ev machine.Event) bool {
+	for s := o.w.jobs[id]; s != nil; {
+		revision := s.revision
+		if _, err := s.job.Apply(ev); err != nil {
+			return true
+		}
+		if !o.pause() || o.w.leader != o.id || !o.pause() {
+			return false
+		}
+		if o.w.apply(id, revision, ev) {
+			return true
+		}
+	}
+	return true
+}
+
+// idle reports whether there is nothing to do before time passes.
+func (o *owner) idle() bool { return o.rests.After(o.w.now) && o.seen == o.w.heard }
