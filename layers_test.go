@@ -26,7 +26,7 @@ var layers = []string{
 	"console",
 	"history engine/enginetest",
 	"engine",
-	"engine/attempt engine/triggers engine/reconcile engine/explain engine/doctor engine/queues",
+	"engine/attempt engine/triggers engine/reconcile engine/explain engine/doctor engine/queues engine/schedules",
 	"timers timers/scheduler broadcast",
 	"engine/store",
 	"nodes engine/blobs engine/intake engine/logs engine/fault",
