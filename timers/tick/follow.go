@@ -41,6 +41,7 @@ func (w *work) follow() {
 	case d.IsPaused():
 		code, why := d.pausedBy()
 		w.declineUntil(d.Stored, code, why)
+		c.Next = time.Time{}
 	case fresh:
 		w.plan(d.Since)
 	case c.Next.IsZero(): // nothing was due before somebody wrote this
