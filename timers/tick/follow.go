@@ -39,6 +39,9 @@ func (w *work) follow() {
 	}
 	switch {
 	case d.IsPaused():
+		if fresh { // nobody had seen it before it was paused
+			w.plan(d.Since)
+		}
 		code, why := d.pausedBy()
 		w.declineUntil(d.Stored, code, why)
 		c.Next = time.Time{}
