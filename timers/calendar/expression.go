@@ -31,7 +31,10 @@ func (e *expression) nextShown(after int64) moment {
 		if wall-even.offset < even.to {
 			return moment(wall-even.offset) * second
 		}
-		unix = even.to
+		if even.to-unix > twoDays { // what is shown again, if anything, has been looked at
+			unix = wall - twoDays
+		}
+		unix = max(unix, even.to)
 	}
 }
 
