@@ -76,7 +76,7 @@ func (e *Engine) turns(ctx context.Context, schedule string) (explain.Turns, err
 		return explain.Turns{}, err
 	}
 	t := explain.Turns{Most: 1, Running: info.Running, Waiting: info.Waiting}
-	if def := info.Definition; def != nil && def.Overlap.Policy == spec.OverlapAllow {
+	if def := info.Definition; def != nil && (def.Overlap.Policy == "" || def.Overlap.Policy == spec.OverlapAllow) {
 		t.Most = def.Overlap.Limit
 	}
 	return t, nil

@@ -14,7 +14,7 @@ import (
 // Turns is what a schedule that bounds how many of its jobs go on at a time knows of
 // them.
 type Turns struct {
-	Most    int      // how many go on at a time
+	Most    int      // how many go on at a time; 0: any number, by now
 	Running []string // those that have a turn
 	Waiting []string // those that wait for one, the next first; others may wait, too
 }
@@ -44,7 +44,7 @@ func (v view) turn() (code, text string) {
 	switch {
 	case t.gone:
 		return v.byOwner(what+", which is not there any more", "skip it")
-	case len(t.Running) < t.Most:
+	case t.Most == 0 || len(t.Running) < t.Most:
 		return v.byOwner(what+", which has one to give", "do so")
 	}
 	what += fmt.Sprintf(": %s %s on, and no more than %d may", list(t.Running), either(len(t.Running), "goes", "go"), t.Most)
