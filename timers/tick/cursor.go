@@ -71,8 +71,8 @@ type Halted struct {
 type Burst struct {
 	Count int       `json:"count"` // those that have
 	Last  time.Time `json:"last"`
-	// Roll is the record to come for those that were declined since; its time is that
-	// of the first of them.
+	// Roll is the record to come for those that were declined since, one after the
+	// other; its time is that of the first of them.
 	Roll *Act `json:"roll,omitempty"`
 }
 

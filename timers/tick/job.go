@@ -20,8 +20,8 @@ func (d *Definition) Bounded() bool {
 	return most > 0
 }
 
-// Job returns the record that an act creates: [Make], [Wait] or [Decline]. One whose
-// input has no value is skipped.
+// Job returns the record that an act creates: [Make], [Wait] or [Decline]. It is
+// skipped if its input has no value, or if this definition declines it.
 func (d *Definition) Job(a Act, now time.Time) machine.Job {
 	now = plain(now)
 	byClock := a.By == ""
@@ -37,16 +37,31 @@ func (d *Definition) Job(a Act, now time.Time) machine.Job {
 		j.Class = machine.Class(d.Class)
 	}
 	input, err := d.template.Render(j.Tick.At, a.Number)
-	if err != nil && a.Do != Decline {
-		a.Do, a.Code, a.Why = Decline, codeInput, err.Error()
-	}
 	j.Input = input
+	if a.Do != Decline {
+		d.refuse(&a, j, err)
+	}
 	if a.Do == Decline {
 		j.State, j.Error, j.Finished = machine.Skipped, &machine.Error{Code: a.Code, Message: a.Why}, now
 		return j
 	}
 	d.plan(&j, a, now)
 	return j
+}
+
+// refuse makes the act a [Decline] if the input has no value, or if the definition is
+// another one than that by which the act was decided, and declines the tick: a record
+// that says that it was made by this one is not compared with it again.
+func (d *Definition) refuse(a *Act, j machine.Job, input error) {
+	code, why := "", ""
+	if input != nil {
+		code, why = codeInput, input.Error()
+	} else if j.Unchecked() {
+		code, why = d.Declines(j)
+	}
+	if code != "" {
+		a.Do, a.Code, a.Why = Decline, code, short(why)
+	}
 }
 
 // plan sets the times of a new job.

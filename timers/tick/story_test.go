@@ -162,7 +162,7 @@ func (s *story) store(def spec.Schedule) {
 func (s *story) begin() {
 	never := func() bool { return false }
 	s.world.leader++
-	s.owner = &owner{w: s.world, id: s.world.leader, lag: func() time.Duration { return 0 }, lost: never, old: never, said: func(Step) {}}
+	s.owner = &owner{w: s.world, id: s.world.leader, lag: func() time.Duration { return 0 }, lost: never, old: never, said: func(Cursor, Facts, *Definition, Step) {}}
 	s.next, s.kill = iter.Pull(func(yield func(struct{}) bool) {
 		s.owner.pause = func() bool { return yield(struct{}{}) }
 		s.owner.serve()
@@ -185,7 +185,7 @@ func (s *story) settle() {
 			continue
 		}
 		before := w.heard
-		for _, id := range w.ids() {
+		for _, id := range w.ids {
 			switch j := w.jobs[id]; {
 			case w.ready(j.job):
 				w.claim(id, s.takes, s.fails)
@@ -209,7 +209,7 @@ func (s *story) until(end time.Time) {
 		if s.next != nil && s.owner.rests.After(s.world.now) {
 			next = earlier(next, s.owner.rests)
 		}
-		for _, id := range s.world.ids() {
+		for _, id := range s.world.ids {
 			switch j := s.world.jobs[id]; {
 			case j.job.State == machine.Running:
 				next = earlier(next, j.ends)
@@ -234,7 +234,7 @@ func (s *story) tell(format string, args ...any) {
 
 // tellJobs tells what became of jobs since it was told last.
 func (s *story) tellJobs() {
-	ids := s.world.ids()
+	ids := slices.Clone(s.world.ids)
 	slices.SortFunc(ids, func(a, b string) int {
 		x, y := s.world.jobs[a].job, s.world.jobs[b].job
 		return cmp.Or(x.Tick.At.Compare(y.Tick.At), cmp.Compare(a, b))

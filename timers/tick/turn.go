@@ -26,6 +26,7 @@ func (w *work) decide() {
 		w.decline(machine.SkipOverlap, w.overlap(), c.Next)
 		return
 	}
+	w.endRoll() // what is rolled up has nothing in between
 	w.do(Act{Do: do, ID: c.ID, At: c.Next, Number: c.Number})
 	c.Made++
 	if d.PauseAfterFailures > 0 {

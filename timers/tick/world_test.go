@@ -3,8 +3,6 @@ package tick
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
@@ -24,10 +22,11 @@ type world struct {
 	revision uint64 // of the cursor
 
 	jobs   map[string]*stored
-	going  int // jobs of the schedule that have a turn and have not ended
-	most   int // the most there were
-	leader int // who holds the lease; 0: nobody
-	heard  int // how often something happened that an owner hears of
+	ids    []string // of all jobs, the oldest first
+	going  int      // jobs of the schedule that have a turn and have not ended
+	most   int      // the most there were
+	leader int      // who holds the lease; 0: nobody
+	heard  int      // how often something happened that an owner hears of
 
 	trouble []string
 }
@@ -111,6 +110,7 @@ func (w *world) create(j machine.Job) {
 		w.fault("%v", err)
 	}
 	w.jobs[j.ID] = &stored{}
+	w.ids = append(w.ids, j.ID)
 	w.store(w.jobs[j.ID], j)
 }
 
@@ -150,15 +150,13 @@ func (w *world) apply(id string, revision int, ev machine.Event) bool {
 
 // wants returns the jobs that wait for a turn.
 func (w *world) wants() (list []Want) {
-	for _, id := range w.ids() {
+	for _, id := range w.ids {
 		if j := w.jobs[id].job; j.Wait == machine.WaitTurn {
 			list = append(list, WantOf(j))
 		}
 	}
 	return list
 }
-
-func (w *world) ids() []string { return slices.Sorted(maps.Keys(w.jobs)) }
 
 // ready reports whether a worker may claim a job.
 func (w *world) ready(j machine.Job) bool {
@@ -228,11 +226,12 @@ type owner struct {
 	id    int
 	pause func() bool // false: it dies
 	lag   func() time.Duration
-	lost  func() bool   // whether an answer is lost
-	old   func() bool   // whether it looks at a definition again, or takes the one it knows
-	said  func(Step)    // hears of each step
-	rests time.Time     // until when there is nothing to do
-	seen  int           // world.heard of the last look
+	lost  func() bool                            // whether an answer is lost
+	old   func() bool                            // whether it looks at a definition again, or takes the one it knows
+	said  func(Cursor, Facts, *Definition, Step) // hears of each step
+	log   func(string, ...any)
+	rests time.Time // until when there is nothing to do
+	seen  int       // world.heard of the last look
 }
 
 // serve works until the owner dies or finds that its lease is over.
@@ -288,7 +287,7 @@ func (o *owner) follow(d *Definition, c Cursor, revision uint64) bool {
 			return false
 		}
 		step := d.Advance(c, facts)
-		o.said(step)
+		o.said(c, facts, d, step)
 		if !step.Changed {
 			if o.rests = step.Due; step.Due.IsZero() {
 				o.rests = o.w.now.Add(24 * time.Hour)
