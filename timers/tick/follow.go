@@ -39,8 +39,8 @@ func (w *work) follow() {
 	}
 	switch {
 	case d.IsPaused():
-		if fresh { // nobody had seen it before it was paused
-			w.plan(d.Since)
+		if fresh || moved && c.Next.IsZero() { // nobody had seen it before it was paused
+			w.plan(latest(d.Since, c.Past))
 		}
 		code, why := d.pausedBy()
 		w.declineUntil(d.Stored, code, why)
