@@ -119,22 +119,22 @@ func (w *work) plan(after time.Time) {
 	c := &w.c
 	c.Next, c.ID = w.d.calendar.Next(after), ""
 	if w.d.fixedDelay() {
-		c.Next = w.delayed()
+		c.Next = w.delayed(after)
 	}
 	if !c.Next.IsZero() {
 		c.ID = w.d.ID(c.Next, "")
 	}
 }
 
-// delayed returns the tick to come of a fixed delay; zero while its last job is not
-// known to have ended.
-func (w *work) delayed() time.Time {
+// delayed returns the first tick of a fixed delay after a moment; zero while its last
+// job is not known to have ended.
+func (w *work) delayed(after time.Time) time.Time {
 	d, c := w.d, w.c
 	if c.awaitsEnd() {
 		return time.Time{}
 	}
 	from := latest(latest(d.Since, d.Start), c.LastEnd).Add(time.Duration(d.After))
-	return d.calendar.Open(latest(from, c.Past.Add(time.Millisecond)))
+	return d.calendar.Open(latest(from, latest(after, c.Past).Add(time.Millisecond)))
 }
 
 // pass goes on to the next tick.

@@ -37,24 +37,20 @@ func (w *work) follow() {
 	if moved {
 		c.Late = nil
 	}
-	switch {
-	case d.IsPaused():
-		if fresh || moved && c.Next.IsZero() { // nobody had seen it before it was paused
-			w.plan(latest(d.Since, c.Past))
-		}
-		code, why := d.pausedBy()
-		w.declineUntil(d.Stored, code, why)
-		c.Next = time.Time{}
-	case fresh:
-		w.plan(d.Since)
-	case c.Next.IsZero(): // nothing was due before somebody wrote this
-		w.plan(latest(latest(d.Since, d.Stored), c.Past))
-	case moved && c.Next.After(d.Since):
+	switch due := !c.Next.IsZero(); {
+	case fresh, moved && !due, moved && c.Next.After(d.Since):
 		w.plan(latest(d.Since, c.Past))
-	case moved:
+	case !due: // nothing was before somebody wrote this
+		w.plan(latest(latest(d.Since, d.Stored), c.Past))
+	case moved && !d.IsPaused():
 		w.overtaken()
 	case c.Next.After(d.Stored):
 		c.ID = d.ID(c.Next, "")
+	}
+	if d.IsPaused() {
+		code, why := d.pausedBy()
+		w.declineUntil(d.Stored, code, why)
+		c.Next = time.Time{}
 	}
 }
 
