@@ -24,7 +24,7 @@ func (s *Scheduler) carry(ctx context.Context, c *course) error {
 			return kv.ErrLeaseLost
 		}
 		act := m.todo[0]
-		entry, err := s.act(ctx, m.def, act)
+		entry, err := s.act(ctx, m, act)
 		if err != nil {
 			return fmt.Errorf("scheduler: %s job %s: %w", act.Do, act.ID, err)
 		}
@@ -39,11 +39,15 @@ func (s *Scheduler) carry(ctx context.Context, c *course) error {
 }
 
 // act carries out one act and returns the job as it is then, which may have ended long
-// ago; one that is not there has only a key.
-func (s *Scheduler) act(ctx context.Context, def *tick.Definition, a tick.Act) (entry store.Entry, err error) {
+// ago; one that is not there has only a key. A job that is made says by which
+// definition that was decided: there may be another one by now, and whoever is about to
+// run the job is to compare it with that.
+func (s *Scheduler) act(ctx context.Context, m *mind, a tick.Act) (entry store.Entry, err error) {
 	switch a.Do {
 	case tick.Make, tick.Wait, tick.Decline:
-		entry, _, err = s.opts.Store.Submit(ctx, def.Job(a, s.opts.Clock.Now()))
+		j := m.def.Job(a, s.opts.Clock.Now())
+		j.Tick.Revision = m.cursor.Revision
+		entry, _, err = s.opts.Store.Submit(ctx, j)
 		return entry, err
 	case tick.Admit:
 		entry, err = s.opts.Store.Admit(ctx, a.ID, s.opts.Owner)

@@ -114,6 +114,7 @@ func must[V any](v V, err error) func(testing.TB) V {
 
 // owner is a process that is an owner, as it believes.
 type owner struct {
+	*scheduler.Scheduler
 	*process
 	lease *kv.Lease
 	link  *natstest.Link
@@ -129,7 +130,7 @@ func (w *world) own(key string, decide func(natstest.Write) natstest.Fault) *own
 	held := kv.Open(p.pub, ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
 	l := must(kv.Take(w.Context(), held, "test-"+key, key, kv.LeaseOptions{TTL: lease, Logger: quiet}))(w)
 	s := scheduler.New(p.pub, scheduler.Options{Owner: l, Clock: p.Clock, Store: p.Store, Logger: quiet})
-	o := &owner{process: p, lease: l, link: link}
+	o := &owner{Scheduler: s, process: p, lease: l, link: link}
 	o.stop = w.loops(
 		func(ctx context.Context) error { _ = l.Keep(ctx); return nil }, // tests end the lease
 		s.Run,
