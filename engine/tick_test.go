@@ -47,7 +47,7 @@ func TestTickInfo(t *testing.T) {
 		begun := time.Now().UTC()
 		p.every("slows", "slow", func(s *engine.Schedule) { s.Overlap = spec.Overlap{Policy: spec.OverlapQueue, Limit: 1} })
 		p.every("fasts", "fast", func(s *engine.Schedule) { s.Jitter = spec.Duration(5 * time.Second) })
-		time.Sleep(time.Until(begun.Truncate(10*time.Second).Add(10*time.Second + time.Millisecond)))
+		time.Sleep(time.Until(begun.Truncate(10 * time.Second).Add(10*time.Second + time.Millisecond)))
 		first := begun.Truncate(10 * time.Second).Add(10 * time.Second)
 		fast := p.jobs("fasts")[0]
 		if fast.State != "scheduled" || !fast.Due.Equal(first) || fast.NextAttempt == nil || !fast.NextAttempt.After(first) || *fast.Wait != "delay" {
