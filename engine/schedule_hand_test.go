@@ -65,16 +65,16 @@ func TestScheduleOfJob(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 		eng := connect(t, srv)
 		job := build(time.Second, engine.JobOptions{Queue: "slow", MaxAttempts: 2, Class: engine.Low, Deadline: time.Hour, QueueTimeout: time.Minute})
-		applied, err := job.Schedule(t.Context(), eng, report{Of: "${tick.time}", Number: "${tick.number}"}, engine.Schedule{Name: "hourly", Cron: "0 * * * *", MaxAttempts: 3})
+		applied, err := job.Schedule(t.Context(), eng, report{Of: "${tick.time}", Number: "${tick.number}"}, engine.Schedule{Name: "often", Cron: "* * * * *", MaxAttempts: 3})
 		if err != nil || applied.Action != engine.Created {
 			t.Fatalf("got %+v, %v", applied, err)
 		}
-		info, err := eng.GetSchedule(t.Context(), "hourly")
+		info, err := eng.GetSchedule(t.Context(), "often")
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := engine.Schedule{
-			Name: "hourly", Cron: "0 * * * *", Job: "report.build", Queue: "slow", Class: "low", MaxAttempts: 3,
+			Name: "often", Cron: "* * * * *", Job: "report.build", Queue: "slow", Class: "low", MaxAttempts: 3,
 			Deadline: spec.Duration(time.Hour), QueueTimeout: spec.Duration(time.Minute),
 			Input: json.RawMessage(`{"of":"${tick.time}","number":"${tick.number}"}`), Revision: info.Revision,
 		}
@@ -90,7 +90,7 @@ func TestScheduleOfJob(t *testing.T) {
 
 		serve(t, connect(t, srv))
 		work(t, connect(t, srv), engine.WorkerOptions{}, job)
-		time.Sleep(2*time.Hour + time.Minute)
+		time.Sleep(2*time.Minute + 10*time.Second)
 		jobs, err := eng.List(t.Context(), engine.ListOptions{Queue: "slow"})
 		if err != nil {
 			t.Fatal(err)
@@ -101,8 +101,8 @@ func TestScheduleOfJob(t *testing.T) {
 		}
 		slices.Sort(results)
 		if d := cmp.Diff([]string{
-			`slow.hourly=946688400000 {"of":"2000-01-01T01:00:00Z","number":1}`,
-			`slow.hourly=946692000000 {"of":"2000-01-01T02:00:00Z","number":2}`,
+			`slow.often=946684860000 {"of":"2000-01-01T00:01:00Z","number":1}`,
+			`slow.often=946684920000 {"of":"2000-01-01T00:02:00Z","number":2}`,
 		}, results); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}
@@ -192,13 +192,13 @@ func TestBackfillSchedule(t *testing.T) {
 		mustApply(t, eng, hourlyReport)
 		serve(t, connect(t, srv))
 		work(t, connect(t, srv), engine.WorkerOptions{Slots: 10}, build(time.Second))
-		from, to := time.Now().Add(-1000*time.Hour), time.Now()
+		from, to := time.Now().Add(-300*time.Hour), time.Now()
 
 		weak := start(t, srv, "weak", func(w natstest.Write) natstest.Fault {
 			switch {
-			case w.Number%97 == 0:
+			case w.Number%47 == 0:
 				return natstest.LoseAnswer
-			case w.Number == 300:
+			case w.Number == 100:
 				return natstest.DownAfter
 			}
 			return natstest.Pass
@@ -209,14 +209,14 @@ func TestBackfillSchedule(t *testing.T) {
 			t.Fatalf("without a connection: %+v", done)
 		}
 		done, err := eng.BackfillSchedule(t.Context(), "hourly", from, to)
-		if err != nil || done.Made+done.Attached != 1000 || done.Attached < 100 || len(done.Jobs) != 1000 {
-			t.Fatalf("made %d and attached to %d, %d in all, %v: want 1000", done.Made, done.Attached, len(done.Jobs), err)
+		if err != nil || done.Made+done.Attached != 300 || done.Attached < 40 || len(done.Jobs) != 300 {
+			t.Fatalf("made %d and attached to %d, %d in all, %v: want 300", done.Made, done.Attached, len(done.Jobs), err)
 		}
 		other := hourlyReport
 		other.Job = "report.other"
 		mustApply(t, eng, other)
 		again, err := eng.BackfillSchedule(t.Context(), "hourly", from, to)
-		if err != nil || again.Made != 0 || again.Attached != 1000 {
+		if err != nil || again.Made != 0 || again.Attached != 300 {
 			t.Errorf("again: made %d, attached to %d, %v", again.Made, again.Attached, err)
 		}
 		for _, id := range done.Jobs {
