@@ -21,7 +21,8 @@ type world struct {
 	cursor   []byte // nil: there is none
 	revision uint64 // of the cursor
 
-	jobs   map[string]*stored
+	seen   map[time.Time]bool // Since of the definitions of which cursors were stored
+	jobs   map[string]*record
 	ids    []string // of all jobs, the oldest first
 	going  int      // jobs of the schedule that have a turn and have not ended
 	most   int      // the most there were
@@ -32,7 +33,7 @@ type world struct {
 }
 
 // stored is a record.
-type stored struct {
+type record struct {
 	job      machine.Job
 	revision int
 	ends     time.Time // when its attempt does
@@ -41,7 +42,9 @@ type stored struct {
 
 var worldStart = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func newWorld() *world { return &world{now: worldStart, jobs: map[string]*stored{}} }
+func newWorld() *world {
+	return &world{now: worldStart, jobs: map[string]*record{}, seen: map[time.Time]bool{}}
+}
 
 func (w *world) fault(format string, args ...any) {
 	w.trouble = append(w.trouble, fmt.Sprintf(format, args...))
@@ -90,7 +93,7 @@ func (w *world) save(c Cursor, expected uint64) (uint64, bool) {
 		w.fault("the cursor cannot be stored: %v", err)
 	}
 	w.sequence++
-	w.cursor, w.revision = data, w.sequence
+	w.cursor, w.revision, w.seen[c.Since] = data, w.sequence, true
 	return w.revision, true
 }
 
@@ -109,13 +112,13 @@ func (w *world) create(j machine.Job) {
 	if err := j.Validate(); err != nil {
 		w.fault("%v", err)
 	}
-	w.jobs[j.ID] = &stored{}
+	w.jobs[j.ID] = &record{}
 	w.ids = append(w.ids, j.ID)
 	w.store(w.jobs[j.ID], j)
 }
 
 // store stores what became of a job, and counts who goes on.
-func (w *world) store(s *stored, j machine.Job) {
+func (w *world) store(s *record, j machine.Job) {
 	was := s.revision > 0 && goesOn(s.job)
 	s.job = j
 	s.revision++
