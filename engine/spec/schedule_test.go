@@ -120,6 +120,32 @@ func TestSameCalendar(t *testing.T) {
 	}
 }
 
+// Policies in JSON that no document has are refused.
+func TestPolicyJSON(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`{"misfire":3}`, `{"misfire":{"all":3}}`, `{"misfire":["all"]}`,
+		`{"overlap":3}`, `{"overlap":{}}`, `{"overlap":{"allow":1,"queue":2}}`, `{"overlap":{"allow":"1"}}`,
+	} {
+		var s spec.Schedule
+		if err := json.Unmarshal([]byte(text), &s); err == nil {
+			t.Errorf("%s is read as %+v", text, s)
+		}
+	}
+}
+
+func TestOverlapBounded(t *testing.T) {
+	t.Parallel()
+	for overlap, want := range map[spec.Overlap]bool{
+		{}: false, {Policy: spec.OverlapAllow}: false, {Policy: spec.OverlapAllow, Limit: 1}: true, {Policy: spec.OverlapSkip}: true,
+		{Policy: spec.OverlapQueue, Limit: 1}: true, {Policy: spec.OverlapCancelPrevious}: true,
+	} {
+		if overlap.Bounded() != want {
+			t.Errorf("%v is bounded: %v, want %v", overlap, !want, want)
+		}
+	}
+}
+
 // What a schedule makes, and where it waits.
 func TestScheduleTarget(t *testing.T) {
 	t.Parallel()
