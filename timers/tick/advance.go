@@ -103,10 +103,9 @@ func (w *work) hearEnd(e End) {
 // count counts failures in a row, and halts the schedule if they are too many.
 func (w *work) count(s machine.State) {
 	c := &w.c
-	switch s {
-	case machine.Succeeded:
+	if s == machine.Succeeded {
 		c.Failures = 0
-	case machine.Failed, machine.Lost:
+	} else if s == machine.Failed || s == machine.Lost {
 		c.Failures++
 	}
 	if most := w.d.PauseAfterFailures; most > 0 && c.Failures >= most && c.Halted == nil {

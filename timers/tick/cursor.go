@@ -7,7 +7,7 @@ import (
 )
 
 // Cursor is how far the engine is with a schedule. Only the owner writes it, by its
-// revision. It is a value: nothing changes what it refers to. Its JSON has 130 KiB at
+// revision. It is a value: nothing changes what it refers to. Its JSON has 300 KiB at
 // most, and 400 bytes as a rule.
 type Cursor struct {
 	// Life is Created of the definition. For another life the cursor begins anew.

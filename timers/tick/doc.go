@@ -34,9 +34,13 @@
 // Each tick has one record, or lies in one roll-up, whoever dies when. There are never
 // more jobs in [Cursor.Holders] than the policy allows, and no job of a schedule with
 // a limit goes on that is not there, apart from those that were made while there was
-// no limit. What is not promised: that a tick which was due before its schedule was
-// deleted has a record; and that ticks which nobody had seen when their calendar was
-// edited are counted by the old calendar.
+// no limit, or by an earlier life of the schedule.
+//
+// What is not promised: that a tick which was due before its schedule was deleted has a
+// record. Of edits only the last is known. So ticks that were due between two of them
+// which nobody had seen may have no record, if the second resumed the schedule or
+// changed its calendar; and what was due before such an edit, and nobody knew, is
+// counted by the new calendar.
 //
 // Start reading at [Definition.Advance], then at [Cursor].
 package tick

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	seeds   = flag.Int("seeds", 300, "how many random programs TestRandom runs")
+	seeds   = flag.Int("seeds", 150, "how many random programs TestRandom runs")
 	oneSeed = flag.Uint64("seed", 0, "run this random program alone, and tell what happens")
 )
 
@@ -310,6 +310,7 @@ func (p *program) move() {
 	switch p.rng.IntN(4) {
 	case 0:
 		p.remove()
+		p.most = 0 // another life knows nothing of the jobs of this one
 		p.log("%s deleted", p.clock())
 		return
 	case 1:

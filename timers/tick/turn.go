@@ -124,10 +124,9 @@ func (w *work) serveHands(wants []Want) {
 		if !want.isByHand() || !w.hasRoom() {
 			continue
 		}
-		switch w.turn(want.ID) {
-		case Make:
+		if do := w.turn(want.ID); do == Make {
 			w.do(Act{Do: Admit, ID: want.ID})
-		case Decline:
+		} else if do == Decline {
 			w.do(Act{Do: Dismiss, ID: want.ID, Code: machine.SkipOverlap, Why: w.overlap()})
 		}
 	}

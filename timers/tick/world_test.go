@@ -175,6 +175,9 @@ func (w *world) claim(id string, takes time.Duration, fails bool) {
 			return
 		}
 	}
+	if s.job.Unchecked() && (w.def == nil || w.def.IsPaused()) {
+		w.fault("%s begins, and its schedule is paused or was deleted", id)
+	}
 	s.ends, s.fails = w.now.Add(takes), fails
 	w.apply(id, 0, machine.Claimed{Claimant: machine.Claimant{
 		Lease: machine.Lease{Node: "a", Incarnation: 1, Token: fmt.Sprint("t", s.job.Attempt+1)}, Fence: uint64(s.revision), At: w.now, MaxAttempts: 1,
