@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -143,5 +145,49 @@ func TestTickMetrics(t *testing.T) {
 			"ticks_total slow made": 1, "ticks_total slow overlap": 3, "tick_lateness_seconds slow": 1,
 			"jobs_submitted_total slow": 4, "jobs_ended_total slow skipped": 3,
 		})
+	})
+}
+
+// A broadcast of a schedule that takes turns waits for another one when it is retried,
+// although the schedule is paused, and goes on with the parts that it had.
+func TestTickBroadcastRetried(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p := start(t, srv, "a", nil)
+		serve(t, start(t, srv, "owner", nil).Engine)
+		all := engine.NewJob("all", func(ctx context.Context, _ any) (any, error) {
+			if engine.JobFrom(ctx).Attempt == 1 {
+				return nil, engine.Fail(errors.New("boom"))
+			}
+			return nil, nil
+		})
+		p.run(alone(1), all)
+		time.Sleep(time.Second)
+		p.every("alls", "", func(s *engine.Schedule) {
+			s.Broadcast, s.Overlap = "all", spec.Overlap{Policy: spec.OverlapSkip}
+		})
+		time.Sleep(15 * time.Second)
+		if _, err := p.PauseSchedule(t.Context(), "alls"); err != nil {
+			t.Fatal(err)
+		}
+		jobs := p.jobs("alls")
+		if len(jobs) != 1 || jobs[0].State != "failed" {
+			t.Fatalf("got %+v", jobs)
+		}
+		start(t, srv, "b", nil).run(alone(1), all) // which is no part of it
+		time.Sleep(time.Second)
+		info, err := p.Retry(t.Context(), jobs[0].ID, "failed")
+		if err != nil || info.State != "scheduled" || *info.Wait != "turn" {
+			t.Errorf("retried, it is %+v, %v", info, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		info, err = p.Wait(ctx, jobs[0].ID)
+		if err != nil || info.State != "succeeded" || info.Children.Total != 1 || info.Children.Succeeded != 1 {
+			t.Errorf("it is %+v, %v", info, err)
+		}
+		schedule, err := p.GetSchedule(t.Context(), "alls")
+		if err != nil || len(schedule.Running) > 0 {
+			t.Errorf("running are %v, %v", schedule.Running, err)
+		}
 	})
 }
