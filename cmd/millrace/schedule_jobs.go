@@ -75,8 +75,11 @@ func (c scheduleBackfillCmd) Run(ctx context.Context, e *env) error {
 			return usage(err)
 		}
 		done, err := eng.BackfillSchedule(ctx, c.Name, from, to)
-		if err != nil {
+		if err != nil && len(done.Jobs) > 0 {
 			return fmt.Errorf("%w; %s made, and doing it again goes on", err, show.Count(done.Made, "job"))
+		}
+		if err != nil {
+			return err
 		}
 		fields := []field{{"made", strconv.Itoa(done.Made)}, {"attached", onlyIf(done.Attached > 0, strconv.Itoa(done.Attached))}}
 		if n := len(done.Jobs); n > 0 {
