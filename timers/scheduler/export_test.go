@@ -1,12 +1,15 @@
 package scheduler
 
 // Known returns how many schedules the scheduler knows, and how many of them do not
-// rest.
+// rest, as far as it counts them.
 func (s *Scheduler) Known() (all, awake int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if awake = s.mu.awake + len(s.mu.ready); awake > 0 {
+		return len(s.mu.courses), awake
+	}
 	for _, c := range s.mu.courses {
-		if c.busy || c.mind != nil {
+		if c.busy {
 			awake++
 		}
 	}
