@@ -6,10 +6,13 @@ import (
 	"github.com/millrace/millrace/engine/machine"
 )
 
-// declineUntil declines the tick to come and all after it that are not after a moment.
-// The first hundred of a burst have records of their own, the others have one.
+// declineUntil declines the tick to come and all after it that are due, and not after a
+// moment. The first hundred of a burst have records of their own, the others have one.
 func (w *work) declineUntil(until time.Time, code, why string) {
 	c := &w.c
+	if until.After(w.now) {
+		until = w.now
+	}
 	for !c.Next.IsZero() && !c.Next.After(until) {
 		if w.burst(until); w.c.Burst.Count < recorded {
 			w.decline(code, why, until)

@@ -147,6 +147,9 @@ func (p *program) own() {
 			a.dead = true
 		}
 		p.now = p.now.Add(time.Duration(p.rng.IntN(2e6)))
+		if p.one(150) { // amid what it does
+			p.outage()
+		}
 	case a == nil:
 		p.now = p.now.Add(time.Duration(p.rng.Int64N(int64(p.period))))
 		p.elect()

@@ -117,11 +117,38 @@ func TestRecordsOfABurst(t *testing.T) {
 	}
 }
 
+// jobCase is an act, and the job that is to be made of it.
+type jobCase struct {
+	schedule spec.Schedule
+	act      Act
+	want     machine.Job
+}
+
 func TestJob(t *testing.T) {
 	t.Parallel()
-	at := worldStart.Add(time.Hour)
+	for name, c := range jobCases() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.schedule.Every = spec.Duration(time.Hour)
+			got := compile(t, c.schedule, stored(worldStart)).Job(c.act, jobNow)
+			if err := got.Validate(); err != nil {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("want (-), got (+):\n%s", diff)
+			}
+		})
+	}
+}
+
+var (
+	jobTick = worldStart.Add(time.Hour)
+	jobNow  = jobTick.Add(2 * time.Millisecond)
+)
+
+func jobCases() map[string]jobCase {
+	at, now := jobTick, jobNow
 	tickAct := Act{Do: Make, ID: "r.s=1798765200000", At: at, Number: 7}
-	now := at.Add(2 * time.Millisecond)
 	want := machine.Job{
 		ID: tickAct.ID, Kind: "r.b", State: machine.Pending, Created: now,
 		Tick: &machine.Tick{Schedule: "s", At: at, Number: 7, Revision: 1},
@@ -141,11 +168,7 @@ func TestJob(t *testing.T) {
 		}
 		return a
 	}
-	for name, c := range map[string]struct {
-		schedule spec.Schedule
-		act      Act
-		want     machine.Job
-	}{
+	return map[string]jobCase{
 		"a job": {spec.Schedule{Class: "normal"}, tickAct, want},
 		"it says everything": {
 			spec.Schedule{
@@ -191,18 +214,6 @@ func TestJob(t *testing.T) {
 			j.State, j.Wait, j.Due = machine.Scheduled, machine.WaitDelay, now
 			j.Fan = &machine.Fan{Shards: true, Shares: make([]machine.Share, 2), Total: 2, OnLost: machine.ElseWait, Done: machine.GoalAll}
 		})},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c.schedule.Every = every
-			got := compile(t, c.schedule, stored(worldStart)).Job(c.act, now)
-			if err := got.Validate(); err != nil {
-				t.Error(err)
-			}
-			if diff := cmp.Diff(c.want, got); diff != "" {
-				t.Errorf("want (-), got (+):\n%s", diff)
-			}
-		})
 	}
 }
 
