@@ -85,7 +85,7 @@ func TestTurn(t *testing.T) {
 		}
 		w.change("q.t0", machine.Admitted{At: time.Now().Add(time.Hour)})
 		time.Sleep(11 * time.Minute)
-		if got := met(); got != [2]int{1, 2} {
+		if got := met(); got[0] != 1 || got[1] < 2 { // the next round comes sooner if something was lost
 			t.Errorf("met %v times, want that the one that waits is met again", got)
 		}
 		w.wantHealed(o, lacks{store.LackTimer: 1})
