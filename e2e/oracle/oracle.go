@@ -48,7 +48,7 @@ type Run struct {
 	Test string `json:"test,omitempty"`
 	// Lease is that of a node. Default 6 s, and 15 s with three servers.
 	Lease time.Duration `json:"lease,omitempty"`
-	// Slack is what a loaded machine may be late. Default 10 s.
+	// Slack is what a loaded machine may be late. Default [DefaultSlack].
 	Slack time.Duration `json:"slack,omitempty"`
 	// Servers is how many NATS servers there were. Default 1.
 	Servers int `json:"servers,omitempty"`
@@ -60,6 +60,9 @@ type Run struct {
 	Unlisted bool `json:"-"`
 }
 
+// DefaultSlack is how late a loaded machine may be.
+const DefaultSlack = 10 * time.Second
+
 func (r Run) withDefaults() Run {
 	r.Servers = cmp.Or(r.Servers, 1)
 	if r.Lease == 0 {
@@ -68,7 +71,7 @@ func (r Run) withDefaults() Run {
 			r.Lease = 15 * time.Second
 		}
 	}
-	r.Slack = cmp.Or(r.Slack, 10*time.Second)
+	r.Slack = cmp.Or(r.Slack, DefaultSlack)
 	return r
 }
 
