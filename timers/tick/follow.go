@@ -38,8 +38,10 @@ func (w *work) follow() {
 		c.Late = nil
 	}
 	switch due := !c.Next.IsZero(); {
-	case fresh, moved && !due, moved && c.Next.After(d.Since):
+	case fresh, moved && !due:
 		w.plan(latest(d.Since, c.Past))
+	case moved && c.Next.After(d.Since): // who did not know may have gone on by the old calendar: what was made stays
+		w.plan(d.Since)
 	case !due: // nothing was before somebody wrote this
 		w.plan(latest(latest(d.Since, d.Stored), c.Past))
 	case moved && !d.IsPaused():

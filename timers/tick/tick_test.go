@@ -90,6 +90,34 @@ func TestMisfiresByBruteForce(t *testing.T) {
 	})
 }
 
+// What was found too late is decided once, however long it takes to catch up.
+func TestCatchingUp(t *testing.T) {
+	t.Parallel()
+	s := spec.Schedule{Every: spec.Duration(time.Second), Misfire: spec.Misfire{Policy: spec.MisfireAll, Limit: 400}}
+	d := compile(t, s, stored(worldStart))
+	c, found := d.Advance(Cursor{}, Facts{Now: worldStart}).Cursor, worldStart.Add(10*time.Minute)
+	made, declined := 0, 0
+	for now := found; c.Next.Before(found); now = now.Add(20 * time.Second) {
+		step := d.Advance(c, Facts{Now: now})
+		if c = step.Cursor; len(step.Acts) == 0 {
+			t.Fatalf("nothing happens at %v", c.Next)
+		}
+		for _, a := range step.Acts {
+			switch {
+			case a.Do == Make && a.At.Before(found.Add(-time.Minute)):
+				made++
+			case a.Do == Decline && a.More != nil:
+				declined += 1 + int(a.More.Count)
+			case a.Do == Decline && a.At.Before(found.Add(-time.Minute)):
+				declined++
+			}
+		}
+	}
+	if made != 400 || declined != 10*60-60-1-400 {
+		t.Errorf("%d of those that were late were made, and %d declined", made, declined)
+	}
+}
+
 // An hour of ticks each 100 ms while a job hangs: a hundred records, and one a minute.
 func TestRecordsOfABurst(t *testing.T) {
 	t.Parallel()

@@ -21,13 +21,14 @@ type world struct {
 	cursor   []byte // nil: there is none
 	revision uint64 // of the cursor
 
-	seen   map[time.Time]bool // Since of the definitions of which cursors were stored
-	jobs   map[string]*record
-	ids    []string // of all jobs, the oldest first
-	going  int      // jobs of the schedule that have a turn and have not ended
-	most   int      // the most there were
-	leader int      // who holds the lease; 0: nobody
-	heard  int      // how often something happened that an owner hears of
+	seen    map[time.Time]bool   // Since of the definitions of which cursors were stored
+	decided map[time.Time]string // ticks that stored cursors have decided, and how
+	jobs    map[string]*record
+	ids     []string // of all jobs, the oldest first
+	going   int      // jobs of the schedule that have a turn and have not ended
+	most    int      // the most there were
+	leader  int      // who holds the lease; 0: nobody
+	heard   int      // how often something happened that an owner hears of
 
 	trouble []string
 }
@@ -43,7 +44,7 @@ type record struct {
 var worldStart = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newWorld() *world {
-	return &world{now: worldStart, jobs: map[string]*record{}, seen: map[time.Time]bool{}}
+	return &world{now: worldStart, jobs: map[string]*record{}, seen: map[time.Time]bool{}, decided: map[time.Time]string{}}
 }
 
 func (w *world) fault(format string, args ...any) {
@@ -95,6 +96,20 @@ func (w *world) save(c Cursor, expected uint64) (uint64, bool) {
 	w.sequence++
 	w.cursor, w.revision, w.seen[c.Since] = data, w.sequence, true
 	return w.revision, true
+}
+
+// note notes what a cursor has decided that was stored. No tick is decided twice.
+func (w *world) note(acts []Act) {
+	for _, a := range acts {
+		if a.Do != Make && a.Do != Wait && a.Do != Decline {
+			continue
+		}
+		how := fmt.Sprintf("%s %s", a.Do, a.ID)
+		if was := w.decided[a.At]; was != "" {
+			w.fault("the tick of %v is decided twice: %s, %s", a.At, was, how)
+		}
+		w.decided[a.At] = how
+	}
 }
 
 // forget deletes the cursor unless it has another revision by now.
@@ -306,7 +321,10 @@ func (o *owner) follow(d *Definition, c Cursor, revision uint64) bool {
 			if !o.pause() {
 				return false
 			}
-			if revision, ok = o.w.save(step.Cursor, revision); !ok || o.lost() {
+			if revision, ok = o.w.save(step.Cursor, revision); ok {
+				o.w.note(step.Acts)
+			}
+			if !ok || o.lost() {
 				return o.pause()
 			}
 			c, _ = o.w.load()
