@@ -105,7 +105,7 @@ func (b *Book) Gate(queue string) (open bool, changed <-chan struct{}) {
 }
 
 // Retention returns for how long the record stays of a job of a queue that has
-// ended in a state.
+// ended in a state. One that was skipped stays as long as one that was cancelled.
 func (b *Book) Retention(queue string, s machine.State) time.Duration {
 	says := b.Get(queue).Retention
 	by := map[machine.State]spec.Duration{
