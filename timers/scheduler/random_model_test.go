@@ -27,6 +27,7 @@ type model struct {
 	busy     map[string]bool
 	again    map[string]int       // how often a job was redriven
 	decided  map[string]time.Time // when it was decided that a job is made, if not when it was made
+	known    map[uint64]bool      // the revisions of definitions that an owner knew of
 	working  sync.WaitGroup
 }
 
@@ -35,24 +36,29 @@ type version struct {
 	stored, since time.Time
 	every         time.Duration // 0: paused or deleted
 	rate          spec.Duration // also if it is paused
-	blurs         bool          // what was due shortly before, and nobody had seen, is not counted exactly
+	revision      uint64
+	created       time.Time
+	blurs         bool // what was due shortly before, and nobody had seen, is not counted exactly
 }
 
 func newModel(r *random) *model {
 	return &model{
 		random: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), versions: map[string][]version{}, jobs: map[string]machine.Job{},
-		busy: map[string]bool{}, again: map[string]int{}, decided: map[string]time.Time{},
+		busy: map[string]bool{}, again: map[string]int{}, decided: map[string]time.Time{}, known: map[uint64]bool{},
 	}
 }
 
 // blur is for how long before an edit of a calendar it may be that nobody was owner.
-const blur = 4 * time.Minute
+const blur = 15 * time.Minute
 
 func (m *model) defined(entry kv.Entry[scheduler.Stored]) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := entry.Value
-	v := version{stored: entry.Stored, since: s.Since, rate: s.Every}
+	v := version{stored: entry.Stored, since: s.Since, rate: s.Every, revision: entry.Revision, created: s.Created}
+	if v.created.IsZero() {
+		v.created = entry.Stored
+	}
 	if v.since.IsZero() {
 		v.since = entry.Stored
 	}
@@ -70,7 +76,7 @@ func (m *model) dropped(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	m.versions[name] = append(m.versions[name], version{stored: now, since: now, blurs: true})
+	m.versions[name] = append(m.versions[name], version{stored: now, since: now, created: now, blurs: true})
 }
 
 func (m *model) redriven(id string) {
@@ -101,6 +107,7 @@ func (m *model) watch() (stop func()) {
 		err := scheduler.Cursors(m.pub, ns).Watch(ctx, "schedule.*", func(e kv.Event[tick.Cursor]) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
+			m.known[e.Entry.Value.Revision] = true
 			for _, act := range e.Entry.Value.Doing {
 				if m.decided[act.ID].IsZero() {
 					m.decided[act.ID] = e.Entry.Stored
@@ -158,7 +165,7 @@ func (m *model) bounded(changed machine.Job) {
 	if !changed.Tick.Turn || changed.State.Final() {
 		return
 	}
-	o := m.plans[changed.Tick.Schedule].Overlap
+	o, vs := m.plans[changed.Tick.Schedule].Overlap, m.versions[changed.Tick.Schedule]
 	most := map[string]int{spec.OverlapAllow: o.Limit}[o.Policy]
 	most = max(most, 1)
 	var goOn, wait []string
@@ -166,6 +173,7 @@ func (m *model) bounded(changed machine.Job) {
 		j := m.jobs[id]
 		switch {
 		case j.Tick.Schedule != changed.Tick.Schedule || j.State.Final():
+		case len(vs) > 0 && !j.Tick.At.After(vs[len(vs)-1].created): // of another life
 		case j.Wait != machine.WaitTurn:
 			goOn = append(goOn, id)
 		case j.Tick.By == "" && j.Redriven.IsZero():
@@ -219,10 +227,18 @@ func (m *model) checkTicks(name string) {
 		}
 	}
 	for ms, s := range found {
-		if !due[ms] && s.ran {
-			m.Errorf("%s: %v ran, and was not due: %+v; %+v", name, s.by, m.jobs[s.by[0]], m.jobs[s.by[0]].Tick)
+		if !due[ms] && s.ran && !m.wasResumed(name, m.jobs[s.by[0]]) {
+			m.Errorf("%s: %v ran, and was not due", name, s.by)
 		}
 	}
+}
+
+// wasResumed reports whether a schedule was resumed between a tick and the start of its
+// job: an owner that did not know that it was paused may have made that.
+func (m *model) wasResumed(name string, j machine.Job) bool {
+	return slices.ContainsFunc(m.versions[name], func(v version) bool {
+		return v.every > 0 && j.Tick.At.Before(v.stored) && j.Started.After(v.stored)
+	})
 }
 
 // told notes which ticks records tell of. A roll-up stands for ticks that have no
@@ -283,7 +299,18 @@ func (m *model) isBlurred(name string, ms int64) bool {
 	at := time.UnixMilli(ms)
 	return slices.ContainsFunc(m.versions[name], func(v version) bool {
 		return v.blurs && at.After(v.stored.Add(-blur)) && !at.After(v.stored)
-	})
+	}) || !m.wasKnown(name, at)
+}
+
+// wasKnown reports whether an owner knew of the definition by which a tick was due,
+// before there was another.
+func (m *model) wasKnown(name string, at time.Time) (known bool) {
+	for _, v := range m.versions[name] {
+		if v.since.Before(at) {
+			known = m.known[v.revision]
+		}
+	}
+	return known
 }
 
 // checkMisfires compares ticks that were found late with the policy.
