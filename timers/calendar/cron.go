@@ -28,15 +28,17 @@ type field struct {
 	option cron.ParseOption
 	bits   func(*cron.SpecSchedule) uint64
 	write  string // what may be written in it
+	// special takes out what the library does not know, if it lacks anything here.
+	special func(*days, string) (rest string, err error)
 }
 
 var layout = []field{
-	{"second", cron.Second, func(s *cron.SpecSchedule) uint64 { return s.Second }, "0-59"},
-	{"minute", cron.Minute, func(s *cron.SpecSchedule) uint64 { return s.Minute }, "0-59"},
-	{"hour", cron.Hour, func(s *cron.SpecSchedule) uint64 { return s.Hour }, "0-23"},
-	{"day of month", cron.Dom, func(s *cron.SpecSchedule) uint64 { return s.Dom }, "1-31, L, L-3, LW or 15W"},
-	{"month", cron.Month, func(s *cron.SpecSchedule) uint64 { return s.Month }, "1-12 or jan-dec"},
-	{"day of week", cron.Dow, func(s *cron.SpecSchedule) uint64 { return s.Dow }, "0-7, sun-sat, 5L or mon#2"},
+	{"second", cron.Second, func(s *cron.SpecSchedule) uint64 { return s.Second }, "0-59", nil},
+	{"minute", cron.Minute, func(s *cron.SpecSchedule) uint64 { return s.Minute }, "0-59", nil},
+	{"hour", cron.Hour, func(s *cron.SpecSchedule) uint64 { return s.Hour }, "0-23", nil},
+	{"day of month", cron.Dom, func(s *cron.SpecSchedule) uint64 { return s.Dom }, "1-31, L, L-3, LW or 15W", (*days).specialOfMonth},
+	{"month", cron.Month, func(s *cron.SpecSchedule) uint64 { return s.Month }, "1-12 or jan-dec", nil},
+	{"day of week", cron.Dow, func(s *cron.SpecSchedule) uint64 { return s.Dow }, "0-7, sun-sat, 5L or mon#2", (*days).specialOfWeek},
 }
 
 // starBit is how the library marks a field that is a star.
@@ -51,10 +53,8 @@ func parseCron(text string) (fields, error) {
 	var f fields
 	var sets [6]uint64
 	for i, part := range parts {
-		if i == 3 {
-			part, err = f.days.specialOfMonth(part)
-		} else if i == 5 {
-			part, err = f.days.specialOfWeek(part)
+		if layout[i].special != nil {
+			part, err = layout[i].special(&f.days, part)
 		}
 		if err == nil && part != "" {
 			sets[i], err = layout[i].parse(part)

@@ -96,8 +96,9 @@ func (m month) working(day int64) int64 {
 			return day - 2
 		}
 		return day + 1
+	default:
+		return day
 	}
-	return day
 }
 
 func (d *days) byWeek(m month) uint32 {

@@ -6,9 +6,11 @@
 //
 //	Next      the first tick after a moment               calendar.go
 //	Count     how many there are between two moments      count.go
-//	cron      expression ──▶ fields ──▶ wall clock times   cron.go, days.go, fields.go
-//	clock     wall clock time ──▶ moment, DST              wall.go
-//	rate      every so often, also within a daily window  rate.go, window.go
+//	cron      expression ──▶ fields                        cron.go, special.go
+//	          fields ──▶ wall clock times                  fields.go, days.go
+//	          wall clock times ──▶ moments                 expression.go, wall.go
+//	rate      every so often, also in a daily window       rate.go, window.go
+//	Jitter    how much later than its tick a job is due    jitter.go
 //
 // Everything derives from the rule and the time zone data, so all processes that
 // know both compute the same ticks.

@@ -48,4 +48,5 @@ type FieldError struct {
 	Message string
 }
 
+// Error says both in one line.
 func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
