@@ -1,5 +1,7 @@
 package scheduler
 
+import "time"
+
 // Known returns how many schedules the scheduler knows, and how many of them do not
 // rest, as far as it counts them.
 func (s *Scheduler) Known() (all, awake int) {
@@ -14,4 +16,11 @@ func (s *Scheduler) Known() (all, awake int) {
 		}
 	}
 	return len(s.mu.courses), awake
+}
+
+// RereadEvery has changes read so rarely until undo is called.
+func RereadEvery(d time.Duration) (undo func()) {
+	was := rereadEvery
+	rereadEvery = d
+	return func() { rereadEvery = was }
 }

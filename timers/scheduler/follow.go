@@ -24,8 +24,6 @@ const (
 	// heardAtOnce is how many changes may wait to be noted. What is more is lost,
 	// and read within 30 s.
 	heardAtOnce = 1024
-	// rereadEvery is how often changes are read without a reason.
-	rereadEvery = 30 * time.Second
 	// readAgain is the pause after a reading that failed.
 	readAgain = 250 * time.Millisecond
 	// soon is when changes are read once more after a reconnect: in a cluster the
@@ -35,6 +33,9 @@ const (
 	// deleted keys stay.
 	forgetful = 30 * time.Minute
 )
+
+// rereadEvery is how often changes are read without a reason. Tests of years change it.
+var rereadEvery = 30 * time.Second
 
 // telling is what the server tells of definitions.
 type telling struct {

@@ -22,7 +22,6 @@ import (
 
 var (
 	seeds     = flag.Int("seeds", 20, "how many random programs TestRandom runs")
-	debugName = flag.String("debug", "", "")
 	seed      = flag.Uint64("seed", 0, "the one random program that it runs again")
 )
 
@@ -77,9 +76,6 @@ type plan struct {
 
 func (r *random) play() {
 	defer r.model.watch()()
-	if *debugName != "" {
-		r.debug(*debugName)
-	}
 	for range 3 {
 		r.define()
 	}

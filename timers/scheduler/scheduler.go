@@ -64,8 +64,8 @@ const (
 	// atOnce bounds how many schedules are tended at the same time.
 	atOnce = 128
 	// maxSleep bounds the sleep before the next tick: the clock is measured again
-	// now and then.
-	maxSleep = time.Second
+	// now and then, and two clocks drift apart by less than a millisecond meanwhile.
+	maxSleep = 10 * time.Second
 	// warnEvery bounds how often the log says that something failed.
 	warnEvery = time.Minute
 )

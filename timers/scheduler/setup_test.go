@@ -125,6 +125,11 @@ type owner struct {
 // several.
 func (w *world) own(key string, decide func(natstest.Write) natstest.Fault) *owner {
 	w.Helper()
+	return w.ownFor(key, lease, decide)
+}
+
+func (w *world) ownFor(key string, lease time.Duration, decide func(natstest.Write) natstest.Fault) *owner {
+	w.Helper()
 	link := w.link(decide)
 	p := newProcess(w, publisher(w, link))
 	held := kv.Open(p.pub, ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
