@@ -53,6 +53,7 @@ type work struct {
 	c    Cursor
 	now  time.Time
 	acts []Act
+	late bool // a tick was found too late
 }
 
 func (w *work) do(a Act) {
@@ -103,10 +104,11 @@ func (w *work) hearEnd(e End) {
 // count counts failures in a row, and halts the schedule if they are too many.
 func (w *work) count(s machine.State) {
 	c := &w.c
-	if s == machine.Succeeded {
-		c.Failures = 0
-	} else if s == machine.Failed || s == machine.Lost {
+	failed := s == machine.Failed || s == machine.Lost
+	if failed {
 		c.Failures++
+	} else if s == machine.Succeeded {
+		c.Failures = 0
 	}
 	if most := w.d.PauseAfterFailures; most > 0 && c.Failures >= most && c.Halted == nil {
 		c.Halted = &Halted{At: w.now, Revision: c.Revision, Failures: c.Failures}
@@ -180,7 +182,7 @@ func (w *work) step(was Cursor) Step {
 func (w *work) isPlain(was Cursor) bool {
 	d := w.d
 	return len(w.acts) == 1 && w.acts[0].Do == Make && w.acts[0].ID == was.ID && was.Revision == d.Revision &&
-		was.Late == nil && w.c.Late == nil && !d.Bounded() && d.MaxRuns == 0 && d.PauseAfterFailures == 0
+		was.Late == nil && !w.late && !d.Bounded() && d.MaxRuns == 0 && d.PauseAfterFailures == 0
 }
 
 // due returns when to look again.

@@ -92,7 +92,7 @@ func (w *work) tick() {
 		return
 	}
 	if c.Late == nil && w.isMisfire() {
-		c.Late = w.find()
+		c.Late, w.late = w.find(), true
 	}
 	switch late := c.Late; {
 	case late == nil || !c.Next.Before(late.Run) && c.Next.Before(late.Until):

@@ -87,6 +87,8 @@ func (s *story) step(t *testing.T, d *datadriven.TestData) string {
 		s.world.backfill(moment(t, arg(d, "from", ""), s.start), moment(t, arg(d, "to", ""), s.start))
 	case "retry":
 		s.world.apply(s.find(arg(d, "id", "")), 0, machine.Redriven{At: s.world.now})
+	case "cancel":
+		s.world.apply(s.find(arg(d, "id", "")), 0, machine.Stopped{Cause: "enough", At: s.world.now})
 	case "stop":
 		s.stop()
 	case "start":

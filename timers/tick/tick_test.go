@@ -347,73 +347,58 @@ func TestOldDefinition(t *testing.T) {
 	}
 }
 
-// What reads as a cursor is written as it was read, and can be gone on from.
-func FuzzCursor(f *testing.F) {
-	now := worldStart.Add(24 * time.Hour)
-	paused := true
-	var defs []*Definition
-	for i, s := range []spec.Schedule{
-		{Every: spec.Duration(time.Second)},
-		{Every: spec.Duration(100 * time.Millisecond), Misfire: spec.Misfire{Policy: spec.MisfireAll}, Overlap: spec.Overlap{Policy: spec.OverlapQueue, Limit: 3}, MaxRuns: 7},
-		{After: spec.Duration(time.Second), PauseAfterFailures: 2, Overlap: spec.Overlap{Policy: spec.OverlapCancelPrevious}},
-		{Cron: "@daily", Paused: &paused},
-	} {
-		defs = append(defs, compile(f, s, Place{Revision: uint64(i) + 1, Stored: worldStart, Created: worldStart, Since: worldStart}))
+// Who was told late of an edit may have gone on by the old calendar. The ticks of the
+// new one are made all the same; what was made already is found there.
+func TestEditIsSeenLate(t *testing.T) {
+	t.Parallel()
+	s := spec.Schedule{Every: spec.Duration(10 * time.Second)}
+	c, now := Cursor{}, worldStart
+	for range 2 {
+		c = compile(t, s, stored(worldStart)).Advance(c, Facts{Now: now}).Cursor
+		now = worldStart.Add(10 * time.Second)
 	}
-	for _, d := range defs {
-		c := Cursor{}
-		for _, after := range []time.Duration{0, time.Hour, time.Hour + time.Second} {
-			c = d.Advance(c, Facts{Now: worldStart.Add(after)}).Cursor
-			data, err := json.Marshal(c)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(data)
-		}
+	s.Every /= 5
+	edited := worldStart.Add(5 * time.Second)
+	d := compile(t, s, Place{Revision: 2, Stored: edited, Created: worldStart, Since: edited})
+	step := d.Advance(c, Facts{Now: now})
+	var made []string
+	for _, a := range step.Acts {
+		made = append(made, a.ID)
 	}
-	f.Add([]byte(`{"late":{},"burst":{"roll":{}},"halted":{},"doing":[{"more":{}}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var c, again Cursor
-		if json.Unmarshal(data, &c) != nil || c.Burst != nil && c.Burst.Count < 0 || c.Revision > 4 {
-			return
-		}
-		written, err := json.Marshal(c)
-		if err != nil {
-			return // a year that JSON does not have
-		}
-		if err := json.Unmarshal(written, &again); err != nil {
-			t.Fatalf("%s: %v", written, err)
-		}
-		if diff := cmp.Diff(c, again, cmp.Transformer("moment", func(at time.Time) int64 { return at.UnixNano() })); diff != "" && len(c.Queue)+len(c.Doing)+len(c.Holders)+len(c.Open) > 0 {
-			t.Fatalf("was (-), is (+):\n%s", diff)
-		}
-		for _, d := range defs {
-			step := d.Advance(c, Facts{Now: now, Wants: []Want{{ID: "r.x", At: now}}, Ended: []End{{ID: c.LastID, State: machine.Failed}}})
-			if len(step.Acts) > 2*maxActs+len(c.Queue)+10 {
-				t.Fatalf("%d acts", len(step.Acts))
-			}
-		}
-	})
+	want := []string{"r.s=1798761606000", "r.s=1798761608000", "r.s=1798761610000"}
+	if diff := cmp.Diff(want, made); diff != "" || !step.Cursor.Next.Equal(now.Add(2*time.Second)) || step.Plain {
+		t.Errorf("next is %v, made are, want (-), got (+):\n%s", step.Cursor.Next, diff)
+	}
 }
 
-// BenchmarkAdvance measures the step of one tick.
-func BenchmarkAdvance(b *testing.B) {
-	for name, s := range map[string]spec.Schedule{
-		"policy=none": {Every: spec.Duration(time.Second)},
-		"policy=skip": {Every: spec.Duration(time.Second), Overlap: spec.Overlap{Policy: spec.OverlapSkip}},
-		"cron=daily":  {Cron: "0 3 * * *", Zone: "Europe/Berlin"},
+// A step is plain if it is one tick that the stored cursor names, and nothing counts
+// what becomes of it.
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	every := spec.Duration(10 * time.Second)
+	for name, c := range map[string]struct {
+		schedule spec.Schedule
+		after    time.Duration
+		want     bool
+	}{
+		"on time":       {spec.Schedule{Every: every}, 10 * time.Second, true},
+		"a minute late": {spec.Schedule{Every: every * 10}, 160 * time.Second, true},
+		"too late":      {spec.Schedule{Every: every * 10}, 161 * time.Second, false},
+		"two of them":   {spec.Schedule{Every: every}, 20 * time.Second, false},
+		"a fixed delay": {spec.Schedule{After: every}, time.Hour, true},
+		"turns":         {spec.Schedule{Every: every, Overlap: spec.Overlap{Policy: spec.OverlapSkip}}, 10 * time.Second, false},
+		"runs":          {spec.Schedule{Every: every, MaxRuns: 3}, 10 * time.Second, false},
+		"failures":      {spec.Schedule{Every: every, PauseAfterFailures: 3}, 10 * time.Second, false},
 	} {
-		b.Run(name, func(b *testing.B) {
-			d := compile(b, s, stored(worldStart))
-			c := d.Advance(Cursor{}, Facts{Now: worldStart}).Cursor
-			b.ReportAllocs()
-			for b.Loop() {
-				step := d.Advance(c, Facts{Now: c.Next})
-				if len(step.Acts) != 1 {
-					b.Fatalf("%d acts", len(step.Acts))
-				}
-				c = step.Cursor
-				c.Holders, c.Burst = nil, nil
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := compile(t, c.schedule, stored(time.Unix(0, 0)))
+			cursor := Cursor{Life: d.Created, Revision: 1, Since: d.Since, Past: d.Since, Number: 1}
+			cursor.Next = time.Unix(0, 0).UTC().Add(time.Duration(max(d.Every, d.After)))
+			cursor.ID = d.ID(cursor.Next, "")
+			step := d.Advance(cursor, Facts{Now: time.Unix(0, 0).Add(c.after)})
+			if step.Plain != c.want || step.Acts[0].Do != Make || step.Plain == (len(step.Cursor.Doing) > 0) {
+				t.Errorf("plain is %t, want %t, with %v", step.Plain, c.want, step.Acts)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
@@ -86,14 +87,16 @@ func (w *work) leaveOnly(n int) {
 // overlap says why there is no turn for a job.
 func (w *work) overlap() string {
 	most, wait := w.d.turns()
-	why := fmt.Sprintf("%d of the jobs of schedule %s went on", len(w.c.Holders), w.d.Name)
+	went, may := "1 job", strconv.Itoa(most)
+	if n := len(w.c.Holders); n != 1 {
+		went = fmt.Sprintf("%d jobs", n)
+	}
+	why := fmt.Sprintf("%s of schedule %s went on", went, w.d.Name)
 	if wait > 0 {
 		why += fmt.Sprintf(" and %d waited", len(w.c.Queue))
+		may += fmt.Sprintf(" and %d", wait)
 	}
-	why += fmt.Sprintf(": it lets %d go on at a time", most)
-	if wait > 0 {
-		why += fmt.Sprintf(" and %d wait", wait)
-	}
+	why += fmt.Sprintf(", and no more than %s may", may)
 	return why
 }
 
