@@ -54,11 +54,8 @@ func (s *Schedules) Next(ctx context.Context, schedule string, n int) (Preview, 
 	if err != nil {
 		return Preview{}, failed("look at", schedule, err)
 	}
-	switch info.State {
-	case Paused:
-		p.Note = "the schedule is paused: these are its ticks if it is resumed now"
-	case Halted:
-		p.Note = "the schedule has halted: these are its ticks if it is resumed now"
+	if info.State == Paused || info.State == Halted {
+		p.Note = fmt.Sprintf("the schedule is %s: these are its ticks if it is resumed now", info.State)
 	}
 	return p, nil
 }
