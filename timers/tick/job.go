@@ -29,7 +29,7 @@ func (d *Definition) Job(a Act, now time.Time) machine.Job {
 		ID: a.ID, Kind: d.TargetKind(), State: machine.Pending, MaxAttempts: d.MaxAttempts, Created: now,
 		Fan: d.fan(),
 		Tick: &machine.Tick{
-			Schedule: d.Name, At: plain(a.At), Number: a.Number, Revision: d.Revision, By: a.By, Turn: d.Bounded(),
+			Schedule: d.Name, At: plain(a.At), Number: a.Number, Revision: d.Revision, By: a.By, Turn: d.Bounded() || a.Do == Wait,
 			Watched: byClock && (d.PauseAfterFailures > 0 || d.fixedDelay()), More: a.More,
 		},
 	}
