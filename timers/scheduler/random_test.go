@@ -21,8 +21,8 @@ import (
 )
 
 var (
-	seeds     = flag.Int("seeds", 20, "how many random programs TestRandom runs")
-	seed      = flag.Uint64("seed", 0, "the one random program that it runs again")
+	seeds = flag.Int("seeds", 20, "how many random programs TestRandom runs")
+	seed  = flag.Uint64("seed", 0, "the one random program that it runs again")
 )
 
 // Random programs: schedules with all policies are made, edited, paused, resumed,
