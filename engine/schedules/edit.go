@@ -109,8 +109,9 @@ func (s *Schedules) Pause(ctx context.Context, schedule string, opts EditOptions
 func (s *Schedules) Resume(ctx context.Context, schedule string, opts EditOptions) (spec.Schedule, error) {
 	return s.edit(ctx, "resume", &edit{schedule: schedule, expected: opts.Revision, always: true, change: func(was spec.Schedule) spec.Schedule {
 		if was.IsPaused() {
-			was.Paused, was.Note = new(false), ""
+			was.Note = ""
 		}
+		was.Paused = nil // a document that says nothing of it leaves a later pause alone
 		if opts.Note != "" {
 			was.Note = opts.Note
 		}

@@ -131,6 +131,12 @@ func TestApplyKeepsPause(t *testing.T) {
 		s.Note = "of ann"
 		p.apply(s)
 		is(true, "of ann")
+		resumed := must(p.Resume(ctx, "hourly", schedules.EditOptions{}))(t)
+		is(false, "")
+		must(p.Pause(ctx, "hourly", schedules.EditOptions{}))(t)
+		resumed.Revision = 0
+		p.apply(resumed) // what resume has returned says nothing of pauses
+		is(true, "")
 		must(p.Resume(ctx, "hourly", schedules.EditOptions{}))(t)
 		is(false, "")
 		p.apply(hourly)

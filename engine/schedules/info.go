@@ -98,24 +98,14 @@ func (s *Schedules) list(ctx context.Context, opts ListOptions) ([]Info, error) 
 	if err := s.clock.Fresh(ctx); err != nil {
 		return nil, err
 	}
-	stored, err := s.stored.ListStale(ctx, scheduler.Key("*"))
+	stored, found, err := s.page(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
 	slices.SortFunc(stored, func(a, b kv.Entry[scheduler.Stored]) int { return cmp.Compare(a.Key, b.Key) })
-	from, found := slices.BinarySearchFunc(stored, scheduler.Key(opts.After), func(e kv.Entry[scheduler.Stored], key string) int {
-		return cmp.Compare(e.Key, key)
-	})
-	if found {
-		from++
-	}
-	all := len(stored)
-	if stored = stored[from:]; opts.Limit > 0 && opts.Limit < len(stored) {
-		stored = stored[:opts.Limit]
-	}
-	cursors, err := s.cursorsOf(ctx, stored, all)
-	if err != nil {
-		return nil, err
+	cursors := make(map[string]tick.Cursor, len(found))
+	for _, entry := range found {
+		cursors[entry.Key] = entry.Value
 	}
 	now, list := s.clock.Now(), make([]Info, len(stored))
 	for i, entry := range stored {
@@ -124,25 +114,33 @@ func (s *Schedules) list(ctx context.Context, opts ListOptions) ([]Info, error) 
 	return list, nil
 }
 
-// cursorsOf reads the cursors of schedules, by key: one by one if they are few of all
-// that there are.
-func (s *Schedules) cursorsOf(ctx context.Context, stored []kv.Entry[scheduler.Stored], all int) (map[string]tick.Cursor, error) {
-	var found []kv.Entry[tick.Cursor]
-	var err error
-	if len(stored) < all/4 {
-		keys := make([]string, len(stored))
-		for i, entry := range stored {
-			keys[i] = entry.Key
+// page reads definitions and cursors: all, or those of a page. Of the others it reads
+// the keys, to know which they are.
+func (s *Schedules) page(ctx context.Context, opts ListOptions) (stored []kv.Entry[scheduler.Stored], cursors []kv.Entry[tick.Cursor], err error) {
+	if opts == (ListOptions{}) {
+		if stored, err = s.stored.ListStale(ctx, scheduler.Key("*")); err == nil {
+			cursors, err = s.cursors.ListStale(ctx, scheduler.Key("*"))
 		}
-		found, err = s.cursors.GetManyStale(ctx, keys)
-	} else {
-		found, err = s.cursors.ListStale(ctx, scheduler.Key("*"))
+		return stored, cursors, err
 	}
-	cursors := make(map[string]tick.Cursor, len(found))
-	for _, entry := range found {
-		cursors[entry.Key] = entry.Value
+	all, err := s.keys.ListStale(ctx, scheduler.Key("*"))
+	if err != nil {
+		return nil, nil, err
 	}
-	return cursors, err
+	var keys []string
+	for _, entry := range all {
+		if opts.After == "" || entry.Key > scheduler.Key(opts.After) {
+			keys = append(keys, entry.Key)
+		}
+	}
+	slices.Sort(keys)
+	if opts.Limit > 0 {
+		keys = keys[:min(opts.Limit, len(keys))]
+	}
+	if stored, err = s.stored.GetManyStale(ctx, keys); err == nil {
+		cursors, err = s.cursors.GetManyStale(ctx, keys)
+	}
+	return stored, cursors, err
 }
 
 // describe joins what people have said about a schedule and where it stands.
@@ -194,7 +192,7 @@ func (info *Info) rest(doc spec.Schedule, c tick.Cursor) {
 	case c.Halted != nil && c.Halted.Revision == info.Revision:
 		info.State = Halted
 		if info.Note == "" {
-			info.Note = fmt.Sprintf("%d jobs in a row have failed", c.Halted.Failures)
+			info.Note = fmt.Sprintf("%d jobs in a row failed", c.Halted.Failures)
 		}
 	}
 }

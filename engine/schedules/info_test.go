@@ -64,7 +64,7 @@ func TestInfo(t *testing.T) {
 		halted := c
 		halted.Halted = &tick.Halted{Revision: entry.Revision, Failures: 3}
 		p.cursor("hourly", halted)
-		want.State, want.Next, want.Note = schedules.Halted, nil, "3 jobs in a row have failed"
+		want.State, want.Next, want.Note = schedules.Halted, nil, "3 jobs in a row failed"
 		is("halted")
 
 		c.Revision--

@@ -11,10 +11,10 @@ import (
 
 // Tick is a time of a schedule that is to come.
 type Tick struct {
-	// At is the tick, by which its job is named, and Due is when that may start: a
-	// jitter later.
-	At  time.Time `json:"at"`
-	Due time.Time `json:"due_at"`
+	// At is the tick, by which its job is named, and NextAttempt is when that may
+	// start: a jitter later.
+	At          time.Time `json:"at"`
+	NextAttempt time.Time `json:"next_attempt_at"`
 	// Local is At by the clock of the schedule's zone, whose short name, such as
 	// CET, is Zone.
 	Local time.Time `json:"local"`
@@ -45,6 +45,10 @@ func (s *Schedules) Next(ctx context.Context, schedule string, n int) (Preview, 
 	}
 	if info.Definition == nil {
 		return Preview{}, failed("look at", schedule, fmt.Errorf("%w: %s", ErrUnusable, info.Problem))
+	}
+	if info.State == Active && info.Next == nil {
+		note := fmt.Sprintf("the next tick is %v after the end of %s, which goes on", info.Definition.After, *info.LastJob)
+		return Preview{Ticks: []Tick{}, Note: note}, nil
 	}
 	from := plan{doc: *info.Definition, after: s.clock.Now(), made: info.Made}
 	if info.Next != nil { // one that is due is still to come until its job is there
@@ -125,7 +129,7 @@ func (p plan) tick(c *calendar.Calendar, at time.Time) Tick {
 	local := at.In(c.Zone())
 	zone, _ := local.Zone()
 	return Tick{
-		At: at.UTC(), Due: at.UTC().Add(calendar.Jitter(p.doc.Name, at, time.Duration(p.doc.Jitter))),
+		At: at.UTC(), NextAttempt: at.UTC().Add(calendar.Jitter(p.doc.Name, at, time.Duration(p.doc.Jitter))),
 		Local: local, Zone: zone, Shift: shift(local),
 	}
 }

@@ -22,8 +22,8 @@ func date(t *testing.T, text string) time.Time {
 func lines(p schedules.Preview) (all []string) {
 	for _, t := range p.Ticks {
 		line := t.Local.Format("2006-01-02T15:04:05 ") + t.Zone + " " + t.At.Format("15:04:05Z07:00")
-		if !t.Due.Equal(t.At) {
-			line += " +" + t.Due.Sub(t.At).String()
+		if !t.NextAttempt.Equal(t.At) {
+			line += " +" + t.NextAttempt.Sub(t.At).String()
 		}
 		if t.Shift != "" {
 			line += " " + t.Shift
@@ -86,6 +86,25 @@ func TestForesee(t *testing.T) {
 	if _, err := schedules.Foresee(spec.Schedule{Name: "a"}, time.Now(), 1); err == nil {
 		t.Error("a definition without anything is taken")
 	}
+}
+
+// While the job of a fixed delay goes on, nobody knows its next tick.
+func TestNextOfDelay(t *testing.T) {
+	bubble(t, func(t *testing.T, p *process, _ *server.Server) {
+		entry := p.apply(spec.Schedule{Name: "delay", After: spec.Duration(time.Minute), Job: "a.b"})
+		c := tick.Cursor{Life: entry.Stored, Revision: entry.Revision, Number: 2, LastID: "a.delay=1"}
+		p.cursor("delay", c)
+		want := schedules.Preview{Ticks: []schedules.Tick{}, Note: "the next tick is 1m after the end of a.delay=1, which goes on"}
+		if d := cmp.Diff(want, must(p.Next(t.Context(), "delay", 4))(t)); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+		c.LastEnd = time.Now()
+		c.Next = c.LastEnd.Add(time.Minute)
+		p.cursor("delay", c)
+		if got := must(p.Next(t.Context(), "delay", 4))(t); len(got.Ticks) != 1 || !got.Ticks[0].At.Equal(c.Next) {
+			t.Errorf("its job has ended, and to come is %+v, want %v", got.Ticks, c.Next)
+		}
+	})
 }
 
 // The ticks of a stored schedule begin with the one that the owner has not made yet,

@@ -27,6 +27,8 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
@@ -63,6 +65,7 @@ type Options struct {
 type Schedules struct {
 	clock   *streams.Clock
 	stored  *kv.Bucket[scheduler.Stored]
+	keys    *kv.Bucket[struct{}] // of the definitions, whatever these say
 	cursors *kv.Bucket[tick.Cursor]
 }
 
@@ -74,9 +77,12 @@ func Open(pub *publish.Publisher, opts Options) *Schedules {
 	return &Schedules{
 		clock:   opts.Clock,
 		stored:  scheduler.Bucket(pub, opts.Namespace, opts.Logger),
+		keys:    kv.Open(pub, opts.Namespace.Bucket(streams.Config), kv.Codec[struct{}]{Decode: readNothing}),
 		cursors: scheduler.Cursors(pub, opts.Namespace),
 	}
 }
+
+func readNothing(nats.Header, []byte) (nothing struct{}, err error) { return nothing, nil }
 
 // definition reads what is stored of a schedule from the leader. It returns
 // [ErrNotFound] if that is nothing.
