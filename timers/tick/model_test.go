@@ -149,9 +149,11 @@ func (p *program) checkRuns() {
 	}
 }
 
+// made counts them; one that somebody cancelled before it began may have been about to
+// be dismissed.
 func (p *program) made() (n int64) {
 	for _, j := range p.byClock() {
-		if j.State != machine.Skipped && j.Redriven.IsZero() {
+		if j.State != machine.Skipped && j.Redriven.IsZero() && (j.Attempt > 0 || j.State != machine.Cancelled) {
 			n++
 		}
 	}
