@@ -21,8 +21,6 @@ type stretch struct {
 	plan *ledger.Plan
 	// from and to are between calls: the ticks between them are of this plan.
 	from, to int64
-	// ends is what ended it; empty if nothing did.
-	ends string
 }
 
 // readSchedules finds the jobs of the schedules that the ledger tells of.
@@ -139,7 +137,7 @@ func (s *schedule) stretches() (all []stretch) {
 			continue
 		}
 		if to := begun(e); now.ticking && to > now.from {
-			all = append(all, stretch{plan: now.plan, from: now.from, to: to, ends: e.Verb})
+			all = append(all, stretch{plan: now.plan, from: now.from, to: to})
 		}
 		now = next
 	}

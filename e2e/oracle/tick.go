@@ -85,10 +85,7 @@ func (h *history) missing(s *schedule) []Violation {
 		if d.plan.Ends {
 			continue
 		}
-		to := min(d.to, h.decided(h.end))
-		if d.ends == ledger.Delete || d.ends == ledger.Apply {
-			to = min(d.to, h.decided(d.to))
-		}
+		to := h.certain(s, d)
 		if declined >= recorded { // the record of the last ones may not be due
 			to = min(to, h.end-int64(rolled+h.Slack))
 		}
@@ -96,6 +93,26 @@ func (h *history) missing(s *schedule) []Violation {
 		all = append(all, s.misrolled(d, own, rolls)...)
 	}
 	return all
+}
+
+// certain returns up to when the ticks of a stretch have records for certain. What no
+// owner has seen when its schedule is deleted or gets another calendar may have none;
+// nor may what is of a stretch of which no owner knew when the next one began.
+func (h *history) certain(s *schedule, d stretch) int64 {
+	to := min(d.to, h.decided(h.end))
+	for _, e := range s.calls {
+		if e.Outcome == ledger.Refused || begun(e) < d.to {
+			continue
+		}
+		seen := h.decided(begun(e))
+		switch {
+		case e.Verb == ledger.Delete || e.Verb == ledger.Apply && !sameTimes(e.Plan, d.plan):
+			to = min(to, seen)
+		case e.Verb == ledger.Resume && seen <= d.from:
+			to = d.from
+		}
+	}
+	return to
 }
 
 // lost finds the ticks of a stretch before a time that have no record of their own, and
