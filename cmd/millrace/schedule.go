@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -44,53 +42,6 @@ var scheduleColumns = []column[engine.ScheduleInfo]{
 	{"last", func(s engine.ScheduleInfo) string { return show.Time(s.LastAt) }},
 	{"overlap", overlap},
 	{"problem", func(s engine.ScheduleInfo) string { return s.Problem }},
-}
-
-// when says at which times a schedule ticks.
-func when(s engine.ScheduleInfo) string {
-	if s.Definition == nil {
-		return ""
-	}
-	d := s.Definition
-	switch {
-	case d.Cron != "" && d.Zone != "":
-		return d.Cron + " " + d.Zone
-	case d.Cron != "":
-		return d.Cron
-	case d.Every > 0 && d.Window != nil:
-		return fmt.Sprintf("every %v, %s", d.Every, strings.TrimSpace(d.Window.From+" to "+d.Window.To+" "+d.Window.Days))
-	case d.Every > 0:
-		return fmt.Sprintf("every %v", d.Every)
-	case d.After > 0:
-		return fmt.Sprintf("%v after the last", d.After)
-	}
-	return show.Count(len(d.At), "time")
-}
-
-// makes says what the jobs of a schedule are.
-func makes(s engine.ScheduleInfo) string {
-	switch s.Target {
-	case "broadcast":
-		return "broadcast " + s.Kind
-	case "shards":
-		return fmt.Sprintf("%s in %d shards", s.Kind, s.Definition.Shards)
-	}
-	return s.Kind
-}
-
-// overlap says how many jobs of a schedule go on and wait, of how many.
-func overlap(s engine.ScheduleInfo) string {
-	if s.Definition == nil || s.Definition.Overlap.Policy == "" {
-		return ""
-	}
-	words := s.Definition.Overlap.String()
-	if len(s.Running) > 0 {
-		words += fmt.Sprintf(", %d running", len(s.Running))
-	}
-	if len(s.Waiting) > 0 {
-		words += fmt.Sprintf(", %d waiting", len(s.Waiting))
-	}
-	return words
 }
 
 // scheduleStates are the states of schedules.
@@ -174,47 +125,6 @@ func (c scheduleGetCmd) Run(ctx context.Context, e *env) error {
 	})
 }
 
-// scheduleFields is what is known of a schedule, for people.
-func scheduleFields(s engine.ScheduleInfo) []field {
-	fields := []field{
-		{"schedule", s.Name},
-		{"state", string(s.State)},
-		{"note", s.Note},
-		{"when", when(s)},
-		{"makes", makes(s)},
-		{"queue", s.Queue},
-	}
-	if d := s.Definition; d != nil {
-		fields = append(fields,
-			field{"start", show.Time(&d.Start)},
-			field{"end", show.Time(&d.End)},
-			field{"exclude", strings.Join(d.Exclude, ", ")},
-			field{"input", string(d.Input)},
-			field{"misfire", d.Misfire.String()},
-			field{"overlap", d.Overlap.String()},
-		)
-		if d.Start.IsZero() {
-			fields[6].value = ""
-		}
-		if d.End.IsZero() {
-			fields[7].value = ""
-		}
-	}
-	failures := onlyIf(s.Failures > 0, strconv.Itoa(s.Failures)+" in a row")
-	return append(fields,
-		field{"next", show.Time(s.Next)},
-		field{"last", strings.TrimSpace(show.Time(s.LastAt) + " " + deref(s.LastJob))},
-		field{"ticks", strconv.FormatInt(s.Number, 10)},
-		field{"jobs", strconv.FormatInt(s.Made, 10)},
-		field{"failures", failures},
-		field{"running", strings.Join(s.Running, ", ")},
-		field{"waiting", strings.Join(s.Waiting, ", ")},
-		field{"changed", show.Time(s.Changed)},
-		field{"revision", strconv.FormatUint(s.Revision, 10)},
-		field{"problem", s.Problem},
-	)
-}
-
 // yaml prints a value, which has JSON, as YAML.
 func (e *env) yaml(v any) error {
 	data, err := json.Marshal(v)
@@ -240,8 +150,8 @@ const defaultTicks = 5
 var tickColumns = []column[engine.Tick]{
 	{"tick", func(t engine.Tick) string { return t.Local.Format("Mon 2006-01-02 15:04:05.999") + " " + t.Zone }},
 	{"utc", func(t engine.Tick) string { return t.At.Format("2006-01-02 15:04:05.999") }},
-	{"due", func(t engine.Tick) string {
-		return onlyIf(!t.Due.Equal(t.At), "+"+show.Length(t.Due.Sub(t.At)))
+	{"jitter", func(t engine.Tick) string {
+		return onlyIf(!t.NextAttempt.Equal(t.At), "+"+show.Length(t.NextAttempt.Sub(t.At)))
 	}},
 	{"note", func(t engine.Tick) string { return t.Shift }},
 }
