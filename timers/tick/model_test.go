@@ -153,7 +153,7 @@ func (p *program) checkRuns() {
 // be dismissed.
 func (p *program) made() (n int64) {
 	for _, j := range p.byClock() {
-		if j.State != machine.Skipped && j.Redriven.IsZero() && (j.Attempt > 0 || j.State != machine.Cancelled) {
+		if j.State != machine.Skipped && j.Redriven.IsZero() && (!p.byHand || j.Attempt > 0 || j.State != machine.Cancelled) {
 			n++
 		}
 	}
