@@ -91,8 +91,8 @@ var tickWrongs = []tickWrong{
 	}, "overlap"},
 	{"declined without reason", []string{inPeace}, "succeeded", func(s *tickWorld, i int) { s.decline(&s.jobs[i], "overlap", s.jobs[i].Due) }, "I2"},
 	{"declined in time", modes, "succeeded", func(s *tickWorld, i int) { s.decline(&s.jobs[i], "misfire", s.jobs[i].Due.Add(30*time.Second)) }, "I2"},
-	{"ran too late", []string{late}, "skipped", func(s *tickWorld, i int) {
-		j := &s.jobs[i]
+	{"ran too late", []string{late}, "", func(s *tickWorld, _ int) {
+		j := &s.jobs[slices.IndexFunc(s.jobs, func(j oracle.Job) bool { return j.State == "skipped" })]
 		j.Error = nil
 		s.works(j, j.Created, time.Millisecond)
 	}, "I2"},
