@@ -152,6 +152,7 @@ type stretch struct {
 	zone     *time.Location
 	from, to time.Time
 	step     time.Duration
+	odd      time.Time // when clocks are set
 }
 
 // walk calls see for each step of a stretch, with the wall clock time that is shown
@@ -233,7 +234,7 @@ func drawStretch(t *rapid.T, step time.Duration, length time.Duration) stretch {
 		t.Fatal(err)
 	}
 	before := time.Duration(rapid.Int64Range(0, int64(length/step)).Draw(t, "steps before")) * step
-	return stretch{location(t, odd.zone), at.Add(-before), at.Add(length - before), step}
+	return stretch{location(t, odd.zone), at.Add(-before), at.Add(length - before), step, at}
 }
 
 func drawExpression(t *rapid.T, second []part[int]) expression {
@@ -274,6 +275,9 @@ func check(t *rapid.T, c *calendar.Calendar, s stretch, want []time.Time) {
 		n, last := c.Count(after, until)
 		if n != int64(len(among)) || n > 0 && !last.Equal(among[n-1]) || n == 0 && !last.IsZero() {
 			t.Fatalf("count(%v, %v) is %d, %v; want %d, %v", after, until, n, last, len(among), among[max(0, len(among)-1):])
+		}
+		if next := c.Next(after); n > 0 && !next.Equal(among[0]) || n == 0 && !next.IsZero() && !next.After(until) {
+			t.Fatalf("next of %v is %v, want %v", after, next, among[:min(1, len(among))])
 		}
 		at := until.Truncate(s.step)
 		if got, want := c.Has(at), slices.ContainsFunc(want, at.Equal); got != want {

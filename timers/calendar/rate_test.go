@@ -123,7 +123,7 @@ func TestList(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		from := time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC)
-		s := stretch{time.UTC, from, from.Add(50 * time.Second), time.Second}
+		s := stretch{time.UTC, from, from.Add(50 * time.Second), time.Second, from}
 		var r calendar.Rule
 		var want []time.Time
 		for _, n := range rapid.SliceOfN(rapid.IntRange(0, 49), 1, 20).Draw(t, "seconds") {
@@ -203,8 +203,13 @@ func TestOpen(t *testing.T) {
 	})
 }
 
-// draw returns a moment of a stretch.
+// draw returns a moment of a stretch, often one when clocks are about to be set, or
+// just were.
 func (s stretch) draw(t *rapid.T, name string, step time.Duration) time.Time {
+	const near = 2 * time.Hour
+	if from := s.odd.Add(-near); from.After(s.from) && from.Add(2*near).Before(s.to) && rapid.Bool().Draw(t, name+" is near") {
+		return from.Add(time.Duration(rapid.Int64Range(0, int64(2*near/step)).Draw(t, name)) * step)
+	}
 	return s.from.Add(time.Duration(rapid.Int64Range(0, int64(s.to.Sub(s.from)/step)-1).Draw(t, name)) * step)
 }
 

@@ -31,7 +31,8 @@ func evenly(zone *time.Location, unix int64) even {
 		e.to = to.Unix()
 	}
 	if e.to <= unix { // beyond the table, the time package forgets the last day of a leap year
-		e.to = (floorDiv(unix, daySeconds) + 1) * daySeconds
+		e.from = floorDiv(unix, daySeconds) * daySeconds
+		e.to = e.from + daySeconds
 	}
 	return e
 }
