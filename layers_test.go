@@ -26,12 +26,13 @@ var layers = []string{
 	"console",
 	"history engine/enginetest",
 	"engine",
-	"engine/attempt engine/triggers engine/reconcile engine/explain engine/doctor engine/queues",
-	"timers broadcast",
+	"engine/attempt engine/triggers engine/reconcile engine/explain engine/doctor engine/queues engine/schedules",
+	"timers timers/scheduler broadcast",
 	"engine/store",
 	"nodes engine/blobs engine/intake engine/logs engine/fault",
-	"streams engine/graph broadcast/plan",
+	"streams engine/graph broadcast/plan timers/tick",
 	"kv engine/machine engine/spec",
+	"timers/calendar",
 	"embedded internal",
 	"internal/publish",
 }
@@ -59,10 +60,12 @@ var folders = map[string]string{
 // pure packages do no I/O: they import the harmless part of the standard
 // library, and what is listed.
 var pure = map[string][]string{
-	"engine/machine": {module + "internal/name"},
-	"engine/spec":    {module + "internal/name", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
-	"engine/graph":   {module + "internal/name", module + "engine/spec"},
-	"broadcast/plan": {module + "engine/machine"},
+	"engine/machine":  {module + "internal/name"},
+	"engine/spec":     {module + "internal/name", module + "timers/calendar", "github.com/goccy/go-yaml", "cel.dev/cel-go"},
+	"engine/graph":    {module + "internal/name", module + "engine/spec"},
+	"broadcast/plan":  {module + "engine/machine"},
+	"timers/calendar": {module + "internal/zone", "github.com/robfig/cron/v3"},
+	"timers/tick":     {module + "engine/machine", module + "engine/spec", module + "timers/calendar", module + "internal/name"},
 }
 
 // impure tells why pure packages do not have a package of the standard library,

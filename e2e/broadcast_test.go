@@ -166,20 +166,9 @@ func (d death) tell(t *testing.T, servers int) {
 // killOwner kills the node that is the owner, and starts it again.
 func (c *crew) killOwner() {
 	c.t.Helper()
-	owner := ""
-	for _, e := range c.Entries() {
-		if e.What == ledger.Owner {
-			owner = e.Node
-		}
-	}
-	for _, n := range c.serving {
-		if n.ID == owner {
-			n.Kill()
-			n.Start()
-			return
-		}
-	}
-	c.t.Errorf("%q is the owner, and does not serve", owner)
+	n := c.owner()
+	n.Kill()
+	n.Start()
 }
 
 // deaf is a node that is frozen when it gets its parts, and dies or wakes up.

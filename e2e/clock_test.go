@@ -7,6 +7,7 @@ import (
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/cluster"
 	"github.com/millrace/millrace/e2e/ledger"
+	"github.com/millrace/millrace/engine"
 )
 
 // Wall clocks are five minutes off, in either direction. Programs with such
@@ -18,6 +19,7 @@ func TestClocks(t *testing.T) {
 		scenario{"of a server", short, short, func(t *testing.T, n int) {
 			wrongClocks(t, cluster.Options{Servers: n, Clocks: []time.Duration{-off}}, 0)
 		}},
+		scenario{"of owners", short, full, wrongTicks},
 	)
 }
 
@@ -45,6 +47,27 @@ func wrongClocks(t *testing.T, o cluster.Options, off time.Duration) {
 	wantSucceeded(t, c)
 	punctual(t, c)
 	c.Judge()
+}
+
+// wrongTicks is owners with wrong clocks, which take over from each other. Schedules
+// tick by the server's.
+func wrongTicks(t *testing.T, servers int) {
+	s := &shift{crew: &crew{Cluster: begin(t, cluster.Options{Servers: servers}), t: t, nodes: map[string]*cluster.Node{}}}
+	for name, off := range map[string]time.Duration{"ahead": off, "behind": -off} {
+		s.serving = append(s.serving, s.Serve(name, cluster.NodeOptions{Clock: off}))
+		s.nodes["w-"+name] = s.Worker("w-"+name, cluster.NodeOptions{Clock: off})
+	}
+	by := actor.Timetable{Prefix: "cron", Count: 1, Definition: engine.Schedule{Cron: "*/2 * * * * *", Zone: "Europe/Berlin"}}
+	s.tick(every("s", 2, time.Second, actor.Work{}), by)
+	for range scale(0, 3, 10) {
+		s.After(scale(0, 4*time.Second, 20*time.Second))
+		n := s.awaitOwner()
+		n.Term()
+		n.Await()
+		n.Start()
+		s.Await(n.ID+" is ready", n.Ready)
+	}
+	s.allRan(s.rest())
 }
 
 // punctual checks that nothing started before it was due.

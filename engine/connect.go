@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/streams"
+	"github.com/millrace/millrace/timers/scheduler"
 )
 
 // maxReconnectWait is the longest pause between two tries to reconnect, so
@@ -69,6 +70,7 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 	e := &Engine{ns: streams.Namespace(o.Namespace), opts: o, log: o.Logger, pub: pub, member: member{turn: make(chan struct{}, 1)}}
 	e.clock = streams.NewClock(e.ns, pub)
 	e.openQueues()
+	e.openSchedules()
 	settings, err := streams.Ensure(ctx, e.ns, pub, streams.Options{
 		Existing: o.Existing, Replicas: o.Replicas, Lease: o.Lease, Holder: o.Node,
 		Patience: o.Patience, Then: e.learn, Logger: o.Logger,
@@ -84,7 +86,10 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 		return nil, err
 	}
 	e.logs = logs.Open(pub, logs.Options{Namespace: e.ns, Logger: o.Logger})
-	kept := store.Options{Namespace: e.ns, Lease: settings.Lease, Retention: e.book.Retention, Snapshot: e.snapshot, Logger: o.Logger}
+	kept := store.Options{
+		Namespace: e.ns, Lease: settings.Lease, Retention: e.book.Retention, Snapshot: e.snapshot,
+		Declines: scheduler.OpenDefinitions(pub, e.ns, o.Logger).Declines, Logger: o.Logger,
+	}
 	e.meter(&kept)
 	e.store = store.Open(pub, store.Assets{
 		Work: e.work, Timers: e.timers, Clock: e.clock, Limits: streams.NewLimits(e.ns, pub), Asker: nodes.NewAsker(pub, e.ns),

@@ -32,6 +32,7 @@ type crash struct {
 	before func(*testing.T, *server.Server)
 	// then is what the client wants besides. It is asked again until it is done.
 	then    func(context.Context, *engine.Engine) error
+	tick    string // the ID of the job, if a schedule makes it
 	want    string // the state in which the job ends; empty: it is gone
 	ends    int    // how often it ends, if not once
 	objects int    // that the job owns in the end
@@ -69,8 +70,11 @@ var crashes = map[string]crash{
 
 // Whatever write a process dies before or after, and whatever answer it does not
 // get, the job ends, once, and leaves nothing behind.
-func TestCrashPoints(t *testing.T) {
-	for name, c := range crashes {
+func TestCrashPoints(t *testing.T) { crashAll(t, crashes) }
+
+func crashAll(t *testing.T, stories map[string]crash) {
+	t.Helper()
+	for name, c := range stories {
 		t.Run(name, func(t *testing.T) {
 			var points []string
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) { points = c.tell(t, srv, 0, natstest.Pass) })
@@ -167,6 +171,8 @@ func (c crash) ask(t *testing.T, v *victim) {
 
 func (c crash) id() string {
 	switch {
+	case c.tick != "":
+		return c.tick
 	case c.orphan:
 		return "nobodys.1"
 	case c.submit != nil && c.submit.Queue != "":
@@ -264,7 +270,7 @@ type victim struct {
 // live runs the process under a node ID. It ends with the test, or by stop.
 func (v *victim) live(node string, l *ledger) (stop func()) {
 	v.t.Helper()
-	link := natstest.NewLink(v.t, v.srv, v.decide, jobWrites, workWrites, "mr.default.timer.>", "mr.default.ended.>", "mr.default.log.>", "$O.>", "$JS.API.STREAM.PURGE.OBJ_mr_default_blobs",
+	link := natstest.NewLink(v.t, v.srv, v.decide, jobWrites, workWrites, "$KV.mr_default_cursor.schedule.>", "mr.default.timer.>", "mr.default.ended.>", "mr.default.log.>", "$O.>", "$JS.API.STREAM.PURGE.OBJ_mr_default_blobs",
 		"$JS.ACK.mr_default_work.>", "$JS.API.STREAM.MSG.DELETE.>")
 	nc := link.Connect(v.t, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	eng, err := engine.Connect(v.t.Context(), nc, engine.Options{Node: node, Logger: slog.New(slog.DiscardHandler)})
@@ -357,6 +363,8 @@ func pointOf(w natstest.Write) string {
 	switch {
 	case strings.HasPrefix(s, "$KV.mr_default_jobs."):
 		return "record " + w.Header.Get("Mr-State")
+	case strings.HasPrefix(s, "$KV.mr_default_cursor.schedule."):
+		return "cursor"
 	case strings.HasPrefix(s, "mr.default.work."):
 		return "item"
 	case strings.HasPrefix(s, "mr.default.timer."):

@@ -13,6 +13,7 @@ import (
 	"github.com/millrace/millrace/engine/logs"
 	"github.com/millrace/millrace/engine/queues"
 	"github.com/millrace/millrace/engine/reconcile"
+	"github.com/millrace/millrace/engine/schedules"
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/engine/triggers"
 	"github.com/millrace/millrace/internal/name"
@@ -80,24 +81,25 @@ func (o Options) validate() error {
 // Engine is one process's view of a namespace. It is safe for concurrent use.
 // However many workers it has, it is one node.
 type Engine struct {
-	ns       streams.Namespace
-	opts     Options
-	settings streams.Settings
-	log      *slog.Logger
-	pub      *publish.Publisher
-	work     *streams.Work
-	timers   *streams.Timers
-	clock    *streams.Clock
-	store    *store.Store
-	running  *attempt.Running
-	triggers *triggers.Triggers
-	logs     *logs.Log
-	queues   *queues.Queues
-	book     *queues.Book
-	member   member
-	takers   takers
-	metrics  *obs.Metrics                         // nil if nobody wants them
-	owner    atomic.Pointer[reconcile.Reconciler] // while this process is the owner
+	ns        streams.Namespace
+	opts      Options
+	settings  streams.Settings
+	log       *slog.Logger
+	pub       *publish.Publisher
+	work      *streams.Work
+	timers    *streams.Timers
+	clock     *streams.Clock
+	store     *store.Store
+	running   *attempt.Running
+	triggers  *triggers.Triggers
+	logs      *logs.Log
+	queues    *queues.Queues
+	schedules *schedules.Schedules
+	book      *queues.Book
+	member    member
+	takers    takers
+	metrics   *obs.Metrics                         // nil if nobody wants them
+	owner     atomic.Pointer[reconcile.Reconciler] // while this process is the owner
 }
 
 // Close frees what the engine holds, and ends with an error whatever waits for

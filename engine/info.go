@@ -30,18 +30,21 @@ type JobInfo struct {
 	Error       *ErrorInfo      `json:"error"`
 	Progress    *ProgressInfo   `json:"progress"` // of the last attempt
 	Details     json.RawMessage `json:"details"`  // what an attempt left for the next one
-	Wait        *string         `json:"wait"`     // what it waits for: retry, delay, snooze, kind (no handler), or a sentence
+	Wait        *string         `json:"wait"`     // what it waits for: retry, delay, snooze, kind (no handler), turn, or a sentence
 	Pin         *PinInfo        `json:"pin"`      // the node that it is for
 	Parent      *string         `json:"parent"`   // the job that waits for it
 	Part        *string         `json:"part"`     // its node, or its number, among its parent's
 	Children    *ChildrenInfo   `json:"children"` // of a broadcast, or a sharded job
+	Schedule    *string         `json:"schedule"` // that made it
+	Tick        *TickInfo       `json:"tick"`     // for which that made it
 	Created     *time.Time      `json:"created_at"`
 	Started     *time.Time      `json:"started_at"` // of the last attempt; of a broadcast, or a sharded job, when it got its parts
 	Finished    *time.Time      `json:"finished_at"`
-	Due         *time.Time      `json:"due_at"`   // of a job that is scheduled or retrying
-	StartBy     *time.Time      `json:"start_by"` // when it fails unless it has started
-	Deadline    *time.Time      `json:"deadline"` // when it fails unless it has ended
-	Unique      *UniqueInfo     `json:"unique"`   // the key that it was submitted with
+	Due         *time.Time      `json:"due_at"`          // of a job that is scheduled or retrying; of a tick the time of that, always
+	NextAttempt *time.Time      `json:"next_attempt_at"` // when one that is scheduled or retrying is tried, if that is known
+	StartBy     *time.Time      `json:"start_by"`        // when it fails unless it has started
+	Deadline    *time.Time      `json:"deadline"`        // when it fails unless it has ended
+	Unique      *UniqueInfo     `json:"unique"`          // the key that it was submitted with
 	Revision    uint64          `json:"revision"`
 	Attempts    []AttemptInfo   `json:"attempts"` // the first two and the last eight
 }
@@ -59,6 +62,14 @@ type PinInfo struct {
 	Selector    map[string]string `json:"selector"`    // null if the job is for no other node
 	Key         string            `json:"key,omitempty"`
 	Else        string            `json:"else"` // wait, any or fail
+}
+
+// TickInfo says for which tick a schedule made a job: due_at is when that was.
+type TickInfo struct {
+	Number int64      `json:"number"` // among all ticks of the schedule, from 1; 0 if not the clock made the job
+	By     string     `json:"by"`     // clock, hand or backfill
+	Count  int64      `json:"count"`  // how many ticks the record stands for: more than 1 if they were skipped together
+	Until  *time.Time `json:"until"`  // the last one of them
 }
 
 // ChildrenInfo says what a broadcast or a sharded job is made of. How its parts have
@@ -199,6 +210,13 @@ func describe(entry store.Entry) JobInfo {
 	}
 	if j.State.Delayed() {
 		info.Due = moment(j.Due) // others keep the one that they had
+		info.NextAttempt = info.Due
+	}
+	if j.Wait == machine.WaitTurn {
+		info.NextAttempt = nil
+	}
+	if j.Tick != nil {
+		info.Schedule, info.Tick, info.Due = &j.Tick.Schedule, describeTick(*j.Tick), moment(j.Tick.At)
 	}
 	if why := waitOf(j); why != "" {
 		info.Wait = &why
@@ -243,6 +261,17 @@ func describePin(p *machine.Pin) *PinInfo {
 		if info.Selector == nil {
 			info.Selector = map[string]string{}
 		}
+	}
+	return info
+}
+
+func describeTick(t machine.Tick) *TickInfo {
+	info := &TickInfo{Number: t.Number, By: string(t.By), Count: 1}
+	if t.By == "" {
+		info.By = "clock"
+	}
+	if t.More != nil {
+		info.Count, info.Until = t.More.Count+1, moment(t.More.Until)
 	}
 	return info
 }

@@ -135,7 +135,7 @@ func TestInfoJSON(t *testing.T) {
 		want := map[string]string{
 			"id": `"job.1"`, "kind": `"job.one"`, "queue": `"job"`, "state": `"pending"`, "class": `"normal"`, "attempt": "0", "failures": "0", "max_attempts": "2",
 			"node": "null", "fence": "0", "input": `{"n":1}`, "result": "null", "input_blob": "null", "result_blob": "null", "unique": "null", "error": "null", "progress": "null", "details": "null", "wait": "null", "parent": "null", "part": "null", "pin": "null", "children": "null",
-			"created_at": `"2000-01-01T00:00:00Z"`, "started_at": "null", "finished_at": "null", "due_at": "null", "start_by": "null", "deadline": "null", "revision": "1", "attempts": "[]",
+			"created_at": `"2000-01-01T00:00:00Z"`, "started_at": "null", "finished_at": "null", "due_at": "null", "next_attempt_at": "null", "schedule": "null", "tick": "null", "start_by": "null", "deadline": "null", "revision": "1", "attempts": "[]",
 		}
 		if d := cmp.Diff(want, fields()); d != "" {
 			t.Errorf("pending (-want +got):\n%s", d)

@@ -154,6 +154,8 @@ type ListOptions struct {
 	Kind  string
 	// Parent is the ID of a broadcast or a sharded job whose parts are meant.
 	Parent string
+	// Schedule is the schedule that made the jobs.
+	Schedule string
 	// Limit is how many jobs to list. Default 100.
 	Limit int
 
@@ -162,13 +164,18 @@ type ListOptions struct {
 
 func (o ListOptions) validate() error {
 	if o.State != "" && !machine.State(o.State).Known() {
-		return fmt.Errorf("engine: list jobs: there is no state %q: use scheduled, pending, running, retrying, waiting, succeeded, failed, cancelled or lost", o.State)
+		return fmt.Errorf("engine: list jobs: there is no state %q: use scheduled, pending, running, retrying, waiting, succeeded, failed, cancelled, skipped or lost", o.State)
 	}
 	if o.Limit < 0 {
 		return fmt.Errorf("engine: list jobs: limit is %d: use 1 or more, or 0 for the default", o.Limit)
 	}
 	if o.Parent != "" {
 		if err := checkID(o.Parent); err != nil {
+			return err
+		}
+	}
+	if o.Schedule != "" {
+		if err := name.Check("schedule", o.Schedule); err != nil {
 			return err
 		}
 	}
@@ -180,7 +187,8 @@ func (o ListOptions) validate() error {
 
 func (o ListOptions) match(j machine.Job) bool {
 	return (o.State == "" || o.State == string(j.State)) && (o.Kind == "" || o.Kind == j.Kind) &&
-		(o.Parent == "" || j.Parent != nil && j.Parent.ID == o.Parent) && (!o.broadcasts || j.Fan != nil && !j.Fan.Shards)
+		(o.Parent == "" || j.Parent != nil && j.Parent.ID == o.Parent) &&
+		(o.Schedule == "" || j.Tick != nil && j.Tick.Schedule == o.Schedule) && (!o.broadcasts || j.Fan != nil && !j.Fan.Shards)
 }
 
 // List returns jobs, the most recently changed first. It may be some

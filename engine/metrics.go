@@ -56,8 +56,8 @@ func (e *Engine) hideMetrics() {
 func (e *Engine) moved(before, after machine.Job) {
 	if before.State == "" {
 		e.metrics.Submitted(after.Kind)
-		return
 	}
+	e.ticked(before, after)
 	if before.Lease != nil {
 		if attempt, ended := after.Ended(before.Lease.Token); ended {
 			e.metrics.Attempted(after.Kind, string(attempt.Outcome))
@@ -72,6 +72,25 @@ func (e *Engine) moved(before, after machine.Job) {
 	}
 	if after.State.Final() && !before.State.Final() {
 		e.metrics.Ended(after.Kind, string(after.State))
+	}
+}
+
+// ticked counts what a transition says of the tick that a job was made for.
+func (e *Engine) ticked(before, after machine.Job) {
+	t := after.Tick
+	switch {
+	case t == nil:
+	case after.State == machine.Skipped && before.State != machine.Skipped:
+		n, why := int64(1), "skipped"
+		if t.More != nil {
+			n += t.More.Count
+		}
+		if after.Error != nil {
+			why = after.Error.Code
+		}
+		e.metrics.Skipped(after.Kind, why, n)
+	case before.State == "" && t.By == "":
+		e.metrics.Ticked(after.Kind, after.Created.Sub(t.At))
 	}
 }
 

@@ -242,9 +242,3 @@ var notStarted = []string{string(machine.Scheduled), string(machine.Pending), st
 func (e *Engine) DeleteQueue(ctx context.Context, queue string) error {
 	return e.queues.Delete(ctx, queue)
 }
-
-// applyQueue stores a definition.
-func (e *Engine) applyQueue(ctx context.Context, doc spec.Queue, opts ApplyOptions) (Applied, error) {
-	a, err := e.queues.Apply(ctx, doc, opts.DryRun)
-	return Applied{Key: a.Key, Action: a.Action, Changes: a.Changes}, err
-}

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
 	"github.com/millrace/millrace/timers"
+	"github.com/millrace/millrace/timers/scheduler"
 )
 
 // Serve makes this process one that keeps the namespace, until ctx ends: it
@@ -53,15 +54,19 @@ func (e *Engine) stand(ctx context.Context, node string, deputy bool) error {
 	return timers.Stand(ctx, e.pub, opts, e.own)
 }
 
-// own is what the owner does: it judges dead nodes, fires timers, looks for jobs
-// that lost what drives them, and counts the children of those that wait. Two
-// owners at once do no harm.
+// own is what the owner does: it judges dead nodes, fires timers, lets schedules
+// tick, looks for jobs that lost what drives them, and counts the children of those
+// that wait. Two owners at once do no harm.
 func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 	g, ctx := errgroup.WithContext(ctx)
+	ticker := scheduler.New(e.pub, scheduler.Options{
+		Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Logger: e.log,
+	})
 	var keeper *broadcast.Keeper
 	reconciler := reconcile.New(e.pub, reconcile.Options{
 		Namespace: e.ns, Owner: lease, Clock: e.clock, Store: e.store, Work: e.work, Timers: e.timers,
-		Lease: e.settings.Lease, Shape: e.shape, Members: e.members, Waiting: func(id string) { keeper.Seen(id) },
+		Lease: e.settings.Lease, Shape: e.shape, Members: e.members,
+		Waiting: func(id string) { keeper.Seen(id) }, Turn: ticker.Wants,
 		Healed: e.healed, Logger: e.log,
 	})
 	keeper = broadcast.New(e.pub, broadcast.Options{
@@ -80,6 +85,7 @@ func (e *Engine) own(ctx context.Context, lease *kv.Lease) error {
 		})
 	})
 	g.Go(func() error { return keeper.Run(ctx) })
+	g.Go(func() error { return ticker.Run(ctx) })
 	g.Go(func() error { return reconciler.Run(ctx) })
 	e.owner.Store(reconciler)
 	defer e.owner.CompareAndSwap(reconciler, nil)

@@ -181,6 +181,9 @@ func (e *Engine) settle(ctx context.Context, record machine.Job, failure error) 
 	if err != nil {
 		return submitted{}, fmt.Errorf("engine: submit %s: %w", record.ID, err)
 	}
+	if record.Tick != nil { // the schedule may have made jobs of another kind before
+		return submitted{entry.Key, created}, nil
+	}
 	return submitted{entry.Key, created}, checkPlain(entry, record.Kind)
 }
 

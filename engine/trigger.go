@@ -134,28 +134,33 @@ func (e *Engine) started(j triggers.Job) (machine.Job, error) {
 
 // What Apply did, or would do.
 const (
-	Created   = triggers.Created
-	Changed   = triggers.Changed
-	Unchanged = triggers.Unchanged
+	Created   = spec.Created
+	Changed   = spec.Changed
+	Unchanged = spec.Unchanged
 )
 
 // ApplyOptions says how to apply a definition.
 type ApplyOptions = triggers.ApplyOptions
 
 // Applied is what [Engine.Apply] did.
-type Applied = triggers.Applied
+type Applied = spec.Applied
 
-// Apply stores a definition, a [spec.Trigger] or a [spec.Queue], in the place of
-// the one of its name. One that is equal to what is stored is left alone. What is
-// refused leaves nothing behind.
+// Apply stores a definition, a [spec.Trigger], a [spec.Queue] or a [Schedule], in the
+// place of the one of its name. One that is equal to what is stored is left alone.
+// What is refused leaves nothing behind.
 //
 // When Apply has returned for a trigger, no event is missed that is published from
 // then on, even if nobody runs the trigger yet. A trigger whose source has changed
-// begins anew, with what is published from then on. A queue stays paused or not,
-// unless its definition says.
+// begins anew, with what is published from then on. A queue or a schedule stays
+// paused or not, unless its definition says. A schedule that says which revision it
+// is to replace is refused with a [*ConflictError] if another one is there. Of one
+// that is new, or ticks at other times than before, what is after the write is due.
 func (e *Engine) Apply(ctx context.Context, doc spec.Document, opts ...ApplyOptions) (Applied, error) {
-	if queue, ok := doc.(spec.Queue); ok {
-		return e.applyQueue(ctx, queue, first(opts))
+	switch doc := doc.(type) {
+	case spec.Queue:
+		return e.queues.Apply(ctx, doc, first(opts).DryRun)
+	case spec.Schedule:
+		return e.schedules.Apply(ctx, doc, first(opts).DryRun)
 	}
 	return e.triggers.Apply(ctx, doc, first(opts))
 }

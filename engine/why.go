@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/millrace/millrace/engine/explain"
+	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/engine/store"
 )
 
@@ -33,6 +34,7 @@ const (
 	WhyNode     = explain.Node     // it is for a node that is not there
 	WhyPlace    = explain.Place    // it is for a node that has some labels, and there is none
 	WhyParts    = explain.Parts    // it waits for its parts, or shards
+	WhyTurn     = explain.Turn     // as many jobs of its schedule go on as may at once
 	WhySoon     = explain.Soon     // it is about to be taken
 	WhyNotKnown = explain.NotKnown // its state is one of a later version
 )
@@ -63,6 +65,19 @@ func (e *Engine) waits(ctx context.Context, entry store.Entry) string {
 
 func (e *Engine) explainer() *explain.Explainer {
 	return explain.New(e.pub, explain.Options{
-		Namespace: e.ns, Store: e.store, Work: e.work, Clock: e.clock, Queue: e.definition, Lease: e.settings.Lease,
+		Namespace: e.ns, Store: e.store, Work: e.work, Clock: e.clock, Queue: e.definition, Turns: e.turns, Lease: e.settings.Lease,
 	})
+}
+
+// turns returns what a schedule knows of its jobs that take turns.
+func (e *Engine) turns(ctx context.Context, schedule string) (explain.Turns, error) {
+	info, err := e.schedules.Get(ctx, schedule)
+	if err != nil {
+		return explain.Turns{}, err
+	}
+	t := explain.Turns{Most: 1, Running: info.Running, Waiting: info.Waiting}
+	if def := info.Definition; def != nil && (def.Overlap.Policy == "" || def.Overlap.Policy == spec.OverlapAllow) {
+		t.Most = def.Overlap.Limit
+	}
+	return t, nil
 }

@@ -16,17 +16,27 @@ import (
 // that stayed for so long. Of [Bucket.Remove] nothing is left to be told.
 func (b *Bucket[T]) ChangesStale(ctx context.Context, filter string, from uint64) ([]Event[T], error) {
 	var list []Event[T]
+	err := b.EachStale(ctx, filter, from, func(e Event[T]) { list = append(list, e) })
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// EachStale is [Bucket.ChangesStale] for more than should be in memory at a time: it
+// calls visit with each change.
+func (b *Bucket[T]) EachStale(ctx context.Context, filter string, from uint64, visit func(Event[T])) error {
 	get := direct.Get{Seq: max(from, 1), NextBySubject: b.prefix + filter, Batch: direct.Max}
 	err := b.directAll(ctx, get, func(s stored) {
 		if s.marker() {
 			key := strings.TrimPrefix(s.subject, b.prefix)
-			list = append(list, Event[T]{Deleted, Entry[T]{Key: key, Revision: s.sequence, Stored: s.time}})
+			visit(Event[T]{Deleted, Entry[T]{Key: key, Revision: s.sequence, Stored: s.time}})
 		} else if e, ok := b.value(s); ok {
-			list = append(list, Event[T]{Put, e})
+			visit(Event[T]{Put, e})
 		}
 	})
 	if err != nil {
-		return nil, b.failed("read", filter, err)
+		return b.failed("read", filter, err)
 	}
-	return list, nil
+	return nil
 }

@@ -36,6 +36,10 @@ const maxRaces = 16
 // if that is not possible: ctx has ended, or others wrote meanwhile, maybe over
 // a change that had been stored.
 func (b *Bucket[T]) Edit(ctx context.Context, key string, change func(T) (T, error), opts ...WriteOptions) (Entry[T], error) {
+	return b.edit(ctx, key, func(was Entry[T]) (T, error) { return change(was.Value) }, opts)
+}
+
+func (b *Bucket[T]) edit(ctx context.Context, key string, change func(Entry[T]) (T, error), opts []WriteOptions) (Entry[T], error) {
 	for race := range maxRaces {
 		cur, err := b.Get(ctx, key)
 		if err != nil {
@@ -117,8 +121,8 @@ func (d *draft[T]) entry(key string, rev uint64) Entry[T] {
 }
 
 // draft makes a change to cur.
-func (b *Bucket[T]) draft(cur Entry[T], change func(T) (T, error), opts []WriteOptions) (*draft[T], error) {
-	next, err := change(cur.Value)
+func (b *Bucket[T]) draft(cur Entry[T], change func(Entry[T]) (T, error), opts []WriteOptions) (*draft[T], error) {
+	next, err := change(cur)
 	if err != nil {
 		return nil, err
 	}

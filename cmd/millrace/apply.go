@@ -17,6 +17,7 @@ type applyCmd struct {
 	File   []string `short:"f" sep:"none" help:"File with definitions in YAML or JSON, or - for standard input. May be repeated." placeholder:"FILE"`
 	Files  []string `arg:"" optional:"" name:"file" help:"More such files."`
 	DryRun bool     `help:"Print what would change, and change nothing."`
+	revisionFlag
 }
 
 // Run stores the definitions, or none if one of them is wrong.
@@ -26,6 +27,9 @@ func (c applyCmd) Run(ctx context.Context, e *env) error {
 		return usage(errors.New("no file: give one by -f, or - for standard input: see millrace apply --help"))
 	}
 	docs, err := e.parse(files)
+	if err == nil {
+		err = c.expect(docs)
+	}
 	if err != nil {
 		return usage(err)
 	}
@@ -44,6 +48,21 @@ func (c applyCmd) Run(ctx context.Context, e *env) error {
 		}
 	}
 	return nil
+}
+
+// expect has the one schedule in the files replace a certain revision.
+func (c applyCmd) expect(docs []spec.Document) error {
+	if c.Revision == 0 {
+		return nil
+	}
+	if len(docs) == 1 {
+		if s, ok := docs[0].(spec.Schedule); ok {
+			s.Revision = c.Revision
+			docs[0] = s
+			return nil
+		}
+	}
+	return errors.New("--revision is that of a schedule: give one file with one document of that kind")
 }
 
 // parse reads the definitions in files. It reports what is wrong with all of

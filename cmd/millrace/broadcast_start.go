@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -50,19 +49,11 @@ func (c broadcastStartCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.submittedParts(ctx, eng, family{b.ID, b.Created, input, c.Wait})
-}
-
-// family is a job with parts that was submitted.
-type family struct {
-	id      string
-	created bool
-	input   json.RawMessage
-	wait    bool // until it has ended
+	return e.submittedParts(ctx, eng, sent{b.ID, b.Created, input, c.Wait})
 }
 
 // submittedParts prints a job with parts that was submitted, as it is or as it ended.
-func (e *env) submittedParts(ctx context.Context, eng *engine.Engine, f family) error {
+func (e *env) submittedParts(ctx context.Context, eng *engine.Engine, f sent) error {
 	info, err := broadcast(ctx, e, eng, f.id)
 	if err != nil {
 		return err

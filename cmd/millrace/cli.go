@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace/millrace/cmd/millrace/program"
 	"github.com/millrace/millrace/cmd/millrace/show"
+	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
 )
@@ -36,6 +37,7 @@ type cli struct {
 	Apply     applyCmd     `cmd:"" help:"Store definitions from YAML files."`
 	Queue     queueCmd     `cmd:"" help:"Look at queues, pause and limit them."`
 	Trigger   triggerCmd   `cmd:"" help:"Look at triggers, delete them."`
+	Schedule  scheduleCmd  `cmd:"" help:"Look at schedules, pause and trigger them, make up for ticks that are over."`
 	Node      nodeCmd      `cmd:"" help:"Look at nodes, drain them."`
 	Reconcile reconcileCmd `cmd:"" help:"Let the owner look for jobs that lost what drives them, now."`
 	Doctor    doctorCmd    `cmd:"" help:"Look at everything, and say what is wrong and what to do about it."`
@@ -50,7 +52,7 @@ type globals struct {
 	Creds     string `help:"File with the credentials of a NATS user." placeholder:"FILE"`
 	Namespace string `help:"Installation to use. Default: default." env:"MILLRACE_NAMESPACE" placeholder:"NAME"`
 	JSDomain  string `name:"js-domain" help:"JetStream domain of the installation, as on a leaf node. Default: that of the server." env:"MILLRACE_JS_DOMAIN" placeholder:"NAME"`
-	Output    string `help:"How to print: ${enum}. A list in JSON is one object a line." enum:"table,json" default:"table"`
+	Output    string `help:"How to print: ${enum}; yaml is for schedule get. A list in JSON is one object a line." enum:"table,json,yaml" default:"table"`
 }
 
 // defaultServer is where NATS listens unless told otherwise.
@@ -78,6 +80,7 @@ const (
 	done   = 0
 	failed = 1
 	misuse = 2
+	behind = 3 // somebody else has changed what was to be changed
 )
 
 // execute runs one command line and returns the exit status.
@@ -91,6 +94,7 @@ func execute(args []string) int {
 	}
 	err := e.run(ctx, args)
 	e.report(err)
+	e.showConflict(err)
 	return status(err)
 }
 
@@ -117,6 +121,9 @@ func (e *env) run(ctx context.Context, args []string) error {
 	e.globals, e.given = c.globals.withDefaults(), c.Server != ""
 	if err := errors.Join(name.Check("namespace", e.Namespace), publish.CheckDomain(e.JSDomain)); err != nil {
 		return usage(err)
+	}
+	if e.Output == "yaml" && command.Command() != "schedule get <name>" {
+		return usage(errors.New("--output yaml is for schedule get: use table or json"))
 	}
 	return command.Run()
 }
@@ -188,6 +195,8 @@ func status(err error) int {
 		return done
 	case errors.As(err, &m):
 		return misuse
+	case errors.Is(err, engine.ErrConflict):
+		return behind
 	}
 	return failed
 }

@@ -64,11 +64,12 @@ func checkJobID(id string) error {
 }
 
 type jobListCmd struct {
-	State  string `help:"Only jobs in this state." placeholder:"STATE"`
-	Queue  string `help:"Only jobs of this queue." placeholder:"QUEUE"`
-	Kind   string `help:"Only jobs of this kind." placeholder:"KIND"`
-	Parent string `help:"Only the parts of this broadcast, or the shards of this sharded job." placeholder:"JOB"`
-	Limit  int    `help:"How many jobs at most." default:"100"`
+	State    string `help:"Only jobs in this state." placeholder:"STATE"`
+	Queue    string `help:"Only jobs of this queue." placeholder:"QUEUE"`
+	Kind     string `help:"Only jobs of this kind." placeholder:"KIND"`
+	Parent   string `help:"Only the parts of this broadcast, or the shards of this sharded job." placeholder:"JOB"`
+	Schedule string `help:"Only jobs of this schedule." placeholder:"SCHEDULE"`
+	Limit    int    `help:"How many jobs at most." default:"100"`
 }
 
 // Run prints jobs.
@@ -84,12 +85,17 @@ func (c jobListCmd) Run(ctx context.Context, e *env) error {
 			return err
 		}
 	}
+	if c.Schedule != "" {
+		if err := name.Check("schedule", c.Schedule); err != nil {
+			return usage(err)
+		}
+	}
 	eng, shut, err := e.connect(ctx, engine.Options{Existing: true})
 	if err != nil {
 		return err
 	}
 	defer shut()
-	jobs, err := eng.List(ctx, engine.ListOptions{State: c.State, Queue: c.Queue, Kind: c.Kind, Parent: c.Parent, Limit: c.Limit})
+	jobs, err := eng.List(ctx, engine.ListOptions{State: c.State, Queue: c.Queue, Kind: c.Kind, Parent: c.Parent, Schedule: c.Schedule, Limit: c.Limit})
 	if err != nil {
 		return err
 	}
@@ -99,7 +105,7 @@ func (c jobListCmd) Run(ctx context.Context, e *env) error {
 // checkWhich checks the flags that say which jobs are meant.
 func checkWhich(state, queue string) error {
 	if state != "" && !machine.State(state).Known() {
-		return usage(fmt.Errorf("--state is %q: use scheduled, pending, running, retrying, waiting, succeeded, failed, cancelled or lost", state))
+		return usage(fmt.Errorf("--state is %q: use scheduled, pending, running, retrying, waiting, succeeded, failed, cancelled, skipped or lost", state))
 	}
 	return checkQueue(queue)
 }
@@ -119,10 +125,38 @@ var jobColumns = []column[engine.JobInfo]{
 
 // waitsFor says what a job waits for.
 func waitsFor(j engine.JobInfo) string {
-	if why := deref(j.Wait); why != "kind" {
+	switch why := deref(j.Wait); why {
+	case "kind":
+		return "worker with kind " + j.Kind
+	case "turn":
+		return "turn of schedule " + deref(j.Schedule)
+	default:
 		return why
 	}
-	return "worker with kind " + j.Kind
+}
+
+// ticked says which schedule made a job, and for which of its ticks.
+func ticked(j engine.JobInfo) string {
+	t := j.Tick
+	switch {
+	case t == nil:
+		return ""
+	case t.By == "hand":
+		return deref(j.Schedule) + ", by hand"
+	case t.By == "backfill":
+		return deref(j.Schedule) + ", made up for"
+	case t.Count > 1:
+		return fmt.Sprintf("%s, tick %d and %d more until %s", deref(j.Schedule), t.Number, t.Count-1, show.Time(t.Until))
+	}
+	return fmt.Sprintf("%s, tick %d", deref(j.Schedule), t.Number)
+}
+
+// tried says when a job is tried next, if that is not when it is due.
+func tried(j engine.JobInfo) string {
+	if j.NextAttempt == nil || j.Due != nil && j.NextAttempt.Equal(*j.Due) {
+		return ""
+	}
+	return show.Time(j.NextAttempt)
 }
 
 // valueText says what an input or a result is, or how large if it was not fetched.
@@ -192,7 +226,9 @@ func jobFields(j engine.JobInfo) []field {
 		{"created", show.Time(j.Created)},
 		{"progress", progress(j.Progress)},
 		{"wait", waitsFor(j)},
+		{"schedule", ticked(j)},
 		{"due", show.Time(j.Due)},
+		{"next attempt", tried(j)},
 		{"start by", show.Time(j.StartBy)},
 		{"deadline", show.Time(j.Deadline)},
 		{"finished", show.Time(j.Finished)},

@@ -66,7 +66,7 @@ func whyNotRetried(ctx context.Context, e *env, eng *engine.Engine, id string, e
 		return fmt.Errorf("job %s is %s: only one that has ended can be retried", id, job.State)
 	case errors.Is(err, engine.ErrPart) && job.Parent != nil:
 		return fmt.Errorf("job %s is a part of %s, which has ended: see millrace broadcast retry %s", id, *job.Parent, *job.Parent)
-	case job.State == "succeeded" || job.State == "cancelled":
+	case job.State == "succeeded" || job.State == "cancelled" || job.State == "skipped":
 		return fmt.Errorf("job %s is %s, and not dead: to run it all the same, see millrace job retry --help", id, job.State)
 	}
 	return err

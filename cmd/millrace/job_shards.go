@@ -75,5 +75,5 @@ func (c jobSubmitCmd) submitShards(ctx context.Context, e *env, input json.RawMe
 	if err != nil {
 		return err
 	}
-	return e.submittedParts(ctx, eng, family{job.ID, job.Created, input, c.Wait})
+	return e.submittedParts(ctx, eng, sent{job.ID, job.Created, input, c.Wait})
 }

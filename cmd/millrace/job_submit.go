@@ -100,24 +100,37 @@ func (c jobSubmitCmd) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	info, err := job.Get(ctx)
+	return e.submittedJob(ctx, eng, sent{job.ID, job.Created, input, c.Wait})
+}
+
+// sent is a job that was submitted.
+type sent struct {
+	id      string
+	created bool
+	input   json.RawMessage
+	wait    bool // until it has ended
+}
+
+// submittedJob prints a job that was submitted, as it is or as it ended.
+func (e *env) submittedJob(ctx context.Context, eng *engine.Engine, s sent) error {
+	info, err := eng.Get(ctx, s.id)
 	if err != nil {
 		return err
 	}
-	if !job.Created && e.Output == "table" {
-		attached(e, info, input)
+	if !s.created && e.Output == "table" {
+		attached(e, info, s.input)
 	}
-	if !c.Wait {
-		return describe(e, submitted{info, job.Created}, jobFields(info))
+	if !s.wait {
+		return describe(e, submitted{info, s.created}, jobFields(info))
 	}
-	info, err = eng.Wait(ctx, job.ID)
+	info, err = eng.Wait(ctx, s.id)
 	if errors.Is(err, errInterrupted) {
-		return fmt.Errorf("%w; the job stays: see millrace job watch %s", err, job.ID)
+		return fmt.Errorf("%w; the job stays: see millrace job watch %s", err, s.id)
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(describe(e, submitted{info, job.Created}, jobFields(info)), info.Err())
+	return errors.Join(describe(e, submitted{info, s.created}, jobFields(info)), info.Err())
 }
 
 // attached says that the job was there, and whether its input differs from what was

@@ -86,8 +86,10 @@ func (e *env) change(j engine.JobInfo) error {
 	}
 	line := fmt.Sprintf("%s  %-9s  %s", time.Now().Format("15:04:05.000"), j.State, j.ID)
 	switch {
-	case j.Due != nil && !j.Ended():
-		line += fmt.Sprintf("  %s, due %s", waitsFor(j), show.Time(j.Due))
+	case j.NextAttempt != nil:
+		line += fmt.Sprintf("  %s, due %s", waitsFor(j), show.Time(j.NextAttempt))
+	case j.State == "scheduled":
+		line += "  waits for " + waitsFor(j)
 	case j.Attempt > 0 && !j.Ended():
 		line += fmt.Sprintf("  attempt %d on %s", j.Attempt, deref(j.Node))
 		if why := waitsFor(j); why != "" {

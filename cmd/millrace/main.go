@@ -9,6 +9,9 @@
 // called, and show is how things look to people.
 package main
 
-import "os"
+import (
+	"os"
+	_ "time/tzdata" // schedules have time zones, and containers often have no data of them
+)
 
 func main() { os.Exit(execute(os.Args[1:])) }

@@ -156,7 +156,7 @@ type queueLimitsCmd struct {
 	Concurrency *int           `help:"How many jobs run at once, on all nodes together. 0: no limit." placeholder:"N"`
 	Succeeded   *spec.Duration `help:"For how long records stay of jobs that succeed, such as 90m or 30d. 0: the default." placeholder:"DURATION"`
 	Failed      *spec.Duration `help:"The same for jobs that fail." placeholder:"DURATION"`
-	Cancelled   *spec.Duration `help:"The same for jobs that are cancelled." placeholder:"DURATION"`
+	Cancelled   *spec.Duration `help:"The same for jobs that are cancelled, or that a schedule skips." placeholder:"DURATION"`
 }
 
 // Run changes the limits of a queue.

@@ -34,11 +34,15 @@ type End struct {
 	Err     error  // what the handler returns
 }
 
-// Start writes that a handler starts with an attempt, and returns the nonce that
-// names this run of it.
-func (a *Actor) Start(of engine.Current) (nonce string, err error) {
+// Start writes that a handler starts with an attempt, and what it was told of a tick.
+// It returns the nonce that names this run of it.
+func (a *Actor) Start(of engine.Current, told Work) (nonce string, err error) {
 	nonce = uuid.NewString()
-	if err := a.Ledger.Write(a.entry(ledger.Start, of, nonce)); err != nil {
+	e := a.entry(ledger.Start, of, nonce)
+	if e.Schedule = told.Schedule; !told.Tick.IsZero() {
+		e.Due = told.Tick.UnixNano()
+	}
+	if err := a.Ledger.Write(e); err != nil {
 		return "", fmt.Errorf("actor: start %s: %w", of.ID, err)
 	}
 	return nonce, nil

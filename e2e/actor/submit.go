@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,7 @@ type Load struct {
 	Work          Work
 	MaxAttempts   int           // failures that end a job; 0: as the worker says
 	At            time.Time     // when all of them are due; zero: at once
+	Within        time.Duration // and how much later each may be: by a random part of it
 	Delay         time.Duration // or how long each waits at least
 	// QueueTimeout is after how long a job fails that nobody has started; 0: never.
 	QueueTimeout time.Duration
@@ -64,9 +66,12 @@ func (a *Actor) Submit(ctx context.Context, eng *engine.Engine, load Load) error
 	for range submitters {
 		group.Go(func() error {
 			for n := range numbers {
-				id := fmt.Sprint(load.Prefix, n)
-				err := a.insist(ctx, a.call(load, id), func(ctx context.Context) (bool, error) {
-					return load.submit(ctx, eng, job, id)
+				id, one := fmt.Sprint(load.Prefix, n), load
+				if load.Within > 0 {
+					one.At = load.At.Add(rand.N(load.Within)).Round(time.Millisecond)
+				}
+				err := a.insist(ctx, a.call(one, id), func(ctx context.Context) (bool, error) {
+					return one.submit(ctx, eng, job, id)
 				})
 				if err != nil {
 					return err

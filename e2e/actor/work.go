@@ -25,6 +25,10 @@ type Work struct {
 	Deaf bool `json:"deaf,omitempty"`
 	// Stall never answers, until the context ends.
 	Stall bool `json:"stall,omitempty"`
+
+	// Schedule and Tick are what a schedule tells of itself, if one made the job.
+	Schedule string    `json:"schedule,omitempty"`
+	Tick     time.Time `json:"tick,omitzero"`
 }
 
 // SnoozeFor is how long a job is snoozed whose work says so.
@@ -50,7 +54,7 @@ func (a *Actor) Job(queue string, maxAttempts int) *engine.Job[Work, Result] {
 // handle runs an attempt: its start is written first, and its end last.
 func (a *Actor) handle(ctx context.Context, w Work) (Result, error) {
 	of := engine.JobFrom(ctx)
-	nonce, err := a.Start(of)
+	nonce, err := a.Start(of, w)
 	if err != nil {
 		return Result{}, err
 	}

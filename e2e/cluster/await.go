@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -112,9 +111,8 @@ func (c *Cluster) Ended(n int) int {
 	if since < listAtMost || (since < listAtLeast && c.ended.hint(c.ledgerPath()) < n) {
 		return c.ended.last
 	}
-	out, err := c.Try("job", "list", "--output", "json", "--limit", listAll)
-	jobs, decodeErr := oracle.DecodeJobs(strings.NewReader(out))
-	if err != nil || decodeErr != nil {
+	jobs, err := c.listed()
+	if err != nil {
 		return c.ended.last // NATS is away
 	}
 	c.ended.listed, c.ended.last = time.Now(), over(jobs)

@@ -142,7 +142,7 @@ const listAll = "10000000"
 // Jobs lists all jobs.
 func (c *Cluster) Jobs() []oracle.Job {
 	c.t.Helper()
-	jobs, err := oracle.DecodeJobs(strings.NewReader(c.Run("job", "list", "--output", "json", "--limit", listAll)))
+	jobs, err := c.listed()
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -63,14 +63,16 @@ const (
 
 // Verbs of calls.
 const (
-	Submit  = "submit"  // Job; Outcome created, attached, error or unknown; Part if it is for that node alone; Count of shards
+	Submit  = "submit"  // Job; Outcome created, attached, error or unknown; Part if it is for that node alone; Count of shards; Schedule if that was triggered
 	Cancel  = "cancel"  // Job; ok, error or unknown
 	Retry   = "retry"   // Job: run again now, or a redrive
-	Pause   = "pause"   // Queue
-	Resume  = "resume"  // Queue
+	Pause   = "pause"   // Queue, or Schedule
+	Resume  = "resume"  // Queue, or Schedule
 	Drain   = "drain"   // Node; the answer says that nothing new starts there
 	Undrain = "undrain" // Node
 	Limit   = "limit"   // Queue, Count: at most that many at once, 0 for no limit
+	Apply   = "apply"   // Schedule, Plan: what it is from then on; it stays paused if it was
+	Delete  = "delete"  // Schedule
 )
 
 // Outcomes of calls, and of handlers.
@@ -137,11 +139,36 @@ type Entry struct {
 	// Nonce is the name of one run of a handler: in its start, in its end, and
 	// in the result that it returned, {"nonce": "…"}.
 	Nonce string `json:"nonce,omitempty"`
-	Due   int64  `json:"due,omitempty"` // of a job that was submitted for later; as At
+	Due   int64  `json:"due,omitempty"` // of a job that was submitted for later, or the tick that a handler was told; as At
+	// Schedule is the one that a call is about, or that a handler was told.
+	Schedule string `json:"schedule,omitempty"`
+	Plan     *Plan  `json:"plan,omitempty"`
 
 	State    string `json:"state,omitempty"`    // of a job that was read; empty if there is none
 	Revision uint64 `json:"revision,omitempty"` // of a record that was read, or of the owner's lease
 	Epoch    uint64 `json:"epoch,omitempty"`    // of the owner
+}
+
+// Plan is a schedule as whoever applied it means it. It has no times of start and
+// end: it ticks from the call on.
+type Plan struct {
+	// Every is the distance of its ticks, which are multiples of it since 1970; Cron
+	// an expression of five or six fields with numbers, lists, ranges and steps alone,
+	// and Zone where that holds. A fixed delay has neither: nobody can tell its ticks.
+	Every time.Duration `json:"every,omitempty"`
+	Cron  string        `json:"cron,omitempty"`
+	Zone  string        `json:"zone,omitempty"`
+	// Most is how many of its jobs go on at a time; 0: any number. Cancels is set if a
+	// tick has the job before it cancelled.
+	Most    int  `json:"most,omitempty"`
+	Cancels bool `json:"cancels,omitempty"`
+	// Misfire is what becomes of ticks that are found more than a minute late: skip,
+	// once, or all, and then Limit of them at most, not older than Window; 0: any.
+	Misfire string        `json:"misfire,omitempty"`
+	Limit   int           `json:"limit,omitempty"`
+	Window  time.Duration `json:"window,omitempty"`
+	// Ends is set if it may end or halt by itself.
+	Ends bool `json:"ends,omitempty"`
 }
 
 // Time is when it happened.

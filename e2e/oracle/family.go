@@ -88,12 +88,15 @@ const (
 )
 
 // family is what was done to a part with its parent: calls that were about that,
-// and the cancel that follows from its end.
+// and the cancel that follows from its end. A tick may be cancelled by the next one.
 func (l *life) family() []ledger.Entry {
-	if l.parent == nil {
-		return nil
-	}
 	var all []ledger.Entry
+	if l.cancellable && l.record != nil {
+		all = append(all, ledger.Entry{At: l.tick(), Verb: ledger.Cancel})
+	}
+	if l.parent == nil {
+		return all
+	}
 	for _, e := range l.parent.calls {
 		if (e.Verb == ledger.Cancel || e.Verb == ledger.Retry) && e.Outcome != ledger.Refused {
 			all = append(all, *e)

@@ -33,6 +33,7 @@ type history struct {
 	owners    []*ledger.Entry
 	queues    map[string][]*ledger.Entry // calls about a queue, by time
 	nodes     map[string][]*ledger.Entry // calls about a node, by time
+	schedules map[string]*schedule
 }
 
 // life is all that is known of one job.
@@ -44,6 +45,8 @@ type life struct {
 	reads  []*ledger.Entry
 	parent *life // that it is a part of, or nil
 	parts  []*life
+	// cancellable is set if its schedule may have it cancelled.
+	cancellable bool
 }
 
 // run is one run of a handler.
@@ -77,6 +80,7 @@ func newHistory(r Run) *history {
 		Run:   r.withDefaults(),
 		lives: map[string]*life{}, processes: map[string]*process{},
 		queues: map[string][]*ledger.Entry{}, nodes: map[string][]*ledger.Entry{},
+		schedules: map[string]*schedule{},
 	}
 	h.entries = make([]*ledger.Entry, len(r.Ledger))
 	for i := range r.Ledger {
@@ -148,6 +152,11 @@ func (h *history) readJobs() {
 	if h.skewed() {
 		h.Jobs = undated(h.Jobs)
 	}
+	for _, j := range h.Jobs {
+		if h.schedules[j.Schedule] != nil {
+			h.life(j.ID) // which nobody has submitted
+		}
+	}
 	for i := range h.Jobs {
 		j := &h.Jobs[i]
 		if l := h.lives[j.Parent]; l != nil && j.Parent != "" {
@@ -158,6 +167,7 @@ func (h *history) readJobs() {
 		}
 	}
 	h.readFamilies()
+	h.readSchedules()
 	h.jobs = make([]*life, 0, len(h.lives))
 	for _, l := range h.lives {
 		slices.SortStableFunc(l.runs, func(a, b *run) int { return cmp.Compare(a.start.Attempt, b.start.Attempt) })
@@ -181,6 +191,9 @@ func (h *history) readCall(e *ledger.Entry) {
 	case e.Job != "":
 		l := h.life(e.Job)
 		l.calls = append(l.calls, e)
+	case e.Schedule != "":
+		s := h.schedule(e.Schedule)
+		s.calls = append(s.calls, e)
 	case e.Queue != "":
 		h.queues[e.Queue] = append(h.queues[e.Queue], e)
 	case e.Node != "":

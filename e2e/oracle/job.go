@@ -36,7 +36,20 @@ type Job struct {
 	Parent      string          `json:"parent,omitempty"`
 	Part        string          `json:"part,omitempty"` // of its parent: a node, or the number of a shard
 	Children    *Children       `json:"children,omitempty"`
+	Schedule    string          `json:"schedule,omitempty"` // that made it; Due is its tick then
+	Tick        *Tick           `json:"tick,omitempty"`
 }
+
+// Tick is for which tick of its schedule a job was made.
+type Tick struct {
+	Number int64     `json:"number,omitempty"` // among all ticks, from 1
+	By     string    `json:"by"`               // clock, hand or backfill
+	Count  int64     `json:"count,omitempty"`  // how many ticks the record stands for, if they were skipped together
+	Until  time.Time `json:"until,omitzero"`   // the last one of them
+}
+
+// byClock is who makes the jobs of ticks.
+const byClock = "clock"
 
 // Pin is where a job is to run.
 type Pin struct {
@@ -85,11 +98,12 @@ const (
 	cancelled = "cancelled"
 	lost      = "lost"     // an attempt, or a job, whose node died
 	returned  = "returned" // an attempt that was handed back
+	skipped   = "skipped"  // a tick that was declined
 )
 
 // final reports whether a job in that state has ended.
 func final(state string) bool {
-	return state == succeeded || state == failed || state == cancelled || state == lost
+	return state == succeeded || state == failed || state == cancelled || state == lost || state == skipped
 }
 
 // Ended reports whether nothing will happen to the job any more.

@@ -38,7 +38,8 @@ func linear(h *history, others []Violation) []Violation {
 // plain reports whether a job was created once and ran once, so that there is
 // nothing to search for.
 func (l *life) plain() bool {
-	return len(l.reads) == 0 && len(l.calls) == 1 && l.calls[0].Outcome == ledger.Created && len(l.runs) == 1 &&
+	created := len(l.calls) == 1 && l.calls[0].Outcome == ledger.Created || len(l.calls) == 0 && l.ticked()
+	return len(l.reads) == 0 && created && len(l.runs) == 1 &&
 		l.runs[0].start.Attempt == 1 && l.runs[0].won() && l.record != nil && l.record.State == succeeded && l.record.Attempt == 1
 }
 

@@ -9,12 +9,14 @@
 //
 // Start reading at [Run.Check], then at any of the checks:
 //
+//	tick.go        I1 and I2: each tick has one job, or says why not (calendar.go)
 //	completion.go  I3 and I8: each job is completed once, by one run of its handler
 //	stuck.go       I4: no job is lost, and none waits without a reason (idle.go)
 //	writes.go      I5 and I6: what users wrote holds
 //	part.go        I7: a part runs on its own node, once
 //	broadcast.go   I7: a broadcast ends as its parts do (family.go)
 //	recovery.go    I9: no process gives up
+//	policy.go      schedules do what they were told (schedule.go)
 //	owner.go       there is one owner at a time
 //	linear.go      all that was seen of a job has an order in which it is possible
 //
@@ -46,7 +48,7 @@ type Run struct {
 	Test string `json:"test,omitempty"`
 	// Lease is that of a node. Default 6 s, and 15 s with three servers.
 	Lease time.Duration `json:"lease,omitempty"`
-	// Slack is what a loaded machine may be late. Default 10 s.
+	// Slack is what a loaded machine may be late. Default [DefaultSlack].
 	Slack time.Duration `json:"slack,omitempty"`
 	// Servers is how many NATS servers there were. Default 1.
 	Servers int `json:"servers,omitempty"`
@@ -58,6 +60,9 @@ type Run struct {
 	Unlisted bool `json:"-"`
 }
 
+// DefaultSlack is how late a loaded machine may be.
+const DefaultSlack = 10 * time.Second
+
 func (r Run) withDefaults() Run {
 	r.Servers = cmp.Or(r.Servers, 1)
 	if r.Lease == 0 {
@@ -66,13 +71,13 @@ func (r Run) withDefaults() Run {
 			r.Lease = 15 * time.Second
 		}
 	}
-	r.Slack = cmp.Or(r.Slack, 10*time.Second)
+	r.Slack = cmp.Or(r.Slack, DefaultSlack)
 	return r
 }
 
 // Violation is a promise that was broken.
 type Violation struct {
-	// Invariant is the one that was violated: I3 to I9, owner, or linearizable.
+	// Invariant is the one that was violated: I1 to I9, overlap, owner, or linearizable.
 	Invariant string
 	Job       string // empty if it is about a process
 	Says      string
@@ -95,7 +100,7 @@ func (v Violation) String() string {
 
 // checks are what a run is judged by, before [linear].
 var checks = []func(*history) []Violation{
-	completions, overlaps, backwards, stuck, writes, drains, broadcasts, repeats, recoveries, ownership,
+	ticks, completions, overlaps, backwards, stuck, writes, drains, broadcasts, repeats, recoveries, policies, ownership,
 }
 
 // told is how many violations get a timeline.

@@ -95,7 +95,7 @@ func moment(t *testing.T, seconds string) time.Time {
 }
 
 // number is a number in a story.
-func number[N int | uint64 | float64](t *testing.T, text string) N {
+func number[N int | int64 | uint64 | float64](t *testing.T, text string) N {
 	t.Helper()
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil {
@@ -160,6 +160,17 @@ func detail(t *testing.T, e *ledger.Entry, key, value string) {
 		e.Epoch = number[uint64](t, value)
 	case "took":
 		e.Call = e.At - int64(moment(t, value).Sub(began))
+	case "schedule":
+		e.Schedule = value
+	case "every", "most":
+		if e.Plan == nil {
+			e.Plan = &ledger.Plan{}
+		}
+		if key == "most" {
+			e.Plan.Most = number[int](t, value)
+		} else {
+			e.Plan.Every = moment(t, value).Sub(began)
+		}
 	case "due":
 		e.Due = moment(t, value).UnixNano()
 	case "note":
@@ -188,10 +199,14 @@ func placed(t *testing.T, e *ledger.Entry, place int, word string) {
 	case "note0":
 		e.Note = word
 	case "call1":
-		switch e.Verb {
-		case ledger.Pause, ledger.Resume, ledger.Limit:
+		switch {
+		case e.Verb == ledger.Apply || e.Verb == ledger.Delete:
+			e.Schedule = word
+		case e.Schedule != "": // which is not said by its place
+			e.Outcome = word
+		case e.Verb == ledger.Pause || e.Verb == ledger.Resume || e.Verb == ledger.Limit:
 			e.Queue = word
-		case ledger.Drain, ledger.Undrain:
+		case e.Verb == ledger.Drain || e.Verb == ledger.Undrain:
 			e.Node = word
 		default:
 			e.Job = word
@@ -209,6 +224,13 @@ func relation(t *testing.T, j *oracle.Job, key, value string) {
 		j.Children = &oracle.Children{}
 	}
 	switch key {
+	case "tick":
+		j.Schedule, j.Due, j.Created = "s", moment(t, value), moment(t, value)
+		j.Tick = &oracle.Tick{By: "clock", Count: 1}
+	case "number":
+		j.Tick.Number = number[int64](t, value)
+	case "code":
+		j.Error = &oracle.Error{Code: value}
 	case "created":
 		j.Created = moment(t, value)
 	case "deadline":

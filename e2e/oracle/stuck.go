@@ -12,6 +12,10 @@ import (
 // if what drove it was lost.
 const prompt = 30 * time.Second
 
+// forTurn is what a job waits for that is not to run before others of its schedule have
+// ended.
+const forTurn = "turn"
+
 // stuck checks I4: no job is lost, and none stays without a driver.
 func stuck(h *history) []Violation {
 	var all []Violation
@@ -63,6 +67,9 @@ func (h *history) left(l *life, idle *idleness) (string, []ledger.Entry) {
 func (h *history) justified(l *life, idle *idleness) bool {
 	if l.hasParts() {
 		return slices.ContainsFunc(l.parts, func(part *life) bool { return part.record != nil && !part.record.Ended() })
+	}
+	if l.record.Wait == forTurn {
+		return slices.ContainsFunc(h.schedule(l.record.Schedule).jobs, func(o *life) bool { return !o.record.Ended() && o.record.Wait != forTurn })
 	}
 	if pin := l.record.Pin; pin != nil && pin.Node != "" && l.record.State != running && !h.standsBy(pin.Node) {
 		return true
@@ -148,6 +155,9 @@ func (h *history) waited(l *life, idle *idleness) (string, []ledger.Entry) {
 			last, from = e, min(from, max(e.At, e.Due))
 		}
 	}
+	if l.atOnce(h) {
+		from = max(l.tick(), l.record.Created.UnixNano())
+	}
 	for _, r := range append(slices.Clone(l.runs), nil) {
 		until := l.resting(h)
 		if r != nil {
@@ -167,10 +177,19 @@ func (h *history) waited(l *life, idle *idleness) (string, []ledger.Entry) {
 	return "", nil
 }
 
+// atOnce reports whether the job is a tick that waits for no other one.
+func (l *life) atOnce(h *history) bool {
+	if !l.ticked() || h.skewed() || h.schedules[l.record.Schedule] == nil {
+		return false
+	}
+	p := h.schedules[l.record.Schedule].plan()
+	return p != nil && p.Most == 0
+}
+
 // resting is when a job has to start no more: it ended, or somebody wanted that.
 func (l *life) resting(h *history) int64 {
 	until := h.end
-	if l.record == nil || l.record.Due.UnixNano() > 0 {
+	if l.record == nil || l.record.Due.UnixNano() > 0 && !l.ticked() {
 		return 0
 	}
 	if l.record.Ended() {

@@ -35,6 +35,10 @@ var checks = []check{
 	{"pinned", []*sight{seeJobs}, checkPinned, "every node that jobs wait for is there"},
 	{"waiting", []*sight{seeParts}, checkWaiting, "every job that waits for its parts has some that go on"},
 	{"timers", []*sight{seeTimers}, checkTimers, "no timer is overdue"},
+	{"schedules", []*sight{seeSchedules}, checkSchedules, "every schedule can be used"},
+	{"halted", []*sight{seeSchedules}, checkHalted, "no schedule has halted"},
+	{"ticks", []*sight{seeSchedules}, checkTicks, "no tick of a schedule is overdue"},
+	{"targets", []*sight{seeSchedules}, checkTargets, "every kind that a schedule wants has a handler"},
 	{"readable", []*sight{seeJobs}, checkReadable, "this build can read every job"},
 	{"dead events", []*sight{seeAssets}, checkDeadEvents, "every event could be mapped"},
 }

@@ -7,6 +7,7 @@
 //	             the server, its clock, its permissions        server.go, permissions.go
 //	             the assets and their limits                   assets.go
 //	             nodes, queues, and jobs that are stuck        nodes.go, stuck.go
+//	             schedules                                     schedules.go
 //
 // Start reading at [Examine], then at the lists of sights and of checks. Sights
 // ask the server; checks are functions of what was seen, and ask nobody.

@@ -311,8 +311,12 @@ func (w *ward) end(n int) {
 }
 
 // Whatever goes wrong with streams, jobs and nodes is found, and nothing else.
-func TestFindings(t *testing.T) {
-	for _, test := range slices.Concat(ofStreams, ofJobs) {
+func TestFindings(t *testing.T) { examineAll(t, slices.Concat(ofStreams, ofJobs)) }
+
+// examineAll fails the test unless what is provoked is found.
+func examineAll(t *testing.T, all []finding) {
+	t.Helper()
+	for _, test := range all {
 		t.Run(test.name, func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
 				w := newWard(t, srv)

@@ -59,10 +59,7 @@ func checkWorkers(c *chart) (found []Finding) {
 // checkKinds looks for kinds that nobody handles, in queues that somebody works
 // on.
 func checkKinds(c *chart) (found []Finding) {
-	places := slices.SortedFunc(maps.Keys(c.jobs.waiting), func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.kind, b.kind))
-	})
-	for _, p := range places {
+	for _, p := range slices.SortedFunc(maps.Keys(c.jobs.waiting), byPlace) {
 		taking := c.taking(p.queue)
 		handles := func(m nodes.Member) bool { return slices.Contains(m.Kinds, p.kind) }
 		if len(taking) == 0 || slices.ContainsFunc(taking, handles) {
@@ -77,6 +74,10 @@ func checkKinds(c *chart) (found []Finding) {
 			count(c.jobs.waiting[p], "job"), p.kind, either(c.jobs.waiting[p], "waits", "wait"), p.queue, brief(ids)))
 	}
 	return found
+}
+
+func byPlace(a, b place) int {
+	return cmp.Or(cmp.Compare(a.queue, b.queue), cmp.Compare(a.kind, b.kind))
 }
 
 // waitingQueues returns the queues that have jobs which wait for a worker.

@@ -53,14 +53,14 @@ func (g *grants) put(s scope, asset, keys string) {
 func (s scope) grants(role string) grants {
 	var g grants
 	mr, bucket := "mr."+string(s.ns)+".", func(asset string) string { return "KV_" + s.ns.Bucket(asset) }
-	config, jobs, nodesStream := bucket(streams.Config), bucket(streams.Jobs), bucket(streams.Nodes)
+	config, cursor, jobs, nodesStream := bucket(streams.Config), bucket(streams.Cursor), bucket(streams.Jobs), bucket(streams.Nodes)
 	work, mail, timers, logs := s.ns.WorkStream(), s.ns.MailStream(), s.ns.TimerStream(), s.ns.LogStream()
 
 	g.publish = append(g.publish, s.pub.API("INFO"))
 	g.api(s, "STREAM.INFO", s.ns.Streams()...)
-	g.api(s, "STREAM.MSG.GET", config, jobs, nodesStream, bucket(streams.Leases), bucket(streams.Cursor), work, mail, timers)
-	g.api(s, "DIRECT.GET", config, jobs, nodesStream, work, mail, timers, s.ns.DeadStream(), logs)
-	g.api(s, "STREAM.MSG.DELETE", jobs, bucket(streams.Cursor), work, mail, timers)
+	g.api(s, "STREAM.MSG.GET", config, cursor, jobs, nodesStream, bucket(streams.Leases), work, mail, timers)
+	g.api(s, "DIRECT.GET", config, cursor, jobs, nodesStream, work, mail, timers, s.ns.DeadStream(), logs)
+	g.api(s, "STREAM.MSG.DELETE", jobs, cursor, work, mail, timers)
 	g.api(s, "STREAM.PURGE", logs)
 	g.api(s, "CONSUMER.INFO", work+".*")
 	g.put(s, streams.Jobs, s.queue+".>")
@@ -91,7 +91,6 @@ func (g *grants) serve(s scope) {
 	bucket := func(asset string) string { return "KV_" + s.ns.Bucket(asset) }
 	g.api(s, "STREAM.CREATE", s.ns.Streams()...)
 	g.api(s, "STREAM.UPDATE", s.ns.Streams()...)
-	g.api(s, "DIRECT.GET", bucket(streams.Cursor))
 	for _, stream := range []string{s.ns.WorkStream(), bucket(streams.Jobs), bucket(streams.Config), s.ns.TimerStream(), s.ns.CaptureStream()} {
 		g.api(s, "CONSUMER.*", stream+".>")
 		g.api(s, "CONSUMER.MSG.NEXT", stream+".>")

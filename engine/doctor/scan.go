@@ -126,7 +126,7 @@ func (c *chart) note(id string, msg follow.Message) {
 		if o, gone := c.orphaned(id, g); gone && len(c.jobs.orphans) < direct.Max {
 			c.jobs.orphans = append(c.jobs.orphans, o)
 		}
-	case g.State == machine.Waiting:
+	case g.State == machine.Waiting, g.Turn != "": // they need no worker yet
 	case !g.State.Final() && due:
 		c.noteReady(id, place{queue, g.Kind}, g)
 		past := c.now.Add(-late)

@@ -41,6 +41,9 @@ type chart struct {
 	stuck    []string             // jobs without an item
 	partless []string             // jobs that wait for parts which have ended
 	overdue  overdue
+
+	schedules []schedule
+	strays    []string // schedules of which there is a cursor only
 }
 
 // sight is one thing to look at.
@@ -73,6 +76,7 @@ var (
 	seeGone       = &sight{name: "since when nodes are offline", needs: []*sight{seeJobs, seeSettings}, see: (*chart).seeGone}
 	seeStuck      = &sight{name: "the items of jobs", needs: []*sight{seeJobs}, see: (*chart).seeStuck}
 	seeParts      = &sight{name: "the parts of jobs", needs: []*sight{seeJobs}, see: (*chart).seeParts}
+	seeSchedules  = &sight{name: "the schedules", needs: []*sight{seeNodes, seeClock}, patience: scanTime, see: (*chart).seeSchedules}
 	seeTimers     = &sight{name: "the timers", needs: []*sight{seeAssets, seeClock}, patience: scanTime, see: (*chart).seeTimers}
 )
 
@@ -80,7 +84,7 @@ var (
 // first.
 var sights = []*sight{
 	seeConnection, seeAccount, seeSync, seeAssets, seeRoles, seeSettings, seeClock, seeLimits,
-	seeNodes, seeBacklogs, seeJobs, seeGone, seeStuck, seeParts, seeTimers,
+	seeNodes, seeBacklogs, seeJobs, seeGone, seeStuck, seeParts, seeTimers, seeSchedules,
 }
 
 // A diagnosis is why a sight cannot be seen, where that is a finding itself.

@@ -156,6 +156,27 @@ func TestSendOutage(t *testing.T) {
 	})
 }
 
+func TestSendEveryMorning(t *testing.T) {
+	enginetest.Run(t, func(t *testing.T, env *enginetest.Env) {
+		outbox := &Outbox{}
+		send := engine.NewJob("mail.send", outbox.Send)
+		env.Worker(send)
+		morning := engine.Schedule{Name: "morning", Cron: "0 7 * * *", Zone: "Asia/Kolkata"} // 1:30 in UTC
+		if _, err := send.Schedule(t.Context(), env.Engine(), Mail{To: "ann@example.com"}, morning); err != nil {
+			t.Fatal(err)
+		}
+
+		env.Advance(89 * time.Minute)
+		if got := outbox.Accepted(); len(got) != 0 {
+			t.Errorf("before it is time it sent to %v", got)
+		}
+		env.Advance(2 * time.Minute)
+		if got := outbox.Accepted(); !slices.Equal(got, []string{"ann@example.com"}) {
+			t.Errorf("it sent to %v", got)
+		}
+	}, enginetest.Options{Lease: time.Minute})
+}
+
 // Every snippet of the manual is part of this file.
 func TestDocs(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,7 @@
 //
 //	Explainer  finds and asks what a job depends on        explain.go, look.go
 //	Reason     the first thing that keeps a job there      reason.go, waiting.go,
-//	                                                      pinned.go, family.go
+//	                                                      pinned.go, family.go, turn.go
 //
 // Start reading at [Explainer.Why], then at the method reason of view.
 package explain
@@ -55,6 +55,7 @@ const (
 	Node     = "node"      // it is for a node that is not there
 	Place    = "place"     // it is for a node that has some labels, and there is none
 	Parts    = "parts"     // it waits for its parts, or shards
+	Turn     = "turn"      // as many jobs of its schedule go on as may at once
 	Soon     = "soon"      // it is about to be taken
 	NotKnown = "not_known" // its state is one of a later version
 )
@@ -74,6 +75,9 @@ type Options struct {
 	// Queue returns the definition of a queue from the leader; only the name of
 	// one that has none.
 	Queue func(ctx context.Context, queue string) (spec.Queue, error)
+	// Turns returns what a schedule knows of its jobs that take turns. It returns
+	// [store.ErrNotFound] if it is not there.
+	Turns func(ctx context.Context, schedule string) (Turns, error)
 	// Lease is the lease of nodes in this namespace.
 	Lease time.Duration
 }
@@ -114,12 +118,12 @@ func (e *Explainer) Why(ctx context.Context, id string) (Reason, error) {
 }
 
 // Waits returns what a job waits for, if it has been pending for more than a
-// moment, or waits for its parts, and nothing otherwise. It takes no longer than two
+// moment, or waits for its parts or its turn, and nothing otherwise. It takes no longer than two
 // seconds.
 func (e *Explainer) Waits(ctx context.Context, entry store.Entry) (string, error) {
 	j := entry.Value
 	recently := e.opts.Clock.Now().Sub(pendingSince(j)) < moment
-	if j.State != machine.Waiting && (j.State != machine.Pending || recently) {
+	if j.State != machine.Waiting && j.Wait != machine.WaitTurn && (j.State != machine.Pending || recently) {
 		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)

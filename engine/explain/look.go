@@ -26,6 +26,7 @@ type view struct {
 	load    streams.Load   // of the queue; known for ready jobs only
 	defined spec.Queue     // what people say about the queue; known for ready and waiting jobs only
 	family  *family        // the parts of a job that waits for them
+	turns   *turns         // what the schedule knows for whose turn the job waits
 }
 
 // look looks at what a job depends on, as far as its state asks for that.
@@ -41,7 +42,11 @@ func (e *Explainer) look(ctx context.Context, entry store.Entry) (view, error) {
 	v.now = e.opts.Clock.Now()
 	var err error
 	waits := v.job.State == machine.Waiting
-	if v.nodes, err = nodes.List(ctx, e.pub, e.opts.Namespace); err != nil || !v.ready() && !waits {
+	if v.nodes, err = nodes.List(ctx, e.pub, e.opts.Namespace); err != nil || !v.ready() && !waits && v.job.Wait != machine.WaitTurn {
+		return v, err
+	}
+	if v.job.Wait == machine.WaitTurn {
+		v.turns, err = e.lookAtTurns(ctx, v.job)
 		return v, err
 	}
 	if v.defined, err = e.opts.Queue(ctx, queue); err != nil {
@@ -68,5 +73,5 @@ func (e *Explainer) look(ctx context.Context, entry store.Entry) (view, error) {
 // ready reports whether the job waits for a worker, or for the owner to offer it
 // to one.
 func (v view) ready() bool {
-	return v.job.State == machine.Pending || v.job.State.Delayed() && !v.now.Before(v.job.Due)
+	return v.job.State == machine.Pending || v.job.State.Delayed() && v.job.Wait != machine.WaitTurn && !v.now.Before(v.job.Due)
 }

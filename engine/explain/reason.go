@@ -17,6 +17,8 @@ func (v view) reason() Reason {
 	case j.State == machine.Running:
 		r.Node = &j.Lease.Node
 		r.Code, r.Text = v.running()
+	case j.Wait == machine.WaitTurn:
+		r.Code, r.Text = v.turn()
 	case j.State.Delayed():
 		due := j.Due.UTC()
 		r.Due, r.Node = &due, v.wanted()
@@ -37,7 +39,7 @@ func (v view) ended() (code, text string) {
 	if j.State == machine.Removing {
 		return Removing, "it has ended, and its record is being removed"
 	}
-	how := map[machine.State]string{machine.Succeeded: "it succeeded", machine.Failed: "it failed", machine.Cancelled: "it was cancelled", machine.Lost: "it was lost"}
+	how := map[machine.State]string{machine.Succeeded: "it succeeded", machine.Failed: "it failed", machine.Cancelled: "it was cancelled", machine.Skipped: "it was skipped", machine.Lost: "it was lost"}
 	text = how[j.State] + " at " + instant(j.Finished)
 	if j.Error != nil {
 		text += ": " + j.Error.Message

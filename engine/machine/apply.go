@@ -35,19 +35,23 @@ func fits(j Job, ev Event) bool {
 	case TimedOut:
 		return e.concerns(j)
 	case Claimed:
-		return j.Fan == nil && !j.Barred(e.Lease.Node)
+		return j.Fan == nil && j.Wait != WaitTurn && !j.Barred(e.Lease.Node)
 	case Reclaimed:
 		return !j.Barred(e.Lease.Node)
 	case TakenOver:
 		return !j.Barred(e.Lease.Node)
 	case Postponed:
-		return j.Fan == nil
+		return j.Fan == nil && j.Wait != WaitTurn
 	case Placed:
 		return e.concerns(j)
 	case Deserted:
 		return j.Pin != nil && j.Pin.Else == ElseFail && j.State != Running // see Orphaned
 	case Dispatched, Concluded:
-		return j.Fan != nil
+		return j.Fan != nil && j.Wait != WaitTurn
+	case Admitted:
+		return j.Wait == WaitTurn
+	case Declined:
+		return j.Tick != nil && (j.Attempt == 0 || j.Wait == WaitTurn)
 	}
 	return true
 }
@@ -231,6 +235,9 @@ func (e Redriven) apply(j *Job) {
 	j.Redriven = e.At
 	if j.State == Scheduled {
 		j.Due, j.Wait = Millisecond(e.At), WaitDelay
+		if j.takesTurns() {
+			j.Wait = WaitTurn
+		}
 	}
 	if j.Pin != nil {
 		j.Pin = j.Pin.repin(j.Pin.Node, 0) // whichever life it has by then

@@ -41,6 +41,8 @@ func (j Job) Deliver(d Delivery) Action {
 		return Settle
 	case j.Fan != nil || j.Barred(d.Node):
 		return Drop // it has no handler, or it is for another node by now
+	case j.Wait == WaitTurn:
+		return Settle // what was delivered is of an earlier life
 	case j.State == Pending:
 		return TakeIt
 	case j.State.Delayed() && (j.Due.Equal(d.Due) || !j.Due.After(d.Now)):

@@ -57,6 +57,9 @@ func (j Job) AppendJSON(b []byte) []byte {
 	if j.Fan != nil {
 		b = appendRare(b, `,"fan":`, j.Fan)
 	}
+	if j.Tick != nil {
+		b = appendRare(b, `,"tick":`, j.Tick)
+	}
 	b = appendRaw(b, `,"input":`, j.Input)
 	b = appendRaw(b, `,"result":`, j.Result)
 	b = appendBlob(b, `,"input_blob":`, j.InputBlob)

@@ -123,7 +123,8 @@ type (
 
 	// Redriven is somebody wanting a job that has ended to run once more. One
 	// with children waits for them again; one that ended before its dispatch is
-	// to be dispatched at once.
+	// to be dispatched at once. A job of a schedule that bounds how many go on
+	// waits for another turn first.
 	Redriven struct{ At time.Time }
 
 	// Removed is a job that has ended and whose record is to go.
@@ -188,6 +189,8 @@ func (TimedOut) move(Job) Move { return TimeOut }
 
 func (Redriven) move(j Job) Move {
 	switch {
+	case j.takesTurns():
+		return Restart
 	case j.Fan == nil:
 		return Redrive
 	case j.Fan.Total == 0:

@@ -139,7 +139,7 @@ func dies(lostClaim bool, j Job) bool {
 
 // dues is how many timers of j are for its due time.
 func dues(j Job) int {
-	if j.State.Delayed() {
+	if j.State.Delayed() && j.Wait != WaitTurn {
 		return 1
 	}
 	return 0

@@ -177,6 +177,10 @@ func (s *story) ruling(t *testing.T, d *datadriven.TestData) Event {
 		return Placed{At: s.now, Pin: scanPin(t, d)}
 	case "desert":
 		return Deserted{At: s.now}
+	case "admit":
+		return Admitted{At: s.now}
+	case "decline":
+		return Declined{At: s.now, Code: arg(t, d, "code", ""), Why: d.Input}
 	case "dispatch":
 		shares := scanShares(d)
 		if size := arg(t, d, "blob", 0); size > 0 {

@@ -57,7 +57,7 @@ func seed(f *testing.F) {
 		j.Input = json.RawMessage(`{"to":"ada"}`)
 		live(j, 0)
 	}
-	for _, j := range newFans() {
+	for _, j := range append(newFans(), newTicks()...) {
 		live(j, 0)
 	}
 	for _, broken := range []string{
@@ -80,6 +80,9 @@ func seed(f *testing.F) {
 		`{"state":"pending","pin":{}}`, `{"state":"pending","pin":{"else":"fail"}}`, `{"state":"pending","pin":{"node":"a","rule":{}},"parent":{}}`,
 		`{"state":"running","lease":{"node":"a","token":"t"},"attempts":[{}],"pin":{"node":"b","else":"fail"}}`,
 		`{"state":"running","lease":{"node":"a","token":"t"},"attempts":[{}],"fan":{}}`,
+		`{"state":"scheduled","due":"2026-01-01T00:00:00Z","wait":"turn"}`, `{"state":"skipped"}`, `{"state":"skipped","tick":{"more":{}}}`,
+		`{"state":"scheduled","due":"2026-01-01T00:00:00Z","wait":"turn","tick":{"turn":true}}`, `{"state":"pending","wait":"turn","tick":{"turn":true}}`,
+		`{"state":"scheduled","due":"2026-01-01T00:00:00Z","wait":"turn","tick":{"turn":true},"fan":{"total":2},"attempt":3}`,
 	} {
 		f.Add([]byte(broken))
 	}

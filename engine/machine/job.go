@@ -71,6 +71,8 @@ type Job struct {
 	Parent *Parent `json:"parent,omitempty"`
 	// Fan is set if the job is a broadcast or a sharded job.
 	Fan *Fan `json:"fan,omitempty"`
+	// Tick is set if a schedule made the job.
+	Tick *Tick `json:"tick,omitempty"`
 
 	Input  json.RawMessage `json:"input,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
@@ -168,6 +170,7 @@ const (
 	WaitDelay  Wait = "delay"  // it was submitted for later
 	WaitSnooze Wait = "snooze" // its handler asked to be tried later
 	WaitKind   Wait = "kind"   // it reached a worker without a handler for it
+	WaitTurn   Wait = "turn"   // others of its schedule come first: see Tick.Turn
 )
 
 // Error is why an attempt or a job failed.
@@ -266,6 +269,8 @@ func (j Job) Validate() error {
 		return j.broken(fmt.Sprintf("it is %s without a due time", j.State))
 	case j.Fan == nil && j.State == Waiting || j.Fan != nil && (j.Pin != nil || runs || j.State == Pending || j.State == Retrying):
 		return j.broken(fmt.Sprintf("it is %s, which does not fit what it is made of", j.State))
+	case known && j.Wait == WaitTurn && (j.State != Scheduled || !j.takesTurns()):
+		return j.broken("it waits for a turn, and takes none")
 	case known && !runs && (j.Lease != nil || j.Cancel != nil || j.open()):
 		return j.broken(fmt.Sprintf("it is %s and has what only a running job has", j.State))
 	}

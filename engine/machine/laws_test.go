@@ -40,7 +40,7 @@ var laws = map[string]func(taken) bool{
 		if a.Fan != nil {
 			again = []State{Waiting}
 		}
-		if a.Fan != nil && a.Fan.Total == 0 {
+		if a.Fan != nil && a.Fan.Total == 0 || a.takesTurns() {
 			again = []State{Scheduled}
 		}
 		return slices.Contains(again, a.State) && a.Failures == 0 && a.Result == nil && a.Error == nil && len(a.Timers()) == dues(a) &&
@@ -205,7 +205,7 @@ var laws = map[string]func(taken) bool{
 	"finished is when it ended": func(s taken) bool {
 		return s.after.State.Final() == !s.after.Finished.IsZero()
 	},
-	"failed, cancelled and lost jobs have an error, succeeded ones have none": func(s taken) bool {
+	"failed, cancelled, skipped and lost jobs have an error, succeeded ones have none": func(s taken) bool {
 		if s.after.State == Removing {
 			return s.after.Error == s.before.Error
 		}
@@ -310,7 +310,7 @@ func claimantOf(ev Event) (Claimant, bool) {
 func check(t rapid.TB, j Job, ev Event) (Job, error) {
 	t.Helper()
 	next, err := j.Apply(ev)
-	for _, all := range []map[string]func(taken) bool{laws, familyLaws} {
+	for _, all := range []map[string]func(taken) bool{laws, familyLaws, tickLaws} {
 		for name, holds := range all {
 			if !holds(taken{j, ev, next, err}) {
 				t.Fatalf("broken: %s\nbefore: %s\nevent: %T %+v\nafter: %s\nerr: %v", name, text(t, j), ev, ev, text(t, next), err)
@@ -340,8 +340,8 @@ func TestLawsOfLongLives(t *testing.T) {
 	})
 }
 
-// Every life of up to five accepted events, or three of one that is for a node or
-// has children: none breaks a law, and together they make every move of the table
+// Every life of up to five accepted events, or three of one that is for a node, has
+// children or is of a schedule: none breaks a law, and together they make every move of the table
 // and nothing else.
 func TestLawsOfShortLives(t *testing.T) {
 	t.Parallel()
@@ -366,7 +366,7 @@ func TestLawsOfShortLives(t *testing.T) {
 	for _, j := range newJobs(2) {
 		live(j, 0, 5)
 	}
-	for _, j := range append(newPinned(2), newFans()...) {
+	for _, j := range slices.Concat(newPinned(2), newFans(), newTicks()) {
 		live(j, 0, 3)
 	}
 	if diff := cmp.Diff(moves, seen); diff != "" {

@@ -60,6 +60,7 @@ func everyEvent(j Job, step int) []Event {
 		Stopped{Cause: "asked by ada", At: at},
 		TimedOut{Purpose: QueuedTimeout, At: at}, TimedOut{Purpose: Deadline, At: at},
 		Redriven{At: at}, Removed{At: at})
+	all = append(all, Admitted{At: at}, Declined{At: at, Code: SkipOverlap, Why: "another one goes on"})
 	all = append(all, everyRuling(j, at)...)
 	for _, token := range tokens(j) {
 		hold := Hold{Token: token, At: at}
@@ -151,6 +152,10 @@ func at(ev Event) time.Time {
 		return ev.At
 	case Concluded:
 		return ev.At
+	case Admitted:
+		return ev.At
+	case Declined:
+		return ev.At
 	}
 	panic("the event has no time")
 }
@@ -236,8 +241,8 @@ func drawJob(t *rapid.T) Job {
 	if due := someTime.Draw(t, "due"); !due.IsZero() {
 		j.State, j.Wait, j.Due = Scheduled, WaitDelay, due
 	}
-	j = drawFamily(t, j)
-	if j.Fan != nil || j.Homeless() {
+	j = drawTick(t, drawFamily(t, j))
+	if j.Fan != nil || j.Homeless() || j.Wait == WaitTurn || j.State.Final() {
 		return j
 	}
 	return handBack(t, j, rapid.OneOf(rapid.Just(0), rapid.IntRange(0, earlier-1)).Draw(t, "earlier"))
@@ -306,5 +311,7 @@ func drawEvent(t *rapid.T, j Job, step int) Event {
 		TimedOut{Purpose: rapid.SampledFrom([]Purpose{Due, Outset, QueuedTimeout, Deadline, Expiry}).Draw(t, "purpose"), At: c.At},
 		Redriven{At: c.At},
 		Removed{At: c.At},
+		Admitted{At: c.At},
+		Declined{At: c.At, Code: SkipChanged, Why: message},
 	}).Draw(t, "event")
 }

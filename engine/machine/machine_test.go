@@ -74,6 +74,7 @@ func (s *story) begin(t *testing.T, d *datadriven.TestData) string {
 		s.job.InputBlob, s.job.Expires = &Blob{Name: "mail.1.b1", Size: size}, storyStart.Add(24*time.Hour)
 	}
 	s.relate(t, d)
+	s.tick(t, d)
 	if d.HasArg("unique") {
 		s.job.Unique = &Unique{Key: "k", Scope: Scope(arg(t, d, "unique", ""))}
 	}
@@ -278,6 +279,7 @@ func (s *story) tell() string {
 		fmt.Fprintf(&b, "  cancel: %s, at %s%s\n", c.Cause, second(c.At), overdue)
 	}
 	b.WriteString(tellFamily(j))
+	b.WriteString(tellTick(j))
 	b.WriteString(tellTimes(j))
 	if p := j.Progress; p != nil {
 		fmt.Fprintf(&b, "  progress: %d of %d, %s, at %s\n", p.Done, p.Total, p.Note, second(p.At))

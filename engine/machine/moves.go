@@ -21,15 +21,16 @@ const (
 	Cancelled State = "cancelled" // ended: asked to
 	Waiting   State = "waiting"   // has children that have not ended: see Job.Fan
 	Lost      State = "lost"      // ended: its node is gone, and it was for no other
+	Skipped   State = "skipped"   // ended: its schedule declined it
 	Removing  State = "removing"  // ended, and about to go with what it owns
 )
 
 // States lists every state, in the order of a job's life.
-var States = []State{Scheduled, Pending, Running, Retrying, Waiting, Succeeded, Failed, Cancelled, Lost, Removing}
+var States = []State{Scheduled, Pending, Running, Retrying, Waiting, Succeeded, Failed, Cancelled, Skipped, Lost, Removing}
 
 // Final reports whether a job in s has ended: no worker gets it any more.
 func (s State) Final() bool {
-	return s == Succeeded || s == Failed || s == Cancelled || s == Lost || s == Removing
+	return s == Succeeded || s == Failed || s == Cancelled || s == Skipped || s == Lost || s == Removing
 }
 
 // Delayed reports whether a job in s waits for its due time.
@@ -65,13 +66,18 @@ const (
 	Restart  Move = "restart"   // a job that ended before it had children is to have them
 	Place    Move = "place"     // it is for another node
 	Desert   Move = "desert"    // its node is gone, and it goes nowhere else
+	Admit    Move = "admit"     // its schedule lets it run
+	Skip     Move = "skip"      // its schedule does not
 )
 
 // moves is the whole life of a job. Nothing else changes a state.
 var moves = map[State]map[Move]State{
-	Scheduled: {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Dispatch: Waiting, Place: Scheduled, Desert: Lost},
-	Pending:   {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Place: Pending, Desert: Lost},
-	Retrying:  {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Place: Retrying, Desert: Lost},
+	Scheduled: {
+		Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Dispatch: Waiting, Place: Scheduled, Desert: Lost,
+		Admit: Scheduled, Skip: Skipped,
+	},
+	Pending:  {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Place: Pending, Desert: Lost, Skip: Skipped},
+	Retrying: {Claim: Running, Postpone: Scheduled, Stop: Cancelled, TimeOut: Failed, Place: Retrying, Desert: Lost},
 	Running: {
 		Reclaim: Running, TakeOver: Running, Note: Running, Stop: Running, TimeOut: Running, Orphan: Pending,
 		Finish: Succeeded, Again: Retrying, GiveUp: Failed, HandBack: Pending, Snooze: Scheduled,
@@ -81,6 +87,7 @@ var moves = map[State]map[Move]State{
 	Succeeded: {Redrive: Pending, Reopen: Waiting, Restart: Scheduled, Remove: Removing},
 	Failed:    {Redrive: Pending, Reopen: Waiting, Restart: Scheduled, Remove: Removing},
 	Cancelled: {Redrive: Pending, Reopen: Waiting, Restart: Scheduled, Remove: Removing},
+	Skipped:   {Redrive: Pending, Reopen: Waiting, Restart: Scheduled, Remove: Removing},
 	Lost:      {Redrive: Pending, Remove: Removing},
 }
 

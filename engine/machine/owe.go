@@ -31,6 +31,9 @@ const (
 	Recall Debt = "recall"
 	// Count tells the owner that a child has ended.
 	Count Debt = "count"
+	// Signal tells the owner what the schedule of a job has to know: it wants a
+	// turn, or has ended.
+	Signal Debt = "signal"
 	// Erase deletes what the job owns, and then its record.
 	Erase Debt = "erase"
 )
@@ -46,6 +49,7 @@ var (
 	oweErase    = []Debt{Erase}
 	oweFork     = []Debt{SetTimers, Fork}
 	oweRecall   = []Debt{Announce, Recall}
+	oweTurn     = []Debt{SetTimers, Signal}
 )
 
 // Owes returns what must follow from j as it is stored. It depends on nothing
@@ -61,6 +65,8 @@ func (j Job) Owes() []Debt {
 		return oweBoth
 	case j.State == Pending:
 		return oweOffer
+	case j.State == Scheduled && j.Wait == WaitTurn:
+		return oweTurn
 	case j.State.Delayed():
 		return oweTimers
 	case j.State == Running && j.Cancel != nil:
@@ -81,6 +87,9 @@ func (j Job) Owes() []Debt {
 	}
 	if j.Parent != nil {
 		owes = append(slices.Clip(owes), Count)
+	}
+	if j.Tick != nil && (j.Tick.Turn || j.Tick.Watched) {
+		owes = append(slices.Clip(owes), Signal)
 	}
 	if j.Unique != nil && j.Unique.Scope != WithinPeriod {
 		owes = append(slices.Clip(owes), Free)
@@ -129,7 +138,7 @@ func (j Job) Timers() []Timer {
 		return nil
 	}
 	due, queued := Timer{Purpose: j.duePurpose()}, Timer{Purpose: QueuedTimeout}
-	if j.State.Delayed() {
+	if j.State.Delayed() && j.Wait != WaitTurn {
 		due.At = j.Due
 	}
 	if j.Attempt == 0 {

@@ -11,9 +11,11 @@ func owed(j Job) []Debt {
 			list = append(list, d)
 		}
 	}
+	turn := j.Tick != nil && j.Tick.Turn
 	switch j.State {
 	case Scheduled, Retrying:
 		add(true, SetTimers)
+		add(j.Wait == WaitTurn, Signal)
 	case Pending:
 		nowhere := j.Pin != nil && j.Pin.Node == ""
 		add(limits || nowhere, SetTimers)
@@ -23,13 +25,14 @@ func owed(j Job) []Debt {
 	case Waiting:
 		add(true, SetTimers)
 		add(true, Fork)
-	case Succeeded, Failed, Cancelled, Lost:
+	case Succeeded, Failed, Cancelled, Skipped, Lost:
 		unattended := j.Attempt == 0 || slices.Contains([]string{"deadline", "node_lost"}, errorCode(j))
 		add(j.Parent == nil && (j.InputBlob != nil || j.ResultBlob != nil || j.Fan != nil), SetTimers)
 		add(j.Fan == nil && (j.State == Cancelled || j.State == Lost || j.State == Failed && unattended), Withdraw)
 		add(true, Announce)
 		add(j.Fan != nil, Recall)
 		add(j.Parent != nil, Count)
+		add(turn || j.Tick != nil && j.Tick.Watched, Signal)
 		add(j.Unique != nil && j.Unique.Scope != WithinPeriod, Free)
 		add(limits || !j.Due.IsZero(), ClearTimers)
 	case Removing:
@@ -41,7 +44,9 @@ func owed(j Job) []Debt {
 // timersOf is the timers of a job that has not ended.
 func timersOf(j Job) []Timer {
 	var list []Timer
-	if j.State.Delayed() && j.Fan != nil {
+	if j.Wait == WaitTurn {
+		// the owner says when
+	} else if j.State.Delayed() && j.Fan != nil {
 		list = append(list, Timer{Outset, j.Due})
 	} else if j.State.Delayed() {
 		list = append(list, Timer{Due, j.Due})

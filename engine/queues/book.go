@@ -105,11 +105,12 @@ func (b *Book) Gate(queue string) (open bool, changed <-chan struct{}) {
 }
 
 // Retention returns for how long the record stays of a job of a queue that has
-// ended in a state.
+// ended in a state. One that was skipped stays as long as one that was cancelled.
 func (b *Book) Retention(queue string, s machine.State) time.Duration {
 	says := b.Get(queue).Retention
 	by := map[machine.State]spec.Duration{
 		machine.Succeeded: says.Succeeded, machine.Failed: says.Failed, machine.Cancelled: says.Cancelled,
+		machine.Skipped: says.Cancelled,
 	}
 	if d := by[s]; d > 0 {
 		return time.Duration(d)

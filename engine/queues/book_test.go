@@ -267,6 +267,14 @@ func TestBookFresh(t *testing.T) {
 		if got := p.Retention("a", machine.Succeeded); got != 24*time.Hour {
 			t.Errorf("succeeded ones are kept for %v", got)
 		}
+		must(editor.Limit(ctx, "a", queues.Limits{Cancelled: new(2 * hour)}))(t)
+		time.Sleep(time.Minute)
+		keep(time.Hour)
+		for _, state := range []machine.State{machine.Cancelled, machine.Skipped} {
+			if got := p.Retention("a", state); got != 2*time.Hour {
+				t.Errorf("%s ones are kept for %v", state, got)
+			}
+		}
 	})
 }
 

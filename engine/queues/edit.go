@@ -10,32 +10,15 @@ import (
 	"github.com/millrace/millrace/kv"
 )
 
-// What Apply did, or would do.
-const (
-	Created   = "created"
-	Changed   = "changed"
-	Unchanged = "unchanged"
-)
-
-// Applied is what [Queues.Apply] did.
-type Applied struct {
-	// Key is the definition's, such as "queue.email".
-	Key string
-	// Action is Created, Changed or Unchanged.
-	Action string
-	// Changes are the fields that differ from before.
-	Changes []spec.Change
-}
-
 // Apply puts a definition in the place of the one of its name. Whether the queue
 // is paused stays as it is, unless the definition says.
 //
 // If the process dies before the write, nothing has happened; after it, the owner
 // gives the queue its consumer. A lost answer is settled by reading; where that
 // cannot be, because others wrote meanwhile, the error says so.
-func (q *Queues) Apply(ctx context.Context, doc spec.Queue, dryRun bool) (Applied, error) {
+func (q *Queues) Apply(ctx context.Context, doc spec.Queue, dryRun bool) (spec.Applied, error) {
 	if err := doc.Validate(); err != nil {
-		return Applied{}, err
+		return spec.Applied{}, err
 	}
 	e := &edit{Queues: q, queue: doc.Name, dryRun: dryRun, replaces: true, change: func(was spec.Queue) spec.Queue {
 		next := doc
@@ -49,14 +32,14 @@ func (q *Queues) Apply(ctx context.Context, doc spec.Queue, dryRun bool) (Applie
 		err = e.follow(ctx)
 	}
 	if err != nil {
-		return Applied{}, fmt.Errorf("engine: apply queue %s: %w", doc.Name, err)
+		return spec.Applied{}, fmt.Errorf("engine: apply queue %s: %w", doc.Name, err)
 	}
-	a := Applied{Key: doc.Key(), Action: Changed, Changes: spec.Diff(e.before, e.after)}
+	a := spec.Applied{Key: doc.Key(), Action: spec.Changed, Changes: spec.Diff(e.before, e.after)}
 	switch {
 	case !e.existed:
-		a.Action, a.Changes = Created, nil
+		a.Action, a.Changes = spec.Created, nil
 	case !e.changed:
-		a.Action = Unchanged
+		a.Action = spec.Unchanged
 	}
 	return a, nil
 }
@@ -130,28 +113,16 @@ func (q *Queues) Delete(ctx context.Context, queue string) error {
 	if err := name.Check("queue", queue); err != nil {
 		return fmt.Errorf("engine: delete: %w", err)
 	}
-	known, limited := false, false
-	for {
-		entry, err := q.stored.Get(ctx, key(queue))
-		if errors.Is(err, kv.ErrNotFound) {
-			break
-		}
-		known = true
-		if err == nil {
-			limited = limited || entry.Value.problem != nil || entry.Value.Concurrency > 0
-			err = q.stored.Delete(ctx, entry.Key, entry.Revision)
-		}
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		} else if kv.Unknown(err) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("engine: delete queue %s: %w", queue, err)
-		}
+	limited := false
+	err := q.stored.Drop(ctx, key(queue), func(was kv.Entry[stored]) error {
+		limited = limited || was.Value.problem != nil || was.Value.Concurrency > 0
+		return nil
+	})
+	if errors.Is(err, kv.ErrNotFound) {
+		err = ErrNotFound
 	}
-	if !known {
-		return fmt.Errorf("engine: delete queue %s: %w", queue, ErrNotFound)
+	if err != nil {
+		return fmt.Errorf("engine: delete queue %s: %w", queue, err)
 	}
 	if !limited {
 		return nil
@@ -179,43 +150,33 @@ type edit struct {
 var errDry = errors.New("dry run")
 
 // make writes the definition. It is one write: a create where nothing is, and
-// otherwise a replacement of the revision that change was given. A create whose
-// answer is lost is repeated, which settles it, or finds what it has stored.
+// otherwise a replacement of the revision that change was given.
 func (e *edit) make(ctx context.Context) error {
-	for {
-		_, err := e.stored.Edit(ctx, key(e.queue), e.next)
-		if err == nil || errors.Is(err, errDry) {
-			return nil
-		}
-		if !errors.Is(err, kv.ErrNotFound) {
-			return err
-		}
-		e.before, e.existed, e.changed = spec.Queue{Name: e.queue}, false, true
-		e.after = e.change(e.before)
-		if e.dryRun {
-			return nil
-		}
-		_, err = e.stored.Create(ctx, key(e.queue), stored{Queue: e.after})
-		if err == nil || ctx.Err() != nil || !errors.Is(err, kv.ErrExists) && !kv.Unknown(err) {
-			return err
-		}
+	_, err := e.stored.Put(ctx, key(e.queue), e.next)
+	if errors.Is(err, errDry) {
+		return nil
 	}
+	return err
 }
 
 // next is what the definition shall be, given what is stored.
-func (e *edit) next(was stored) (stored, error) {
-	now := defined(kv.Entry[stored]{Key: key(e.queue), Value: was})
-	if now.Problem != nil && !e.replaces {
-		return was, fmt.Errorf("%w: %w", ErrUnreadable, now.Problem)
+func (e *edit) next(was kv.Entry[stored]) (stored, error) {
+	e.existed = was.Revision != 0
+	now := Definition{Queue: spec.Queue{Name: e.queue}}
+	if e.existed {
+		now = defined(was)
 	}
-	e.before, e.existed = now.Queue, true
+	if now.Problem != nil && !e.replaces {
+		return was.Value, fmt.Errorf("%w: %w", ErrUnreadable, now.Problem)
+	}
+	e.before = now.Queue
 	e.after = e.change(e.before)
-	e.changed = now.Problem != nil || len(spec.Diff(e.before, e.after)) > 0
+	e.changed = !e.existed || now.Problem != nil || len(spec.Diff(e.before, e.after)) > 0
 	switch {
 	case !e.changed:
-		return was, kv.ErrKeep
+		return was.Value, kv.ErrKeep
 	case e.dryRun:
-		return was, errDry
+		return was.Value, errDry
 	}
 	return stored{Queue: e.after}, nil
 }

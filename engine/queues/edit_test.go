@@ -23,7 +23,7 @@ const hour = spec.Duration(time.Hour)
 func TestApply(t *testing.T) {
 	t.Parallel()
 	p, ctx := started(t), t.Context()
-	apply := func(doc spec.Queue, dry bool, want queues.Applied) {
+	apply := func(doc spec.Queue, dry bool, want spec.Applied) {
 		t.Helper()
 		got, err := p.Apply(ctx, doc, dry)
 		if err != nil {
@@ -34,26 +34,26 @@ func TestApply(t *testing.T) {
 		}
 	}
 	first := spec.Queue{Name: "a", Concurrency: 3}
-	apply(first, true, queues.Applied{Key: "queue.a", Action: queues.Created})
+	apply(first, true, spec.Applied{Key: "queue.a", Action: spec.Created})
 	if _, err := p.Queues.Get(ctx, "a"); !errors.Is(err, queues.ErrNotFound) {
 		t.Errorf("a dry run leaves something behind: %v", err)
 	}
-	apply(first, false, queues.Applied{Key: "queue.a", Action: queues.Created})
+	apply(first, false, spec.Applied{Key: "queue.a", Action: spec.Created})
 	if got := p.of("a"); got != 3 {
 		t.Errorf("the consumer has a limit of %d, want 3", got)
 	}
-	apply(first, false, queues.Applied{Key: "queue.a", Action: queues.Unchanged})
+	apply(first, false, spec.Applied{Key: "queue.a", Action: spec.Unchanged})
 	second := spec.Queue{Name: "a", Retention: spec.Retention{Failed: hour}}
 	changes := []spec.Change{{Field: "concurrency", Old: "3"}, {Field: "retention.failed", New: "1h"}}
-	apply(second, true, queues.Applied{Key: "queue.a", Action: queues.Changed, Changes: changes})
+	apply(second, true, spec.Applied{Key: "queue.a", Action: spec.Changed, Changes: changes})
 	if got := p.of("a"); got != 3 {
 		t.Errorf("a dry run left the consumer with a limit of %d, want 3", got)
 	}
-	apply(second, false, queues.Applied{Key: "queue.a", Action: queues.Changed, Changes: changes})
+	apply(second, false, spec.Applied{Key: "queue.a", Action: spec.Changed, Changes: changes})
 	if got := p.of("a"); got != 0 {
 		t.Errorf("the consumer has a limit of %d, want none", got)
 	}
-	apply(spec.Queue{Name: "b"}, false, queues.Applied{Key: "queue.b", Action: queues.Created})
+	apply(spec.Queue{Name: "b"}, false, spec.Applied{Key: "queue.b", Action: spec.Created})
 
 	want := map[string]queues.Definition{"a": {Queue: second}, "b": {Queue: spec.Queue{Name: "b"}}}
 	if d := cmp.Diff(want, must(p.List(ctx))(t)); d != "" {
@@ -65,7 +65,7 @@ func TestApply(t *testing.T) {
 	if err := p.Delete(ctx, "a"); !errors.Is(err, queues.ErrNotFound) {
 		t.Errorf("deleted again: %v", err)
 	}
-	apply(first, false, queues.Applied{Key: "queue.a", Action: queues.Created})
+	apply(first, false, spec.Applied{Key: "queue.a", Action: spec.Created})
 	if err := p.Delete(ctx, "a"); err != nil || p.of("a") != 0 {
 		t.Errorf("deleted: %v, and the consumer has a limit of %d", err, p.of("a"))
 	}
@@ -213,7 +213,7 @@ func TestByHand(t *testing.T) {
 			t.Errorf("serve %s: got %v, want %s", queue, err, want)
 		}
 	}
-	if got := must(p.Apply(ctx, spec.Queue{Name: "bad"}, false))(t); got.Action != queues.Changed {
+	if got := must(p.Apply(ctx, spec.Queue{Name: "bad"}, false))(t); got.Action != spec.Changed {
 		t.Errorf("replaced: %+v", got)
 	}
 	must(p.Pause(ctx, "bad"))(t)

@@ -3,7 +3,7 @@ package reconcile
 import "time"
 
 // Count is the jobs of a queue that have not ended, by what they do: wait for a
-// worker, wait for their due time, run, wait for their children.
+// worker, wait for their due time or their turn, run, wait for their children.
 type Count struct{ Pending, Delayed, Running, Waiting int }
 
 // Count counts the jobs of all queues that have some, as they were some ten
@@ -23,7 +23,7 @@ func (x *index) counts(now time.Time) map[string]Count {
 	defer x.mu.Unlock()
 	counts := make(map[string]Count, len(x.queues))
 	for name, q := range x.queues {
-		delayed := 0
+		delayed := q.turns
 		for d := range q.driven {
 			delayed += q.driven[d].due.after(now.Add(-grace))
 		}

@@ -11,6 +11,7 @@
 //	running with cancel                                   tells its node again
 //	for one node          that node                       or rules on it
 //	waiting                                               tells the keeper (package broadcast)
+//	waiting for a turn                                    tells the scheduler (package timers/scheduler)
 //	child, not ended      a parent that waits for it      or cancels it
 //	with a time limit     its timer                       or sets it again
 //	removing                                              removes it

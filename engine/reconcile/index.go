@@ -32,6 +32,7 @@ type queue struct {
 	driven  [drives]driven // those that something drives, by what it is
 	running int            // how many somebody runs
 	waiting int            // how many wait for their children
+	turns   int            // how many wait for a turn
 }
 
 // driven is the jobs of a queue that are driven by the same.
@@ -46,7 +47,7 @@ type drive int
 const (
 	byItem drive = iota // an item in its queue
 	byMail              // an item in the mailbox of its node
-	byNone              // the owner: it has no place yet, or waits for its children
+	byNone              // the owner: it has no place yet, or waits for its children or its turn
 	drives
 )
 
@@ -146,8 +147,11 @@ func (x *index) count(q *queue, e entry, n int32) {
 	if e.owner != 0 {
 		q.running += int(n)
 	}
-	if x.spots.of(e.spot).waits {
+	switch s := x.spots.of(e.spot); {
+	case s.waits:
 		q.waiting += int(n)
+	case s.turn:
+		q.turns += int(n)
 	}
 	for _, at := range [...]uint32{e.due, e.startBy, e.deadline} {
 		x.timers.add(at, n)

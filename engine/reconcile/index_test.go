@@ -34,12 +34,14 @@ func TestIndexCounts(t *testing.T) {
 					Node: rapid.SampledFrom([]string{"", "n", "m"}).Draw(t, "node"), Incarnation: rapid.Uint64Range(1, 2).Draw(t, "incarnation"),
 					State: machine.Pending,
 				}}
-				switch rapid.IntRange(0, 3).Draw(t, "drive") {
+				switch rapid.IntRange(0, 4).Draw(t, "drive") {
 				case 0:
 					rec.State = machine.Waiting
 				case 1:
 					rec.Pinned, rec.PinRule = true, rapid.Bool().Draw(t, "rule")
 					rec.Pin = rapid.SampledFrom([]string{"", "n", "m"}).Draw(t, "pin")
+				case 2:
+					rec.State, rec.Turn, rec.Due, rec.Node = machine.Scheduled, "nightly", 0, ""
 				}
 				x.put(id[:1], id[2:], x.entryOf(rec), now)
 				m[id] = rec
@@ -69,7 +71,7 @@ func (m model) forget(sequence uint64) {
 }
 
 func (m model) check(t *rapid.T, x *index, now time.Time) {
-	dues, items, mail, waiting, strays := 0, map[string]int{}, 0, 0, 0
+	dues, items, mail, waiting, strays, turns := 0, map[string]int{}, 0, 0, 0, 0
 	for id, j := range m {
 		for _, ms := range []int64{j.Due, j.StartBy, j.Deadline} {
 			if seconds(ms) > uint32(now.Unix()) {
@@ -80,6 +82,8 @@ func (m model) check(t *rapid.T, x *index, now time.Time) {
 		switch {
 		case j.State == machine.Waiting:
 			waiting++
+		case j.Turn != "":
+			turns++
 		case j.Pinned && j.Pin == "":
 		case j.Pinned && ready:
 			mail++
@@ -90,7 +94,7 @@ func (m model) check(t *rapid.T, x *index, now time.Time) {
 			strays++
 		}
 	}
-	m.checkPlaces(t, x, now, [...]int{mail, waiting, strays})
+	m.checkPlaces(t, x, now, [...]int{mail, waiting, strays, turns})
 	if x.size() != len(m) || x.dues(now) != dues || x.items("a", now) != items["a"] || x.items("b", now) != items["b"] {
 		t.Fatalf("index has %d jobs, %d timers, %d and %d items; want %d, %d, %v",
 			x.size(), x.dues(now), x.items("a", now), x.items("b", now), len(m), dues, items)
@@ -116,17 +120,18 @@ func (m model) check(t *rapid.T, x *index, now time.Time) {
 	}
 }
 
-// checkPlaces checks what the index says of jobs in mailboxes, of those that wait, and
-// of those that may have to go to another node than n.
-func (m model) checkPlaces(t *rapid.T, x *index, now time.Time, want [3]int) {
-	var got [3]int
+// checkPlaces checks what the index says of jobs in mailboxes, of those that wait for
+// children or a turn, and of those that may have to go to another node than n.
+func (m model) checkPlaces(t *rapid.T, x *index, now time.Time, want [4]int) {
+	var got [4]int
 	for _, queue := range x.names() {
 		got[0] += x.mail(queue, now)
 		got[1] += x.counts(now)[queue].Waiting
+		got[3] += x.queues[queue].turns
 		got[2] += len(x.strays(queue, -1, func(s spot) bool { return s.rule && s.node != "n" }))
 	}
 	if got != want {
-		t.Fatalf("mail, waiting and strays are %v, want %v", got, want)
+		t.Fatalf("mail, waiting, strays and turns are %v, want %v", got, want)
 	}
 }
 

@@ -71,7 +71,7 @@ func (g *round) weigh(ctx context.Context, rec *record) (bool, error) {
 			return true, nil
 		}
 	}
-	rec.item = (!rec.State.Delayed() || fired) && rec.State != machine.Waiting && !rec.homeless()
+	rec.item = (!rec.State.Delayed() || fired) && rec.State != machine.Waiting && rec.Turn == "" && !rec.homeless()
 	return rec.item, nil
 }
 

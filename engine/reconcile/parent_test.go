@@ -62,6 +62,37 @@ func TestWaiting(t *testing.T) {
 	})
 }
 
+// So is a job that waits for a turn, until it is admitted: then it needs a timer, which
+// is found out if it is not there.
+func TestTurn(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		o := w.own("owner")
+		w.submit(3, "t", func(j *machine.Job) {
+			j.Tick = &machine.Tick{Schedule: "nightly", At: j.Created, Turn: true}
+			j.State, j.Wait, j.Due = machine.Scheduled, machine.WaitTurn, machine.Millisecond(j.Created)
+		})
+		met := func() [2]int {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			return [2]int{o.waiting["nightly q.t0"], o.waiting["nightly q.t1"]}
+		}
+		time.Sleep(seen)
+		if got := met(); got != [2]int{1, 1} {
+			t.Errorf("met %v times, want once each", got)
+		}
+		if got := o.Count()["q"]; got.Pending != 0 || got.Delayed != 3 {
+			t.Errorf("%+v are counted", got)
+		}
+		w.change("q.t0", machine.Admitted{At: time.Now().Add(time.Hour)})
+		time.Sleep(11 * time.Minute)
+		if got := met(); got[0] != 1 || got[1] < 2 { // the next round comes sooner if something was lost
+			t.Errorf("met %v times, want that the one that waits is met again", got)
+		}
+		w.wantHealed(o, lacks{store.LackTimer: 1})
+		w.wantStates(machine.Scheduled, "q.t0", "q.t1", "q.t2")
+	})
+}
+
 // Whoever ended the parent has died, and nobody told the children: the next owner finds
 // them, and so does this one.
 func TestParentEnded(t *testing.T) {

@@ -31,6 +31,7 @@ type spot struct {
 	rule        bool // other nodes may have it
 	ends        bool // without a rule: something becomes of it when the node is gone
 	waits       bool // it has children, and runs nowhere
+	turn        bool // it waits for a turn of its schedule, and runs nowhere yet
 }
 
 func (s spot) clone() spot { s.node = strings.Clone(s.node); return s }
@@ -40,6 +41,8 @@ func (r *record) spot() (spot, bool) {
 	switch {
 	case r.State == machine.Waiting:
 		return spot{waits: true}, true
+	case r.Turn != "":
+		return spot{turn: true}, true
 	case !r.Pinned:
 		return spot{}, false
 	}
@@ -126,7 +129,7 @@ func (p *places) known() bool {
 // the nodes were a moment ago.
 func (p *places) misplaced(r *record) bool {
 	s, apart := r.spot()
-	if !apart || s.waits || !s.moves() || r.State == machine.Running {
+	if !apart || !s.moves() || r.State == machine.Running {
 		return false
 	}
 	p.mu.Lock()

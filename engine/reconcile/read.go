@@ -69,6 +69,9 @@ func (g *round) visit(ctx context.Context, msg follow.Message) {
 	if rec.State == machine.Waiting {
 		g.opts.Waiting(rec.id)
 	}
+	if rec.Turn != "" {
+		g.opts.Turn(rec.Turn, rec.id)
+	}
 	if rec.goes() || rec.stays() || rec.State == machine.Removing {
 		select {
 		case <-ctx.Done():

@@ -55,6 +55,10 @@ type Options struct {
 	// met. It must not block. Default: nobody is told.
 	Waiting func(id string)
 
+	// Turn is told of each job that waits for a turn of its schedule, whenever it is
+	// met. It must not block. Default: nobody is told.
+	Turn func(schedule, id string)
+
 	// Healed is told of each thing that a job lacked and has again. It must not
 	// block. Default: nobody is told.
 	Healed func(store.Lack)
@@ -75,6 +79,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Waiting == nil {
 		o.Waiting = func(string) {}
+	}
+	if o.Turn == nil {
+		o.Turn = func(string, string) {}
 	}
 	if o.Shape == nil {
 		shape := streams.Shape{AckWait: o.Lease}

@@ -144,7 +144,7 @@ type owner struct {
 	pub   *publish.Publisher
 
 	mu      sync.Mutex
-	waiting map[string]int // how often it met jobs that wait
+	waiting map[string]int // how often it met jobs that wait for children, or for a turn
 }
 
 // own lets a process reconcile, under a key of its own, so that there can be
@@ -162,7 +162,7 @@ func (w *world) own(key string, log ...slog.Handler) *owner {
 	o := &owner{lease: l, link: link, pub: p.pub, waiting: map[string]int{}}
 	o.Reconciler = reconcile.New(p.pub, reconcile.Options{
 		Namespace: ns, Lease: lease, Owner: l, Clock: p.Clock, Store: p.Store, Work: p.Work, Timers: p.Timers, Logger: logger,
-		Members: p.members, Waiting: o.meet,
+		Members: p.members, Waiting: o.meet, Turn: func(schedule, id string) { o.meet(schedule + " " + id) },
 	})
 	o.stop = w.loops(
 		func(ctx context.Context) error { _ = l.Keep(ctx); return nil }, // tests end the lease

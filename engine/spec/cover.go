@@ -24,7 +24,7 @@ func Cover(subjects []string) ([]string, error) {
 	})
 	for i, a := range cover {
 		for _, b := range cover[i+1:] {
-			if Overlap(a, b) {
+			if Overlaps(a, b) {
 				return nil, fmt.Errorf("spec: cover subjects: %q and %q cross, and neither contains the other: "+
 					"make one of them wide enough to contain the other, and narrow it with when", a, b)
 			}
@@ -51,8 +51,8 @@ func Contains(outer, inner string) bool {
 	}
 }
 
-// Overlap reports whether some message is taken in by both a and b.
-func Overlap(a, b string) bool {
+// Overlaps reports whether some message is taken in by both a and b.
+func Overlaps(a, b string) bool {
 	for {
 		x, aRest, aMore := strings.Cut(a, ".")
 		y, bRest, bMore := strings.Cut(b, ".")

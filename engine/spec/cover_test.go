@@ -89,7 +89,7 @@ func matched(subject string) []string {
 }
 
 // Two subjects contain one another or overlap exactly if their messages do.
-func TestContainsAndOverlapLaw(t *testing.T) {
+func TestContainsAndOverlapsLaw(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := subjects().Draw(t, "a"), subjects().Draw(t, "b")
@@ -101,8 +101,8 @@ func TestContainsAndOverlapLaw(t *testing.T) {
 		if got := spec.Contains(a, b); got != contains {
 			t.Errorf("Contains(%s, %s) = %v", a, b, got)
 		}
-		if got := spec.Overlap(a, b); got != overlap {
-			t.Errorf("Overlap(%s, %s) = %v", a, b, got)
+		if got := spec.Overlaps(a, b); got != overlap {
+			t.Errorf("Overlaps(%s, %s) = %v", a, b, got)
 		}
 	})
 }

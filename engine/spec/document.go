@@ -21,8 +21,9 @@ type Document interface {
 
 // readers holds every kind of document and how it is read.
 var readers = map[string]func(*reader) Document{
-	"Queue":   readQueue,
-	"Trigger": readTrigger,
+	"Queue":    readQueue,
+	"Schedule": readSchedule,
+	"Trigger":  readTrigger,
 }
 
 // kindNames returns the kinds of documents there are, for people.
@@ -56,15 +57,28 @@ func (r *reader) read(entries []entry) {
 		if !ok {
 			continue
 		}
-		if in, ok := e.into.([]entry); ok {
-			r.readMapping(e.name, s, in)
-			continue
-		}
-		if wrong := e.put(s); wrong != "" && !r.blamed[e.name] {
-			r.blame(e.name, s.at, r.within+e.name+" is "+wrong)
+		switch into := e.into.(type) {
+		case []entry:
+			r.readMapping(e.name, s, into)
+		case value:
+			into.read(r, e.name, s)
+		default:
+			if wrong := e.put(s); wrong != "" {
+				r.refuseValue(e.name, s, wrong)
+			}
 		}
 	}
 }
+
+// refuseValue reports what is wrong with the value of a field, unless the field has
+// a problem already.
+func (r *reader) refuseValue(field string, s scalar, wrong string) {
+	if !r.blamed[field] {
+		r.blame(field, s.at, r.within+field+" is "+wrong)
+	}
+}
+
+func (r *reader) isBlamed(field string) bool { return r.blamed[field] }
 
 // refuse reports the fields that have none of these names.
 func (r *reader) refuse(names []string) {
@@ -97,20 +111,18 @@ func (r *reader) readMapping(name string, s scalar, entries []entry) {
 		for _, e := range entries {
 			names = append(names, e.name)
 		}
-		if !r.blamed[name] {
-			r.blame(name, s.at, name+" is "+s.shown()+": give its fields, "+strings.Join(names, ", ")+", each on a line of its own")
-		}
+		r.refuseValue(name, s, s.shown()+": give its fields, "+strings.Join(names, ", ")+", each on a line of its own")
 		return
 	}
-	in := &reader{file: r.file, fields: map[string]scalar{}, blamed: map[string]bool{}, within: name + "."}
+	in := &reader{file: r.file, fields: map[string]scalar{}, blamed: map[string]bool{}, within: r.within + name + "."}
 	in.addFields(s.src, mapping)
 	in.read(entries)
 	r.problems = append(r.problems, in.problems...)
 	for field, s := range in.fields {
-		r.fields[in.within+field] = s
+		r.fields[name+"."+field] = s
 	}
 	for field := range in.blamed {
-		r.blamed[in.within+field] = true
+		r.blamed[name+"."+field] = true
 	}
 }
 

@@ -19,8 +19,7 @@ type Event struct {
 	Sequence uint64 // in its stream
 }
 
-// The variables of expressions. Each is one variable with a dot in its name, so
-// that the compiler knows all of them and evaluation takes only what is used.
+// The variables of expressions about events.
 const (
 	subjectVar  = "event.subject"
 	dataVar     = "event.data"
@@ -29,7 +28,15 @@ const (
 	sequenceVar = "event.sequence"
 )
 
-var variableNames = []string{"subject", "data", "headers", "time", "sequence"}
+func eventLanguage() *language {
+	return newLanguage("event",
+		variable{subjectVar, cel.StringType},
+		variable{dataVar, cel.DynType},
+		variable{headersVar, cel.MapType(cel.StringType, cel.StringType)},
+		variable{timeVar, cel.TimestampType},
+		variable{sequenceVar, cel.IntType},
+	)
+}
 
 // input returns the data of the event as JSON: as it is if it is JSON, otherwise
 // as a string.

@@ -24,25 +24,46 @@ const maxExpression = 8192
 // expression is a compiled field of a definition. It is safe for concurrent use.
 type expression struct {
 	field, text string
+	about       string // what the expression is about
 	program     cel.Program
 }
 
-// newEnvironment returns what expressions may use: the language itself and the
-// variables of an event. The extensions for strings are left out on purpose:
-// their replace, join and format build gigabytes of two short fields before any
-// limit sees the result.
-func newEnvironment() (*cel.Env, error) {
-	return cel.NewEnv(
-		cel.Variable(subjectVar, cel.StringType),
-		cel.Variable(dataVar, cel.DynType),
-		cel.Variable(headersVar, cel.MapType(cel.StringType, cel.StringType)),
-		cel.Variable(timeVar, cel.TimestampType),
-		cel.Variable(sequenceVar, cel.IntType),
+// A language is what the expressions of some fields may use.
+type language struct {
+	// about is what they are about, event or tick, of which all variables are.
+	about string
+	// names are those of the variables, without what they are about.
+	names []string
+	env   *cel.Env
+}
+
+// variable is a variable of a language. Its name has a dot, so that the compiler
+// knows all of them and evaluation takes only what is used.
+type variable struct {
+	name string
+	kind *cel.Type
+}
+
+// newLanguage returns CEL with some variables. The extensions for strings are left
+// out on purpose: their replace, join and format build gigabytes of two short fields
+// before any limit sees the result.
+func newLanguage(about string, variables ...variable) *language {
+	l := &language{about: about}
+	options := []cel.EnvOption{
 		cel.CrossTypeNumericComparisons(true),
 		cel.DefaultUTCTimeZone(true),
 		cel.ParserExpressionSizeLimit(maxExpression),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateDurationLiterals()),
-	)
+	}
+	for _, v := range variables {
+		l.names = append(l.names, strings.TrimPrefix(v.name, about+"."))
+		options = append(options, cel.Variable(v.name, v.kind))
+	}
+	var err error
+	if l.env, err = cel.NewEnv(options...); err != nil {
+		panic("spec: the variables of the " + about + " are no CEL: " + err.Error())
+	}
+	return l
 }
 
 // want is what the value of an expression has to be. No types means anything.
@@ -58,16 +79,16 @@ var (
 
 // compile compiles one field. Of what type a value of the event's data is shows
 // only when the event is there, so the compiler accepts that for any.
-func compile(env *cel.Env, field, text string, want want) (*expression, []fault) {
+func (l *language) compile(field, text string, want want) (*expression, []fault) {
 	if strings.TrimSpace(text) == "" {
 		return nil, []fault{{field: field, message: field + " is an empty expression: write one, or leave the field out"}}
 	}
-	ast, issues := env.Compile(text)
+	ast, issues := l.env.Compile(text)
 	if issues.Err() != nil {
 		var faults []fault
 		for _, e := range issues.Errors() {
 			at := e.Location
-			faults = append(faults, fault{field, field + ": " + plain(e.Message), max(at.Line(), 1), at.Column()})
+			faults = append(faults, fault{field, field + ": " + l.plain(e.Message), max(at.Line(), 1), at.Column()})
 		}
 		return nil, faults
 	}
@@ -83,7 +104,7 @@ func compile(env *cel.Env, field, text string, want want) (*expression, []fault)
 	if want.types != nil && !got.IsExactType(cel.DynType) && !slices.ContainsFunc(want.types, fits) {
 		return fail(fmt.Sprintf(" is of type %s and must be %s", cel.FormatCELType(got), want.words))
 	}
-	program, err := env.Program(ast,
+	program, err := l.env.Program(ast,
 		cel.EvalOptions(cel.OptOptimize),
 		cel.CostLimit(maxSteps),
 		cel.CostTracking(deepCost{}),
@@ -91,17 +112,17 @@ func compile(env *cel.Env, field, text string, want want) (*expression, []fault)
 		cel.MemoryTracking(types.MemoryTrackerSizeCalculator(sizes), types.MemoryTrackerSampleInterval(10_000)),
 	)
 	if err != nil {
-		return fail(": " + plain(err.Error()))
+		return fail(": " + l.plain(err.Error()))
 	}
-	return &expression{field, text, program}, nil
+	return &expression{field, text, l.about, program}, nil
 }
 
 // evaluate returns the value of the expression, or one line that says which
 // expression has none, and why.
-func (x *expression) evaluate(vars *variables) (ref.Val, error) {
+func (x *expression) evaluate(vars cel.Activation) (ref.Val, error) {
 	value, _, err := x.program.Eval(vars)
 	if err != nil {
-		return nil, x.errorf("%s", plain(err.Error()))
+		return nil, x.errorf("%s", plain(err.Error(), x.about))
 	}
 	return value, nil
 }
@@ -112,7 +133,7 @@ func (x *expression) refuse(value ref.Val, want want) error {
 	if t, ok := value.Type().(*types.Type); ok {
 		what, _, _ = strings.Cut(cel.FormatCELType(t), "(")
 	}
-	return x.errorf("for this event it is of type %s and must be %s", what, want.words)
+	return x.errorf("for this %s it is of type %s and must be %s", x.about, what, want.words)
 }
 
 func (x *expression) errorf(format string, args ...any) error {
@@ -159,16 +180,22 @@ func (deepCost) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 
 	return &steps
 }
 
+// plain makes a message of the compiler one that reads well in one line.
+func (l *language) plain(message string) string {
+	if strings.HasPrefix(message, "undeclared reference to '"+l.about+"'") {
+		return l.about + " has only " + strings.Join(l.names, ", ")
+	}
+	return plain(message, l.about)
+}
+
 // plain makes a message of CEL one that reads well in one line.
-func plain(message string) string {
+func plain(message, about string) string {
 	message = strings.TrimPrefix(message, "Syntax error: ")
 	message, _, _ = strings.Cut(message, " expecting ")
 	if number, ok := strings.CutPrefix(message, "unsupported conversion to ref.Val: (json.Number)"); ok {
 		return oneLine(number) + " is too large a number"
 	}
 	switch {
-	case strings.HasPrefix(message, "undeclared reference to 'event'"):
-		return "event has only " + strings.Join(variableNames, ", ")
 	case strings.HasPrefix(message, "mismatched input '<EOF>'"):
 		return "the expression ends too early"
 	case strings.HasPrefix(message, "no such overload"):
@@ -176,7 +203,7 @@ func plain(message string) string {
 	case strings.HasPrefix(message, "invalid matches argument"):
 		return "the pattern of matches is no regular expression"
 	case strings.Contains(message, "cost limit exceeded"), strings.Contains(message, "memory limit exceeded"):
-		return "this takes too long or too much memory: make the expression simpler, or the event smaller"
+		return "this takes too long or too much memory: make the expression simpler, or the " + about + " smaller"
 	}
 	return oneLine(message)
 }

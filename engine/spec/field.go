@@ -2,17 +2,27 @@ package spec
 
 import (
 	"fmt"
+	"math"
 	"strconv"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
 // entry is a field of a definition: its name in files, and where its value goes:
-// a *string, an *int of 1 or more, a **bool, a *Duration, or the entries of a
-// mapping.
+// a *string, an *int, *int64 or *uint64 of 1 or more, a **bool, a *Duration, a
+// *time.Time, a value, or the entries of a mapping.
 type entry struct {
 	name string
 	into any
+}
+
+// value is what a field has that is read in a way of its own.
+type value interface {
+	// read takes the value from what the file has.
+	read(r *reader, field string, s scalar)
+	// text returns the value for people, or "" if there is none.
+	text() string
 }
 
 // text returns the value of an entry that is no mapping, as it stands in a file,
@@ -22,9 +32,11 @@ func (e entry) text() string {
 	case *string:
 		return *v
 	case *int:
-		if *v != 0 {
-			return strconv.Itoa(*v)
-		}
+		return numberText(int64(*v))
+	case *int64:
+		return numberText(*v)
+	case *uint64:
+		return numberText(int64(*v))
 	case **bool:
 		if *v != nil {
 			return strconv.FormatBool(**v)
@@ -33,8 +45,27 @@ func (e entry) text() string {
 		if *v != 0 {
 			return v.String()
 		}
+	case *time.Time:
+		return timeText(*v)
+	case value:
+		return v.text()
 	}
 	return ""
+}
+
+func numberText(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// timeText returns a time as files have it, or "" for none.
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
 }
 
 // put sets the value of an entry that is no mapping, or says what is wrong with
@@ -48,13 +79,18 @@ func (e entry) put(s scalar) (wrong string) {
 		*into = s.text
 		return s.what
 	case *int:
-		if n, ok := s.node.(*ast.IntegerNode); ok {
-			if v, ok := wholeNumber(n.Value); ok {
-				*into = v
-				return ""
-			}
+		return putNumber(into, s)
+	case *int64:
+		return putNumber(into, s)
+	case *uint64:
+		return putNumber(into, s)
+	case *time.Time:
+		t, err := time.Parse(time.RFC3339Nano, s.text)
+		if s.what != "" || err != nil {
+			return s.shown() + ": use a time such as 2027-01-01T00:00:00Z"
 		}
-		return s.shown() + ": use a whole number of 1 or more, or leave the field out"
+		*into = t.UTC()
+		return ""
 	case **bool:
 		if n, ok := s.node.(*ast.BoolNode); ok {
 			*into = &n.Value
@@ -75,14 +111,25 @@ func (e entry) put(s scalar) (wrong string) {
 	panic(fmt.Sprintf("spec: a field of type %T", e.into))
 }
 
-// wholeNumber returns the value of a number of YAML, if it is one of 1 or more
-// that an int holds.
-func wholeNumber(value any) (int, bool) {
+// putNumber sets a number to that of the file, which is whole and 1 or more, or
+// says what is wrong with it.
+func putNumber[T int | int64 | uint64](into *T, s scalar) (wrong string) {
+	if n, ok := s.node.(*ast.IntegerNode); ok {
+		if v, ok := wholeNumber(n.Value); ok && int64(T(v)) == v {
+			*into = T(v)
+			return ""
+		}
+	}
+	return s.shown() + ": use a whole number of 1 or more, or leave the field out"
+}
+
+// wholeNumber returns the value of a number of YAML, if it is one of 1 or more.
+func wholeNumber(value any) (int64, bool) {
 	switch v := value.(type) {
 	case int64:
-		return int(v), v >= 1 && int64(int(v)) == v
+		return v, v >= 1
 	case uint64:
-		return int(v), v >= 1 && int(v) >= 1 && uint64(int(v)) == v
+		return int64(v), v >= 1 && v <= math.MaxInt64
 	}
 	return 0, false
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 )
 
@@ -72,17 +73,14 @@ func (m *Mapping) Map(e Event) (Mapped, error) {
 // compile returns the mapping, or everything that is wrong with the trigger.
 func (t Trigger) compile() (*Mapping, []fault) {
 	faults := t.faults()
-	env, err := newEnvironment()
-	if err != nil {
-		panic("spec: the variables of an event are no CEL: " + err.Error())
-	}
+	language := eventLanguage()
 	m := &Mapping{}
 	add := func(x **expression, field, text string, want want) {
 		if text == "" {
 			return
 		}
 		var found []fault
-		*x, found = compile(env, field, text, want)
+		*x, found = language.compile(field, text, want)
 		faults = append(faults, found...)
 	}
 	add(&m.when, "when", t.When, wantBool)
@@ -132,7 +130,7 @@ func (x *expression) string(vars *variables) (string, error) {
 }
 
 // json returns the value of an expression as JSON.
-func (x *expression) json(vars *variables) (json.RawMessage, error) {
+func (x *expression) json(vars cel.Activation) (json.RawMessage, error) {
 	value, err := x.evaluate(vars)
 	if err != nil {
 		return nil, err

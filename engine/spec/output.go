@@ -104,14 +104,20 @@ func appendFloat(b []byte, f float64) ([]byte, error) {
 	return append(b, encode(f)...), nil
 }
 
-// encode returns a value that always has JSON, without the escapes that only
-// HTML needs.
+// encode returns a value that always has JSON.
 func encode(value any) []byte {
+	data, err := tryEncode(value)
+	if err != nil {
+		panic("spec: encode JSON: " + err.Error())
+	}
+	return data
+}
+
+// tryEncode returns a value as JSON, without the escapes that only HTML needs.
+func tryEncode(value any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(value); err != nil {
-		panic("spec: encode JSON: " + err.Error())
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	err := enc.Encode(value)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
 }

@@ -33,7 +33,8 @@ type Retention struct {
 	Succeeded Duration `json:"succeeded,omitzero"`
 	// Failed is for those that failed for good. Default 14d.
 	Failed Duration `json:"failed,omitzero"`
-	// Cancelled is for those that somebody ended. Default 14d.
+	// Cancelled is for those that somebody ended, and for ticks of schedules that
+	// were skipped. Default 14d.
 	Cancelled Duration `json:"cancelled,omitzero"`
 }
 

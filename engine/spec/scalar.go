@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -153,5 +154,22 @@ func syntaxError(src source, err error) (position, string) {
 		message += ": check the indentation, and put quotes around text with \": \" or brackets in it"
 	}
 	at := syntax.Token.Position
+	if bareMark.MatchString(line(src.text, at.Line)) {
+		message = "put quotes around text that begins with * or @"
+	}
 	return src.position(at.Line, at.Column), "this is no YAML: " + message
+}
+
+// bareMark matches a line with a value that begins with a mark of YAML, such as a
+// cron expression without quotes.
+var bareMark = regexp.MustCompile(`^[^#'"]*: +[*@]`)
+
+// line returns a line of a text, counted from 1.
+func line(text string, n int) string {
+	for line := range strings.Lines(text) {
+		if n--; n == 0 {
+			return line
+		}
+	}
+	return ""
 }

@@ -88,3 +88,34 @@ func mapStory(m *spec.Mapping, d *datadriven.TestData) string {
 	}
 	return fmt.Sprintf("id=%s input=%s", out.ID, out.Input)
 }
+
+// TestRender plays the stories in testdata/render: the input of a schedule, and what
+// the jobs of its ticks are given.
+func TestRender(t *testing.T) {
+	t.Parallel()
+	datadriven.Walk(t, "testdata/render", func(t *testing.T, path string) {
+		var template *spec.Template
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			switch d.Cmd {
+			case "input":
+				s := spec.Schedule{Name: "nightly", Every: spec.Duration(time.Hour), Job: "report.build", Input: json.RawMessage(d.Input)}
+				var err error
+				if template, err = s.Template(); err != nil {
+					return err.Error()
+				}
+				return ""
+			case "tick":
+				var number int64
+				d.ScanArgs(t, "number", &number)
+				at := time.Date(2027, 3, 28, 3, 0, 0, 5e8, time.FixedZone("CEST", 7200))
+				out, err := template.Render(at, number)
+				if err != nil {
+					return "error: " + err.Error()
+				}
+				return string(out)
+			}
+			t.Fatalf("unknown command %s", d.Cmd)
+			return ""
+		})
+	})
+}

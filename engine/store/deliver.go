@@ -188,11 +188,14 @@ type claim struct {
 
 // forbidden returns what is to be stored in the place of a claim, if a job must not be
 // claimed by the incarnation that has its delivery: a child for which nobody waits,
-// unless it was told to end already and the claim does that; and a part that was lost
-// before the delivery came.
+// unless it was told to end already and the claim does that; a part that was lost
+// before the delivery came; and a tick that its schedule does not let run any more.
 func (s *Store) forbidden(ctx context.Context, j machine.Job, incarnation uint64) (machine.Event, error) {
 	if lost, err := s.deserted(ctx, j, incarnation); err != nil || lost {
 		return machine.Deserted{At: s.Clock.Now()}, err
+	}
+	if ev, err := s.unwanted(ctx, j); ev != nil || err != nil {
+		return ev, err
 	}
 	if j.Parent == nil || j.Cancel != nil {
 		return nil, nil

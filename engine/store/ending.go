@@ -21,11 +21,8 @@ type Ending struct {
 	State machine.State `json:"state,omitempty"`
 }
 
-// The envelope of an ending.
-const (
-	endingType    = "ending"
-	endingVersion = 1
-)
+// endingEnvelope is what an ending travels in.
+var endingEnvelope = streams.Envelope{Type: "ending", Version: 1}
 
 // EndingSubject is where the owner hears of [Ending]s, on core NATS. An ID of a
 // node has no dot, so no node answers there.
@@ -34,22 +31,34 @@ func EndingSubject(ns streams.Namespace) string { return ns.CtlSubject("owner.pa
 // ReadEnding reads what was published on [EndingSubject].
 func ReadEnding(msg *nats.Msg) (Ending, error) {
 	var e Ending
-	envelope, err := streams.Decode(msg.Header, msg.Data, endingType, endingVersion)
-	if err == nil {
-		err = json.Unmarshal(envelope.Body, &e)
-	}
-	if err != nil {
-		return Ending{}, fmt.Errorf("store: read ending: %w", err)
+	if err := hear(msg, endingEnvelope, &e); err != nil {
+		return Ending{}, err
 	}
 	return e, nil
 }
 
 // tellOwner publishes an ending. Nobody may be there to hear it.
 func (s *Store) tellOwner(e Ending) error {
-	data, err := json.Marshal(e)
+	return s.say(EndingSubject(s.ns), endingEnvelope, e)
+}
+
+// say publishes a value, in an envelope, to whoever listens.
+func (s *Store) say(subject string, envelope streams.Envelope, value any) error {
+	data, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	h := streams.Envelope{Type: endingType, Version: endingVersion}.Header()
-	return s.pub.Conn().PublishMsg(&nats.Msg{Subject: EndingSubject(s.ns), Header: h, Data: data})
+	return s.pub.Conn().PublishMsg(&nats.Msg{Subject: subject, Header: envelope.Header(), Data: data})
+}
+
+// hear reads what was published by say.
+func hear(msg *nats.Msg, envelope streams.Envelope, value any) error {
+	sent, err := streams.Decode(msg.Header, msg.Data, envelope.Type, envelope.Version)
+	if err == nil {
+		err = json.Unmarshal(sent.Body, value)
+	}
+	if err != nil {
+		return fmt.Errorf("store: read %s: %w", envelope.Type, err)
+	}
+	return nil
 }

@@ -101,13 +101,18 @@ func (w *world) wantParts(want map[string]machine.State) {
 
 // endings returns what the owner is told from now on.
 func (w *world) endings() (list func() []store.Ending) {
+	return listen(w, store.EndingSubject(ns), store.ReadEnding)
+}
+
+// listen returns what is published on a subject from now on.
+func listen[T any](w *world, subject string, read func(*nats.Msg) (T, error)) (list func() []T) {
 	w.Helper()
 	synctest.Wait()
-	sub := must(w.pub.Conn().SubscribeSync(store.EndingSubject(ns)))(w)
+	sub := must(w.pub.Conn().SubscribeSync(subject))(w)
 	if err := w.pub.Conn().Flush(); err != nil {
 		w.Fatal(err)
 	}
-	return func() (list []store.Ending) {
+	return func() (list []T) {
 		w.Helper()
 		synctest.Wait()
 		for {
@@ -115,7 +120,7 @@ func (w *world) endings() (list func() []store.Ending) {
 			if errors.Is(err, nats.ErrTimeout) {
 				return list
 			}
-			list = append(list, must(store.ReadEnding(msg))(w))
+			list = append(list, must(read(msg))(w))
 		}
 	}
 }

@@ -259,6 +259,8 @@ type Glance struct {
 	PinRule bool
 	PinElse machine.Else
 	Parent  string // the job that it is a part of, or empty
+	// Turn is the schedule for whose turn the job waits, or empty.
+	Turn string
 }
 
 // LookAt reads the headers of a record.
@@ -266,7 +268,7 @@ func LookAt(h nats.Header) Glance {
 	_, pinned := h[headerPin]
 	return Glance{
 		Pinned: pinned, Pin: h.Get(headerPin), PinIncarnation: uint64(number(h, headerPinIncarnation)), PinRule: h.Get(headerPinRule) != "",
-		PinElse: machine.Else(h.Get(headerPinElse)), Parent: h.Get(headerParent),
+		PinElse: machine.Else(h.Get(headerPinElse)), Parent: h.Get(headerParent), Turn: h.Get(headerTurn),
 		State: machine.State(h.Get(headerState)), Kind: h.Get(headerKind), Node: h.Get(headerNode), Incarnation: uint64(number(h, headerIncarnation)),
 		Cancel: h.Get(headerCancel) != "", Due: number(h, headerDue), StartBy: number(h, headerStartBy), Deadline: number(h, headerDeadline),
 		Expires: h.Get(nats.MsgTTLHdr) != "",

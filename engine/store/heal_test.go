@@ -43,6 +43,7 @@ func TestHealHealthy(t *testing.T) {
 		p := w.process("a")
 		p.submit(limited("cancelled"))
 		must(p.Cancel(t.Context(), "q.cancelled", "asked"))(t)
+		p.submit(skipped("skipped"))
 		for local, outcome := range map[string]machine.Event{
 			"succeeded": done("succeeded"), "retrying": erred("retrying"), "failed": machine.Erred{Hold: hold("failed"), Final: true},
 			"pending": machine.Returned{Hold: hold("pending")}, "scheduled": machine.Returned{Hold: hold("scheduled"), Due: time.Now().Add(time.Hour)},

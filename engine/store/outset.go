@@ -47,7 +47,7 @@ func (s *Store) dispatch(ctx context.Context, id string, now time.Time) error {
 			}
 			_, err = s.Conclude(ctx, entry, machine.Concluded{At: s.Clock.Now(), Error: why})
 			return passRefusal(err)
-		case j.State != machine.Scheduled:
+		case j.State != machine.Scheduled || j.Wait == machine.WaitTurn:
 			return s.pay(ctx, entry, passing) // whoever dispatched or ended it may have died then
 		case now.Before(j.Due):
 			return nil // it is due at another time by now
@@ -61,10 +61,22 @@ func (s *Store) dispatch(ctx context.Context, id string, now time.Time) error {
 	}
 }
 
-// outset gives a delayed job its shares. If there are none for a reason that does not
-// pass, that is returned.
+// outset gives a delayed job its shares, unless its schedule declines it. If there are none for a reason that does not
+// pass, that is returned. A broadcast that had nodes keeps them: it was redriven, and
+// waited for another turn of its schedule.
 func (s *Store) outset(ctx context.Context, entry Entry) (why *machine.Error, err error) {
+	if unwanted, err := s.unwanted(ctx, entry.Value); err != nil {
+		return nil, err
+	} else if unwanted != nil {
+		_, err = s.move(ctx, entry, unwanted)
+		return nil, err
+	}
 	ev := machine.Dispatched{At: s.Clock.Now()}
+	if fan := entry.Value.Fan; fan.Total > 0 && !fan.Shards {
+		ev.Shares, ev.Blob, ev.Total = fan.Shares, fan.SharesBlob, fan.Total
+		_, err = s.move(ctx, entry, ev)
+		return nil, err
+	}
 	ev.Shares, err = s.snapshot(ctx, entry.Value)
 	switch {
 	case err != nil && (publish.Passing(err) || ctx.Err() != nil):

@@ -131,6 +131,8 @@ func (s *Store) carryOut(ctx context.Context, debt machine.Debt, entry Entry) er
 	case machine.Count:
 		of := entry.Value.Parent
 		return s.tellOwner(Ending{Parent: of.ID, Part: of.Part, State: entry.Value.State})
+	case machine.Signal:
+		return s.signal(entry.Value)
 	case machine.Erase:
 		return s.erase(ctx, entry, queue, local)
 	}
@@ -152,8 +154,14 @@ func (s *Store) oweAsync(entry Entry, done func(error)) {
 		case err == nil && len(left) == 0 && entry.Value.State == machine.Pending && !entry.Value.Homeless():
 			s.Work.OfferAsync(item(entry, queue, local), done)
 			return
-		case err != nil || len(left) == 0:
+		case err != nil:
 			done(err)
+			return
+		case len(left) == 0 && entry.Value.Wait == machine.WaitTurn:
+			done(s.signal(entry.Value))
+			return
+		case len(left) == 0:
+			done(nil)
 			return
 		}
 		t := left[0]

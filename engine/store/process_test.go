@@ -33,6 +33,8 @@ type process struct {
 
 	// snapshot is what it finds when a delayed job with children is due.
 	snapshot func() ([]machine.Share, error)
+	// declines is what the schedules say of their jobs; nil: they all run.
+	declines func(machine.Job) (*machine.Declined, error)
 
 	mu      sync.Mutex
 	fates   []fate
@@ -66,7 +68,12 @@ func (w *world) process(id string) *process {
 		Work: p.work, Timers: must(streams.NewTimers(ns, p.pub))(w), Limits: streams.NewLimits(ns, p.pub),
 		Clock: clock, Asker: nodes.NewAsker(p.pub, ns),
 	}
-	opts := store.Options{Namespace: ns, Lease: lease, Logger: quiet}
+	opts := store.Options{Namespace: ns, Lease: lease, Logger: quiet, Declines: func(_ context.Context, j machine.Job) (*machine.Declined, error) {
+		if p.declines == nil {
+			return nil, nil
+		}
+		return p.declines(j)
+	}}
 	if !w.blind {
 		opts.Snapshot = func(context.Context, machine.Job) ([]machine.Share, error) { return p.snapshot() }
 	}

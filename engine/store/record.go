@@ -37,6 +37,8 @@ const (
 	headerPinRule        = "Mr-Pin-Rule" // if other nodes may have it
 	headerPinElse        = "Mr-Pin-Else"
 	headerParent         = "Mr-Parent"
+
+	headerTurn = "Mr-Turn" // the schedule for whose turn it waits
 )
 
 // timerHeaders tells of the timers that a record needs.
@@ -89,6 +91,9 @@ func encode(j machine.Job) (nats.Header, []byte, error) {
 	}
 	if j.Parent != nil {
 		set(headerParent, j.Parent.ID)
+	}
+	if j.Wait == machine.WaitTurn && j.Tick != nil {
+		set(headerTurn, j.Tick.Schedule)
 	}
 	for _, timer := range needs(j) {
 		set(timerHeaders[timer.Purpose], strconv.FormatInt(timer.At.UnixMilli(), 10))

@@ -65,7 +65,7 @@ func (s *Store) Redrive(ctx context.Context, id string, from ...machine.State) (
 func (s *Store) redrivable(ctx context.Context, entry Entry, from []machine.State) error {
 	j := entry.Value
 	switch {
-	case !j.Redriven.IsZero() && (j.State == machine.Pending || j.Fan != nil && !j.State.Final()):
+	case !j.Redriven.IsZero() && (j.State == machine.Pending || j.Wait == machine.WaitTurn || j.Fan != nil && !j.State.Final()):
 		if err := s.pay(ctx, entry, passing); err != nil {
 			return err
 		}

@@ -21,6 +21,8 @@
 //	outset.go    a delayed job with children is due
 //	fork.go      children are made
 //	ending.go    the owner hears that one has ended
+//	turn.go      the owner rules on a job of a schedule
+//	signal.go    the owner hears of one
 //	recall.go    children end, or go, with their parent
 //
 // Start reading at [Store.Submit], then at [Store.Deliver] and [Store.Finish].
@@ -72,6 +74,11 @@ type Options struct {
 	// Snapshot returns the shares of a delayed job with children, when it is due:
 	// none if no node fits. Default: such jobs are left to another process.
 	Snapshot func(ctx context.Context, j machine.Job) ([]machine.Share, error)
+	// Declines is asked before the first claim of a job that the clock made, and before
+	// the dispatch of one with children: see [machine.Job.Unchecked]. It returns why the
+	// schedule does not let the job run, as it is now, or nil if it does. Default: they
+	// all run.
+	Declines func(ctx context.Context, j machine.Job) (*machine.Declined, error)
 	// Moved is told of each transition that this store has stored: the job as
 	// it was, without a state if it is new, and as it is. It is not told if the
 	// answer was lost. It must not block. Default: nobody is told.
@@ -101,6 +108,7 @@ type Store struct {
 
 	retention  func(queue string, s machine.State) time.Duration
 	snapshot   func(ctx context.Context, j machine.Job) ([]machine.Share, error)
+	declines   func(ctx context.Context, j machine.Job) (*machine.Declined, error)
 	moved      func(before, after machine.Job)
 	conflicted func()
 
@@ -125,6 +133,9 @@ func Open(pub *publish.Publisher, assets Assets, opts Options) *Store {
 	if opts.Snapshot == nil {
 		opts.Snapshot = noSnapshot
 	}
+	if opts.Declines == nil {
+		opts.Declines = func(context.Context, machine.Job) (*machine.Declined, error) { return nil, nil }
+	}
 	if opts.Moved == nil {
 		opts.Moved = func(machine.Job, machine.Job) {}
 	}
@@ -133,7 +144,7 @@ func Open(pub *publish.Publisher, assets Assets, opts Options) *Store {
 	}
 	return &Store{
 		Assets: assets, ns: opts.Namespace, lease: opts.Lease, retention: opts.Retention, log: opts.Logger, pub: pub,
-		snapshot: opts.Snapshot, moved: opts.Moved, conflicted: opts.Conflicted,
+		snapshot: opts.Snapshot, declines: opts.Declines, moved: opts.Moved, conflicted: opts.Conflicted,
 		jobs: kv.Open(pub, opts.Namespace.Bucket(streams.Jobs), Codec(), kv.Options{Logger: opts.Logger}),
 		keys: keysOf(pub, opts.Namespace), blobs: blobs.Open(pub, opts.Namespace),
 	}

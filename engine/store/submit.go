@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// Submit creates a job, pending or scheduled, and carries out what it owes. If
+// Submit creates a job, pending, scheduled or skipped, and carries out what it owes. If
 // there is a job of that ID already, it returns that one, with created false;
 // whoever created it may have died before the job was offered, so that is made
 // up for. One that is being removed is waited for. It returns an error that
@@ -35,6 +35,9 @@ func (s *Store) submit(ctx context.Context, j machine.Job, lost bool) (Entry, bo
 	var entry Entry
 	var created bool
 	var err error
+	if j.State.Final() {
+		s.seal(&j, s.Limits.Shrink(ctx, s.kept(j)))
+	}
 	if j.Unique != nil {
 		entry, created, err = s.submitUnique(ctx, j)
 	} else {
@@ -76,7 +79,7 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 		}
 		revision, err := uint64(0), full
 		if full == nil {
-			revision, err = s.jobs.Create(ctx, j.ID, j)
+			revision, err = s.jobs.Create(ctx, j.ID, j, keep(j))
 		}
 		if err == nil {
 			s.moved(machine.Job{}, j)
@@ -110,9 +113,10 @@ func (s *Store) create(ctx context.Context, j machine.Job, lost bool) (entry Ent
 }
 
 // Alone reports whether a job takes more than one write to create, so that
-// [Store.SubmitAsync] refuses it: it has a unique key, a large input, or children.
+// [Store.SubmitAsync] refuses it: it has a unique key, a large input, or children; or
+// whether it is one that few have: it has ended from the start.
 func (s *Store) Alone(j machine.Job) bool {
-	return j.Unique != nil || j.Fan != nil || len(j.Input) > s.inline()
+	return j.Unique != nil || j.State.Final() || j.Fan != nil || len(j.Input) > s.inline()
 }
 
 var errAlone = errors.New("store: the job is not submitted along with others")

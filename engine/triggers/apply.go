@@ -11,28 +11,11 @@ import (
 	"github.com/millrace/millrace/kv"
 )
 
-// What Apply did, or would do.
-const (
-	Created   = "created"
-	Changed   = "changed"
-	Unchanged = "unchanged"
-)
-
 // ApplyOptions says how to apply a definition.
 type ApplyOptions struct {
 	// DryRun tells what would change, and what would be refused, and changes
 	// nothing.
 	DryRun bool
-}
-
-// Applied is what [Triggers.Apply] did.
-type Applied struct {
-	// Key is the definition's, such as "trigger.new-orders".
-	Key string `json:"key"`
-	// Action is Created, Changed or Unchanged.
-	Action string `json:"action"`
-	// Changes are the fields that differ from before.
-	Changes []spec.Change `json:"changes,omitempty"`
 }
 
 // Apply stores a definition, such as a [spec.Trigger], in the place of the one
@@ -42,18 +25,18 @@ type Applied struct {
 // is published from then on.
 //
 // What is refused leaves nothing behind.
-func (t *Triggers) Apply(ctx context.Context, doc spec.Document, opts ApplyOptions) (Applied, error) {
+func (t *Triggers) Apply(ctx context.Context, doc spec.Document, opts ApplyOptions) (spec.Applied, error) {
 	trigger, ok := doc.(spec.Trigger)
 	if !ok {
-		return Applied{}, fmt.Errorf("engine: apply %s: this build cannot apply a %s", doc.Key(), doc.Kind())
+		return spec.Applied{}, fmt.Errorf("engine: apply %s: this build cannot apply a %s", doc.Key(), doc.Kind())
 	}
 	r, err := storedRule(trigger, 0)
 	if err != nil {
-		return Applied{}, err
+		return spec.Applied{}, err
 	}
 	js, err := t.pub.JetStream()
 	if err != nil {
-		return Applied{}, fmt.Errorf("engine: apply trigger %s: %w", trigger.Name, err)
+		return spec.Applied{}, fmt.Errorf("engine: apply trigger %s: %w", trigger.Name, err)
 	}
 	a := &applying{Triggers: t, js: js, trigger: trigger, rule: r}
 	done, err := a.look(ctx)
@@ -61,7 +44,7 @@ func (t *Triggers) Apply(ctx context.Context, doc spec.Document, opts ApplyOptio
 		err = t.underBootstrap(ctx, a.apply)
 	}
 	if err != nil {
-		return Applied{}, fmt.Errorf("engine: apply trigger %s: %w", trigger.Name, err)
+		return spec.Applied{}, fmt.Errorf("engine: apply trigger %s: %w", trigger.Name, err)
 	}
 	return a.result, nil
 }
@@ -73,7 +56,7 @@ type applying struct {
 	trigger spec.Trigger
 	rule    Rule
 	before  kv.Entry[stored] // revision 0 if there was none
-	result  Applied
+	result  spec.Applied
 }
 
 // look reads what is stored, and refuses what cannot be. It reports whether all
@@ -83,12 +66,12 @@ func (a *applying) look(ctx context.Context) (done bool, err error) {
 	if err != nil && !errors.Is(err, kv.ErrNotFound) {
 		return false, err
 	}
-	a.result = Applied{Key: a.trigger.Key(), Action: Changed, Changes: spec.Diff(a.before.Value.Trigger, a.trigger)}
+	a.result = spec.Applied{Key: a.trigger.Key(), Action: spec.Changed, Changes: spec.Diff(a.before.Value.Trigger, a.trigger)}
 	switch {
 	case a.before.Revision == 0:
-		a.result.Action = Created
+		a.result.Action = spec.Created
 	case a.before.Value.problem == nil && a.before.Value.Trigger == a.trigger:
-		a.result.Action = Unchanged
+		a.result.Action = spec.Unchanged
 	}
 	a.rule.stored = max(a.before.Revision, 1)
 	c, err := a.cursors().Get(ctx, cursorKey(a.rule.Name))
@@ -98,7 +81,7 @@ func (a *applying) look(ctx context.Context) (done bool, err error) {
 	case err != nil && !errors.Is(err, kv.ErrNotFound):
 		return false, err
 	}
-	if a.result.Action == Unchanged {
+	if a.result.Action == spec.Unchanged {
 		if _, err := a.inPlace(ctx, a.js, a.rule); !errors.Is(err, errElsewhere) {
 			return err == nil, err
 		}
@@ -121,7 +104,7 @@ func (a *applying) apply(ctx context.Context) error {
 	if done, err := a.look(ctx); done || err != nil {
 		return err
 	}
-	if a.result.Action != Unchanged {
+	if a.result.Action != spec.Unchanged {
 		revision, err := a.write(ctx, stored{Trigger: a.trigger}, a.before.Revision)
 		if err != nil {
 			return err
@@ -132,7 +115,7 @@ func (a *applying) apply(ctx context.Context) error {
 	for try := 0; kv.Unknown(err) && try < 3; try++ {
 		_, err = a.putInPlace(ctx, a.js, a.rule, false)
 	}
-	if err != nil && a.result.Action != Unchanged {
+	if err != nil && a.result.Action != spec.Unchanged {
 		err = errors.Join(err, a.undo(ctx))
 	}
 	return err

@@ -104,7 +104,7 @@ func (t *Triggers) streamOf(ctx context.Context, js jetstream.JetStream, subject
 			switch {
 			case spec.Contains(has, subject):
 				return info, nil
-			case spec.Overlap(has, subject):
+			case spec.Overlaps(has, subject):
 				return nil, &partlyError{name, has, subject}
 			}
 		}
@@ -122,7 +122,7 @@ func (p *partlyError) Error() string {
 
 func overlapsAny(subject string, subjects []string) bool {
 	for _, s := range subjects {
-		if spec.Overlap(s, subject) {
+		if spec.Overlaps(s, subject) {
 			return true
 		}
 	}

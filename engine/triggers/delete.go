@@ -25,23 +25,10 @@ func (t *Triggers) Delete(ctx context.Context, trigger string) error {
 }
 
 func (t *Triggers) delete(ctx context.Context, trigger string) error {
-	key := definitionKey(trigger)
-	var known bool
-	for {
-		definition, err := t.definitions().Get(ctx, key)
-		if errors.Is(err, kv.ErrNotFound) {
-			break
-		}
-		known = true
-		if err == nil {
-			err = t.definitions().Delete(ctx, key, definition.Revision)
-		}
-		if err != nil && !kv.Unknown(err) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	err := t.definitions().Drop(ctx, definitionKey(trigger), nil)
+	known := err == nil
+	if err != nil && !errors.Is(err, kv.ErrNotFound) {
+		return err
 	}
 	forgotten, err := t.forget(ctx, trigger)
 	if err == nil && !known && !forgotten {
@@ -73,30 +60,13 @@ func (t *Triggers) forget(ctx context.Context, trigger string) (had bool, err er
 		err = t.deleteConsumer(ctx, js, c.Value.Home, trigger)
 	}
 	if err == nil {
-		err = t.deleteCursor(ctx, trigger)
+		// At whatever revision: a runner that has not heard yet may move it.
+		if err = t.cursors().Drop(ctx, cursorKey(trigger), nil); errors.Is(err, kv.ErrNotFound) {
+			err = nil
+		}
 	}
 	if err == nil && c.Value.Home == t.ns.CaptureStream() {
 		err = t.setCapture(ctx, js)
 	}
 	return true, err
-}
-
-// deleteCursor deletes a cursor at whatever revision it is: a runner that has
-// not heard yet may move it.
-func (t *Triggers) deleteCursor(ctx context.Context, trigger string) error {
-	for {
-		c, err := t.cursors().Get(ctx, cursorKey(trigger))
-		if errors.Is(err, kv.ErrNotFound) {
-			return nil
-		}
-		if err == nil {
-			err = t.cursors().Delete(ctx, cursorKey(trigger), c.Revision)
-		}
-		if err != nil && !kv.Unknown(err) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
 }

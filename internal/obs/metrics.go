@@ -33,6 +33,8 @@ type Metrics struct {
 	healed    *prometheus.CounterVec // by lack
 	conflicts prometheus.Counter
 	losses    prometheus.Counter
+	ticks     *prometheus.CounterVec   // by kind, result
+	lateness  *prometheus.HistogramVec // by kind
 	waited    *prometheus.HistogramVec // by kind
 	ran       *prometheus.HistogramVec // by kind
 	inFlight  *prometheus.GaugeVec     // by queue
@@ -69,6 +71,8 @@ func New(o Options) *Metrics {
 	}
 	m.conflicts = counter("conflicts_total", "Writes of jobs that were refused because another one came first.").WithLabelValues()
 	m.losses = counter("lease_losses_total", "How often this process lost its lease as a node.").WithLabelValues()
+	m.ticks = counter("ticks_total", "Ticks of schedules of which this process made a job (made), or skipped one, before or after it was made, by the reason.", "kind", "result")
+	m.lateness = histogram("tick_lateness_seconds", "From a tick of a schedule to when this process made its job.")
 	m.waited = histogram("job_start_delay_seconds", "From when a job could start, submitted or due, to the start of its first attempt.")
 	m.ran = histogram("attempt_duration_seconds", "From the start of a handler to its return.")
 	m.inFlight = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "millrace_attempts_in_flight", Help: "Handlers that run in this process.", ConstLabels: labels}, []string{"queue"})
@@ -81,6 +85,21 @@ func New(o Options) *Metrics {
 func (m *Metrics) Submitted(kind string) {
 	if m != nil {
 		m.submitted.WithLabelValues(m.kinds.label(kind)).Inc()
+	}
+}
+
+// Ticked counts a tick that became a job, so long after its time.
+func (m *Metrics) Ticked(kind string, after time.Duration) {
+	if m != nil {
+		m.ticks.WithLabelValues(m.kinds.label(kind), "made").Inc()
+		m.lateness.WithLabelValues(m.kinds.label(kind)).Observe(max(after, 0).Seconds())
+	}
+}
+
+// Skipped counts ticks that were skipped together, for a reason.
+func (m *Metrics) Skipped(kind, reason string, ticks int64) {
+	if m != nil {
+		m.ticks.WithLabelValues(m.kinds.label(kind), reason).Add(float64(max(ticks, 0)))
 	}
 }
 

@@ -50,6 +50,8 @@ func TestScrape(t *testing.T) {
 	m.Healed("item")
 	m.Conflict()
 	m.LeaseLost()
+	m.Ticked("q.k", 3*time.Millisecond)
+	m.Skipped("q.k", "misfire", 42)
 	lines := scrape(t, m)
 	for _, want := range []string{
 		`millrace_jobs_submitted_total{kind="q.k",namespace="ns"} 1`,
@@ -64,6 +66,10 @@ func TestScrape(t *testing.T) {
 		`millrace_reconciled_total{lack="timer",namespace="ns"} 0`,
 		`millrace_conflicts_total{namespace="ns"} 1`,
 		`millrace_lease_losses_total{namespace="ns"} 1`,
+		`millrace_ticks_total{kind="q.k",namespace="ns",result="made"} 1`,
+		`millrace_ticks_total{kind="q.k",namespace="ns",result="misfire"} 42`,
+		`millrace_tick_lateness_seconds_bucket{kind="q.k",namespace="ns",le="0.0025"} 0`,
+		`millrace_tick_lateness_seconds_bucket{kind="q.k",namespace="ns",le="0.005"} 1`,
 		`millrace_ready{namespace="ns"} 1`,
 		`millrace_owner{namespace="ns"} 1`,
 		`millrace_slots{namespace="ns"} 10`,
@@ -150,6 +156,8 @@ func TestNil(t *testing.T) {
 	m.Healed("item")
 	m.Conflict()
 	m.LeaseLost()
+	m.Ticked("k", time.Second)
+	m.Skipped("k", "misfire", 1)
 }
 
 // All that one job that succeeds costs.

@@ -20,6 +20,7 @@ var marks = map[string]struct {
 	"failed":    {"✗", text.FgRed},
 	"lost":      {"✗", text.FgRed},
 	"cancelled": {"✗", text.FgMagenta},
+	"skipped":   {"–", text.FgMagenta},
 }
 
 // State returns the state of a job with a sign, in a colour if that is wanted.

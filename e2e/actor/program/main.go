@@ -1,5 +1,5 @@
 // Command program is what a user might write around the engine: a worker with
-// handlers in Go, a submitter, and a mark that handlers of other languages make in
+// handlers in Go, a submitter, a keeper of schedules, and a mark that handlers of other languages make in
 // the ledger. The harness builds it, runs many of it, and does harm to them.
 //
 // Start reading at [cli]. What its handlers and submits do is in package actor.
@@ -27,6 +27,7 @@ import (
 type cli struct {
 	Work   workCmd   `cmd:"" help:"Run jobs until SIGTERM, which drains; a second one ends the handlers."`
 	Submit submitCmd `cmd:"" help:"Submit jobs until all are certain, or until SIGTERM."`
+	Keep   keepCmd   `cmd:"" help:"Apply schedules, and edit them at random."`
 	Mark   markCmd   `cmd:"" help:"Write the start or the end of a handler that is a command of millrace worker."`
 }
 

@@ -28,7 +28,7 @@ func (startCmd) Run(a *actor.Actor) error {
 	if err != nil {
 		return err
 	}
-	nonce, err := a.Start(of)
+	nonce, err := a.Start(of, actor.Work{})
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type submitCmd struct {
 	MaxAttempts int     `help:"How many failures end a job. Default: as the worker says."`
 
 	At           time.Time     `help:"When all of them are due, such as 2026-03-01T12:00:00Z. Default: at once."`
+	Within       time.Duration `help:"How much later than --at each of them may be, by chance. Default: not at all."`
 	Delay        time.Duration `help:"How long each of them waits at least. Default: not at all."`
 	QueueTimeout time.Duration `help:"After how long a job fails that nobody has started. Default: never."`
 	Deadline     time.Duration `help:"After how long a broadcast or a sharded job fails. Default: never."`
@@ -40,7 +41,7 @@ type submitCmd struct {
 func (c submitCmd) Run(ctx context.Context, a *actor.Actor) error {
 	load := actor.Load{
 		Queue: c.Queue, Prefix: c.Prefix, Count: c.Count, Rate: c.Rate, MaxAttempts: c.MaxAttempts,
-		At: c.At, Delay: c.Delay, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline, Shards: c.Shards,
+		At: c.At, Within: c.Within, Delay: c.Delay, QueueTimeout: c.QueueTimeout, Deadline: c.Deadline, Shards: c.Shards,
 	}
 	if c.Broadcast {
 		load.Broadcast = &actor.Broadcast{OnLost: c.OnLost, Done: c.Done, MaxParallel: c.MaxParallel}

@@ -1,0 +1,88 @@
+package tick
+
+import (
+	"time"
+
+	"github.com/millrace/millrace/engine/machine"
+)
+
+// declineUntil declines the tick to come and all after it that are due, and not after a
+// moment. The first hundred of a burst have records of their own, the others have one.
+func (w *work) declineUntil(until time.Time, code, why string) {
+	c := &w.c
+	if until.After(w.now) {
+		until = w.now
+	}
+	for !c.Next.IsZero() && !c.Next.After(until) {
+		if w.burst(until); w.c.Burst.Count < recorded {
+			w.decline(code, why, until)
+			continue
+		}
+		w.endRoll()
+		a := w.declined(code, why)
+		if n, last := w.d.calendar.Count(c.Next, until); n > 0 {
+			a.More = &machine.More{Count: n, Until: last}
+			c.Number, c.Next = c.Number+n, last
+		}
+		w.do(a)
+		w.missed()
+	}
+}
+
+// decline declines the tick to come. When says to which burst that belongs.
+func (w *work) decline(code, why string, when time.Time) {
+	w.burst(when)
+	b, a := w.c.Burst, w.declined(code, why)
+	switch {
+	case b.Count < recorded:
+		b.Count++
+		w.do(a)
+	case b.Roll != nil && b.Roll.Code == code && a.At.Sub(b.Roll.At) < separate:
+		roll, more := *b.Roll, machine.More{}
+		if roll.More != nil {
+			more = *roll.More
+		}
+		more.Count, more.Until = more.Count+1, a.At
+		roll.More = &more
+		b.Roll = &roll
+	default:
+		w.endRoll()
+		a.Why = short(why)
+		w.c.Burst = &Burst{Count: b.Count, Last: b.Last, Roll: &a}
+	}
+	w.missed()
+}
+
+func (w *work) declined(code, why string) Act {
+	return Act{Do: Decline, ID: w.c.ID, At: w.c.Next, Number: w.c.Number, Code: code, Why: why}
+}
+
+// missed goes on to the next tick after one that was declined. A fixed delay begins
+// anew.
+func (w *work) missed() {
+	if w.d.fixedDelay() {
+		w.c.LastEnd = w.now
+	}
+	w.pass()
+}
+
+// burst goes on with the burst to which what is declined at a moment belongs, or
+// begins one. It is not shared with the cursor as it was.
+func (w *work) burst(when time.Time) {
+	b := Burst{}
+	if was := w.c.Burst; was != nil && when.Sub(was.Last) < separate {
+		b = *was
+	} else {
+		w.endRoll()
+	}
+	b.Last = latest(b.Last, when)
+	w.c.Burst = &b
+}
+
+// endRoll has those recorded that were collected.
+func (w *work) endRoll() {
+	if b := w.c.Burst; b != nil && b.Roll != nil {
+		w.do(*b.Roll)
+		w.c.Burst = &Burst{Count: b.Count, Last: b.Last}
+	}
+}
