@@ -19,7 +19,7 @@ func TestOverlap(t *testing.T) {
 	tell(
 		t,
 		scenario{"in peace", short, full, overlap{period: [3]time.Duration{0, 2 * time.Second, 10 * time.Second}, takes: [3]time.Duration{0, 7 * time.Second, 35 * time.Second}}.tell},
-		scenario{"owners and workers die", short, short, overlap{period: [3]time.Duration{0, time.Second, time.Second}, takes: [3]time.Duration{0, 5 * time.Second, 5 * time.Second}, deaths: true}.tell},
+		scenario{"owners and workers die", short, full, overlap{period: [3]time.Duration{0, time.Second, time.Second}, takes: [3]time.Duration{0, 5 * time.Second, 5 * time.Second}, deaths: true}.tell},
 		scenario{"no worker", short, full, unattended},
 	)
 }
@@ -180,7 +180,7 @@ func unattended(t *testing.T, servers int) {
 func TestMisfires(t *testing.T) {
 	tell(
 		t,
-		scenario{"servers are away", short, short, func(t *testing.T, n int) { misfires(t, n, 0, 70*time.Second) }},
+		scenario{"servers are away", short, full, func(t *testing.T, n int) { misfires(t, n, 0, 70*time.Second) }},
 		scenario{"owners die, then servers are away", full, full, func(t *testing.T, n int) { misfires(t, n, 10, 10*time.Minute) }},
 	)
 }
