@@ -84,7 +84,8 @@ func TestTickInfo(t *testing.T) {
 			t.Errorf("%d jobs are skipped, %v", len(skipped), err)
 		}
 		time.Sleep(time.Second)
-		because(t, p.Engine, jobs[2].ID, "turn")
+		because(t, p.Engine, jobs[2].ID, "turn", "it waits for a turn of schedule slows: job "+jobs[0].ID+
+			" goes on, and no more than 1 may; before it waits job "+jobs[1].ID)
 		data, err := json.Marshal(jobs[2].Tick)
 		if want := `{"number":3,"by":"clock","count":1,"until":null}`; err != nil || string(data) != want {
 			t.Errorf("got %s, %v, want %s", data, err, want)

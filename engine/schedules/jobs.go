@@ -104,4 +104,4 @@ func (s *Source) between(from, to, now time.Time) ([]machine.Job, error) {
 }
 
 // rfc writes a time as commands take it.
-func rfc(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+func rfc(t time.Time) string { return t.UTC().Truncate(time.Millisecond).Format(time.RFC3339Nano) }
