@@ -118,7 +118,6 @@ func (m *model) watch() (stop func()) {
 			m.Errorf("watch: %v", err)
 		}
 	})
-	time.Sleep(time.Second) // the watch has begun
 	return func() { cancel(); <-done; m.working.Wait() }
 }
 

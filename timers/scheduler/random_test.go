@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"testing"
 	"time"
 
@@ -62,10 +61,8 @@ type random struct {
 	model  *model
 	owners []*owner
 	lucky  bool
-	made   int
-
-	mu sync.Mutex // guards what follows, and is taken by links
-	id int
+	made   int // schedules
+	id     int // of the last owner
 }
 
 // plan is what people have said about a schedule.
@@ -76,6 +73,7 @@ type plan struct {
 
 func (r *random) play() {
 	defer r.model.watch()()
+	time.Sleep(time.Second) // the watch has begun
 	for range 3 {
 		r.define()
 	}
