@@ -139,9 +139,9 @@ func (e *env) yaml(v any) error {
 
 type scheduleNextCmd struct {
 	Name string `arg:"" optional:"" help:"Name of the schedule."`
-	N    int    `arg:"" optional:"" help:"How many ticks. Default: 5."`
+	N    *int   `arg:"" optional:"" help:"How many ticks. Default: 5."`
 	File string `short:"f" help:"File with schedules in YAML or JSON, or - for standard input, instead of a name: no server is asked." placeholder:"FILE"`
-	Show int    `short:"n" name:"number" help:"How many ticks, with -f." placeholder:"N"`
+	Show *int   `short:"n" name:"number" help:"How many ticks, with -f." placeholder:"N"`
 }
 
 // defaultTicks is how many ticks are printed unless somebody says how many.
@@ -158,7 +158,7 @@ var tickColumns = []column[engine.Tick]{
 
 // Run prints ticks.
 func (c scheduleNextCmd) Run(ctx context.Context, e *env) error {
-	n := cmp.Or(c.N, c.Show, defaultTicks)
+	n := *cmp.Or(c.N, c.Show, new(defaultTicks))
 	switch {
 	case (c.Name == "") == (c.File == ""):
 		return usage(errors.New("give the name of a schedule, or a file by -f"))
