@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/bug"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/timers/tick"
@@ -88,7 +89,7 @@ func (s *Scheduler) advance(ctx context.Context, c *course) (due time.Time, done
 		return s.dueOf(m, next.Due), true, nil
 	}
 	m.soon(now)
-	if next.Plain {
+	if next.Plain && !bug.SaveFirst {
 		m.todo = next.Acts
 		if err := s.carry(ctx, c); err != nil {
 			return time.Time{}, false, err
@@ -96,6 +97,9 @@ func (s *Scheduler) advance(ctx context.Context, c *course) (due time.Time, done
 	}
 	if moved, err := s.put(ctx, c, next); moved || err != nil {
 		return time.Time{}, false, err
+	}
+	if next.Plain && bug.SaveFirst {
+		m.todo = next.Acts
 	}
 	return time.Time{}, false, s.carry(ctx, c)
 }
