@@ -23,6 +23,7 @@ type model struct {
 
 	mu       sync.Mutex
 	versions map[string][]version // by schedule
+	overlaps map[string]spec.Overlap
 	jobs     map[string]machine.Job
 	busy     map[string]bool
 	again    map[string]int       // how often a job was redriven
@@ -43,13 +44,20 @@ type version struct {
 
 func newModel(r *random) *model {
 	return &model{
-		random: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), versions: map[string][]version{}, jobs: map[string]machine.Job{},
+		random: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), versions: map[string][]version{}, overlaps: map[string]spec.Overlap{}, jobs: map[string]machine.Job{},
 		busy: map[string]bool{}, again: map[string]int{}, decided: map[string]time.Time{}, known: map[uint64]bool{},
 	}
 }
 
 // blur is for how long before an edit of a calendar it may be that nobody was owner.
 const blur = 15 * time.Minute
+
+// planned notes which jobs of a schedule may go on, which never changes.
+func (m *model) planned(s spec.Schedule) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.overlaps[s.Name] = s.Overlap
+}
 
 func (m *model) defined(entry kv.Entry[scheduler.Stored]) {
 	m.mu.Lock()
@@ -164,7 +172,7 @@ func (m *model) bounded(changed machine.Job) {
 	if !changed.Tick.Turn || changed.State.Final() {
 		return
 	}
-	o, vs := m.plans[changed.Tick.Schedule].Overlap, m.versions[changed.Tick.Schedule]
+	o, vs := m.overlaps[changed.Tick.Schedule], m.versions[changed.Tick.Schedule]
 	most := map[string]int{spec.OverlapAllow: o.Limit}[o.Policy]
 	most = max(most, 1)
 	var goOn, wait []string

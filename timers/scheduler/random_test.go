@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 20, "how many random programs TestRandom runs")
+	seeds = flag.Int("seeds", 8, "how many random programs TestRandom runs")
 	seed  = flag.Uint64("seed", 0, "the one random program that it runs again")
 )
 
@@ -60,7 +61,7 @@ type random struct {
 	plans  map[string]*plan // by schedule
 	model  *model
 	owners []*owner
-	lucky  bool
+	lucky  atomic.Bool
 	made   int // schedules
 	id     int // of the last owner
 }
@@ -92,7 +93,7 @@ func (r *random) note(format string, args ...any) {
 
 // settle makes everything whole.
 func (r *random) settle() {
-	r.lucky = true
+	r.lucky.Store(true)
 	for len(r.owners) > 0 {
 		r.lose(0)
 	}
@@ -133,9 +134,8 @@ func (r *random) appear() {
 	name := fmt.Sprint("o", r.id)
 	r.note("start %s", name)
 	rng := rand.New(rand.NewPCG(r.rng.Uint64(), 0))
-	var o *owner
-	o = r.own(name, func(w natstest.Write) natstest.Fault {
-		if r.lucky || o == nil || w.Reply == "" {
+	r.owners = append(r.owners, r.own(name, func(w natstest.Write) natstest.Fault {
+		if r.lucky.Load() || w.Reply == "" {
 			return natstest.Pass
 		}
 		switch draw := rng.IntN(150); {
@@ -153,8 +153,7 @@ func (r *random) appear() {
 			return natstest.DownAfter
 		}
 		return natstest.Pass
-	})
-	r.owners = append(r.owners, o)
+	}))
 }
 
 // lose ends an owner: it dies.
@@ -253,6 +252,7 @@ func (r *random) define() {
 	}
 	r.note("define %s: every %v, misfire %+v, overlap %+v", s.Name, s.Every, s.Misfire, s.Overlap)
 	r.plans[s.Name] = &plan{Schedule: s}
+	r.model.planned(s)
 	r.edit(s.Name, func(*spec.Schedule) {})
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -73,15 +74,18 @@ func (s *Scheduler) readJobs(ctx context.Context, ids []string, visit func(store
 }
 
 // ask takes in which jobs are said to wait for a turn. The leader is asked whether it
-// is so, once for each.
+// is so, once for each that it has answered.
 func (s *Scheduler) ask(ctx context.Context, c *course, n *news) error {
-	ids := make([]string, 0, len(n.wants))
 	for id := range n.wants {
-		ids = append(ids, id)
+		add(&c.unsure, id)
 	}
-	return s.readJobs(ctx, ids, func(entry store.Entry) {
+	err := s.readJobs(ctx, slices.Collect(maps.Keys(c.unsure)), func(entry store.Entry) {
 		if j := entry.Value; j.Wait == machine.WaitTurn && j.Tick != nil && j.Tick.Schedule == c.name {
 			c.wants = c.wants.with(tick.WantOf(j))
 		}
 	})
+	if err == nil {
+		c.unsure = nil
+	}
+	return err
 }

@@ -1,0 +1,81 @@
+package scheduler_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/engine/spec"
+	"github.com/millrace/millrace/internal/natstest"
+	"github.com/millrace/millrace/streams"
+	"github.com/millrace/millrace/timers/scheduler"
+)
+
+// A server that lost power may have forgotten an edit which an owner had seen. The
+// schedule goes on by what is there.
+func TestLostEdit(t *testing.T) {
+	bubble(t, func(w *world) {
+		first := w.own("a", nil)
+		w.apply(spec.Schedule{Name: "s", Every: spec.Duration(time.Second)})
+		time.Sleep(10 * time.Second)
+		first.stop()
+		before := len(w.ticks("s"))
+		cursor := must(scheduler.Cursors(w.pub, ns).Get(w.Context(), scheduler.Key("s")))(w)
+		cursor.Value.Revision += 1000
+		msg := nats.NewMsg("$KV." + ns.Bucket(streams.Cursor) + "." + scheduler.Key("s"))
+		msg.Header = streams.Envelope{Type: "cursor", Version: 1}.Header()
+		msg.Data = must(json.Marshal(cursor.Value))(w)
+		must(w.pub.Publish(w.Context(), msg))(w)
+		time.Sleep(10 * time.Second)
+
+		second := w.own("b", nil)
+		time.Sleep(5 * time.Second)
+		if n := len(w.ticks("s")); n != before {
+			w.Errorf("%d ticks after five seconds, want %d: the edit may be found yet", n, before)
+		}
+		time.Sleep(2 * time.Minute)
+		jobs := w.ticks("s")
+		for i, j := range jobs[1:] {
+			if d := j.Tick.At.Sub(jobs[i].Tick.At); d != time.Second {
+				w.Errorf("%s comes %v after the tick before", j.ID, d)
+			}
+		}
+		if last := jobs[len(jobs)-1].Tick.At; time.Since(last) > time.Second {
+			w.Errorf("the last tick is of %v, and it is %v", last, time.Now())
+		}
+		second.stop()
+	})
+}
+
+// Who wants a turn is not forgotten if the leader cannot be asked just then.
+func TestWantsAreAskedAgain(t *testing.T) {
+	bubble(t, func(w *world) {
+		reads := "$JS.API.STREAM.MSG.GET.KV_" + ns.Bucket(streams.Jobs)
+		dead := false
+		link := natstest.NewLink(w, w.srv, func(natstest.Write) natstest.Fault {
+			if dead {
+				return natstest.LoseAnswer
+			}
+			return natstest.Pass
+		}, reads)
+		w.ownBy("a", 10*time.Minute, link)
+		w.apply(spec.Schedule{Name: "s", At: []time.Time{time.Now().Add(time.Hour)}, Overlap: spec.Overlap{Policy: spec.OverlapSkip}})
+		time.Sleep(time.Second)
+		j := machine.Job{
+			ID: "q.s=1-manual", Kind: "q.k", State: machine.Scheduled, Wait: machine.WaitTurn, Due: machine.Millisecond(time.Now()), Created: time.Now(), MaxAttempts: 1,
+			Tick: &machine.Tick{Schedule: "s", At: time.Now(), By: machine.ByHand, Turn: true},
+		}
+		dead = true
+		_, _, err := w.Submit(w.Context(), j)
+		must(0, err)(w)
+		time.Sleep(20 * time.Second)
+		dead = false
+		time.Sleep(30 * time.Second)
+		if got := must(w.Get(w.Context(), j.ID))(w).Value; got.Wait == machine.WaitTurn {
+			w.Errorf("%s waits for a turn that nobody else has: %+v", got.ID, got)
+		}
+	})
+}
