@@ -39,16 +39,13 @@ type Place struct {
 
 // Compile returns the definition of s. It fails with what is wrong with s.
 func Compile(s spec.Schedule, p Place) (*Definition, error) {
-	if err := s.Validate(); err != nil {
+	t, err := s.Template()
+	if err != nil {
 		return nil, err
 	}
 	c, err := calendar.Compile(s.Rule())
 	if err != nil {
 		return nil, fmt.Errorf("schedule %s: %w", s.Name, err)
-	}
-	t, err := s.Template()
-	if err != nil {
-		return nil, err
 	}
 	return &Definition{
 		Schedule: s, Revision: p.Revision, Stored: plain(p.Stored), Created: plain(p.Created), Since: plain(p.Since),
