@@ -31,9 +31,6 @@ func (w *work) follow() {
 	if d.PauseAfterFailures == 0 {
 		c.Open, c.Failures = nil, 0
 	}
-	if !d.Bounded() {
-		c.Holders = nil
-	}
 	if moved {
 		c.Late = nil
 	}
