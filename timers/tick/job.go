@@ -10,9 +10,6 @@ import (
 	"github.com/millrace/millrace/timers/calendar"
 )
 
-// codeInput is the code of jobs that were skipped since their input has no value.
-const codeInput = "input"
-
 // Bounded reports whether the schedule bounds how many of its jobs go on at a time:
 // then all of them have to be admitted.
 func (d *Definition) Bounded() bool {
@@ -55,7 +52,7 @@ func (d *Definition) Job(a Act, now time.Time) machine.Job {
 func (d *Definition) refuse(a *Act, j machine.Job, input error) {
 	code, why := "", ""
 	if input != nil {
-		code, why = codeInput, input.Error()
+		code, why = machine.SkipInput, input.Error()
 	} else if j.Unchecked() {
 		code, why = d.Declines(j)
 	}

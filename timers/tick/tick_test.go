@@ -225,7 +225,7 @@ func jobCases() map[string]jobCase {
 		},
 		"it has no input": {spec.Schedule{Input: json.RawMessage(`"${1 / (tick.number - 7)}"`)}, tickAct, change(func(j *machine.Job) {
 			j.State, j.Finished = machine.Skipped, now
-			j.Error = &machine.Error{Code: "input", Message: "input: 1 / (tick.number - 7): division by zero"}
+			j.Error = &machine.Error{Code: machine.SkipInput, Message: "input: 1 / (tick.number - 7): division by zero"}
 		})},
 		"another queue by now": {spec.Schedule{Queue: "q"}, tickAct, change(func(j *machine.Job) {
 			j.State, j.Finished = machine.Skipped, now

@@ -19,7 +19,7 @@ func (w *work) decide() {
 		return
 	}
 	if _, err := d.template.Render(c.Next, c.Number); err != nil {
-		w.decline(codeInput, err.Error(), c.Next)
+		w.decline(machine.SkipInput, err.Error(), c.Next)
 		return
 	}
 	do := w.turn(c.ID)
