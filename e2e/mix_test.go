@@ -136,7 +136,7 @@ var timetables = []actor.Timetable{
 // tick has the schedules applied, and edited for so long.
 func (m *mix) tick(lasts time.Duration) {
 	for _, t := range timetables {
-		t.Edits, t.For = 0.1*float64(t.Count), lasts
+		t.Edits, t.For = 0.05*float64(t.Count), lasts
 		m.keeps = append(m.keeps, m.c.Keep(t))
 	}
 }

@@ -185,19 +185,37 @@ func (s *shift) awaitOwner() *cluster.Node {
 	return s.owner()
 }
 
-// deadOwners kills one owner after the other.
+// deadOwners kills one owner after the other, and has ticks of the past made up for,
+// twice.
 func deadOwners(t *testing.T, servers int) {
 	s := newShift(t, servers, 3, "w1", "w2")
 	s.tick(every("s", scale(0, 60, 500), time.Second, actor.Work{}))
 	lasts, kills := scale(0, 45*time.Second, 5*time.Minute), scale(0, 4, 20)
-	for range kills {
+	to := time.Now().UTC().Add(-time.Hour).Truncate(time.Minute)
+	for round := range kills {
+		if round < 2 {
+			s.Run("schedule", "backfill", "s0", to.Add(-time.Minute).Format(time.RFC3339), to.Format(time.RFC3339))
+		}
 		s.After(time.Duration(rand.Int64N(int64(2 * lasts / time.Duration(kills)))))
 		n := s.awaitOwner()
 		n.Kill()
 		n.Start()
 	}
-	s.After(2 * time.Second)
-	s.allRan(s.rest())
+	jobs := s.rest()
+	s.allRan(jobs)
+	if n := count(jobs, func(j oracle.Job) bool { return j.Tick.By == "backfill" }); n != 60 {
+		t.Errorf("there are %d jobs of a minute of the past, want 60", n)
+	}
+}
+
+// count returns how many jobs are as they are to be.
+func count(jobs []oracle.Job, matches func(oracle.Job) bool) (n int) {
+	for _, j := range jobs {
+		if matches(j) {
+			n++
+		}
+	}
+	return n
 }
 
 // crowded is five nodes, of which the owner freezes or is slow, or the server that
