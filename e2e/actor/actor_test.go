@@ -187,13 +187,11 @@ func TestKeep(t *testing.T) {
 func TestKeepEdits(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T, env *enginetest.Env) {
 		a, read := open(t)
-		flaky, n := env.Client(), 0
-		flaky.Decide(func(enginetest.Write) enginetest.Fault {
-			if n++; n%7 == 0 {
-				return enginetest.LoseAnswer
-			}
-			return enginetest.Pass
+		silent := env.Client()
+		time.AfterFunc(time.Minute, func() {
+			silent.Decide(func(enginetest.Write) enginetest.Fault { return enginetest.LoseAnswer })
 		})
+		time.AfterFunc(2*time.Minute, func() { silent.Decide(nil) })
 		table := actor.Timetable{
 			Prefix: "s", Count: 3, Definition: engine.Schedule{Every: spec.Duration(time.Hour)}, Edits: 1, For: 5 * time.Minute,
 		}
