@@ -276,9 +276,9 @@ func (r *random) trigger(p *plan, by machine.Maker) {
 	def := must(scheduler.Compile(entry))(r)
 	j := machine.Job{
 		ID: def.ID(now, by), Kind: "q.k", State: machine.Pending, Created: r.Clock.Now(),
-		Tick: &machine.Tick{Schedule: p.Name, At: now, By: by, Revision: entry.Revision, Turn: def.Bounded()},
+		Tick: &machine.Tick{Schedule: p.Name, At: now, By: by, Revision: entry.Revision, Turn: def.Overlap.Bounded()},
 	}
-	if def.Bounded() {
+	if def.Overlap.Bounded() {
 		j.State, j.Wait, j.Due = machine.Scheduled, machine.WaitTurn, now
 	}
 	r.note("%s %s", by, j.ID)

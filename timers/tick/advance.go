@@ -183,7 +183,7 @@ func (w *work) step() Step {
 func (w *work) isPlain() bool {
 	d, was := w.d, w.was
 	return len(w.acts) == 1 && w.acts[0].Do == Make && w.acts[0].ID == was.ID && was.Revision == d.Revision &&
-		was.Late == nil && !w.late && !d.Bounded() && d.MaxRuns == 0 && d.PauseAfterFailures == 0
+		was.Late == nil && !w.late && !d.Overlap.Bounded() && d.MaxRuns == 0 && d.PauseAfterFailures == 0
 }
 
 // due returns when to look again.

@@ -87,20 +87,6 @@ func (d *Definition) isTick(id string) bool {
 	return ok && !strings.ContainsRune(ms, '-')
 }
 
-// turns returns how many jobs go on at a time, 0 for any number, and how many more
-// wait.
-func (d *Definition) turns() (most, wait int) {
-	switch d.Overlap.Policy {
-	case spec.OverlapSkip:
-		return 1, 0
-	case spec.OverlapQueue:
-		return 1, d.Overlap.Limit
-	case spec.OverlapCancelPrevious:
-		return 1, 1
-	}
-	return d.Overlap.Limit, 0
-}
-
 // fixedDelay reports whether each tick depends on the end of the job before.
 func (d *Definition) fixedDelay() bool { return d.After > 0 }
 

@@ -306,7 +306,7 @@ func (p *program) judge(was Cursor, f Facts, d *Definition, s Step) {
 	if len(s.Acts) > 2*maxActs+20 {
 		p.fault("a step of %d acts", len(s.Acts))
 	}
-	if most, wait := d.turns(); most > 0 && d.Revision >= s.Cursor.Revision && len(p.history) == 1 {
+	if most, wait := d.Overlap.Turns(); most > 0 && d.Revision >= s.Cursor.Revision && len(p.history) == 1 {
 		if len(s.Cursor.Holders) > most || len(s.Cursor.Queue) > wait {
 			p.fault("%s: %d go on and %d wait, most are %d and %d", p.clock(), len(s.Cursor.Holders), len(s.Cursor.Queue), most, wait)
 		}

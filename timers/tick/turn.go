@@ -43,7 +43,7 @@ func (w *work) decide() {
 // not cancelled.
 func (w *work) turn(id string) Do {
 	c := &w.c
-	most, wait := w.d.turns()
+	most, wait := w.d.Overlap.Turns()
 	switch {
 	case most == 0:
 		return Make
@@ -66,7 +66,7 @@ func (w *work) turn(id string) Do {
 
 // isFree reports whether a job that comes now goes on at once.
 func (w *work) isFree() bool {
-	most, _ := w.d.turns()
+	most, _ := w.d.Overlap.Turns()
 	return len(w.c.Queue) == 0 && (most == 0 || len(w.c.Holders) < most)
 }
 
@@ -86,7 +86,7 @@ func (w *work) leaveOnly(n int) {
 
 // overlap says why there is no turn for a job.
 func (w *work) overlap() string {
-	most, wait := w.d.turns()
+	most, wait := w.d.Overlap.Turns()
 	went, may := "1 job", strconv.Itoa(most)
 	if n := len(w.c.Holders); n != 1 {
 		went = fmt.Sprintf("%d jobs", n)
@@ -106,7 +106,7 @@ func (w *work) serveQueue() {
 	if w.d.Overlap.Policy == spec.OverlapCancelPrevious {
 		w.leaveOnly(1)
 	}
-	most, _ := w.d.turns()
+	most, _ := w.d.Overlap.Turns()
 	for w.hasRoom() && len(c.Queue) > 0 && (most == 0 || len(c.Holders) < most) {
 		id := c.Queue[0]
 		c.Queue = without(c.Queue, id)
@@ -115,7 +115,7 @@ func (w *work) serveQueue() {
 }
 
 func (w *work) admit(id string) {
-	if w.d.Bounded() {
+	if w.d.Overlap.Bounded() {
 		w.c.Holders = with(w.c.Holders, id)
 	}
 	w.do(Act{Do: Admit, ID: id})
