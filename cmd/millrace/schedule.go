@@ -20,11 +20,11 @@ type scheduleCmd struct {
 	List     scheduleListCmd     `cmd:"" help:"List schedules, with their next ticks."`
 	Get      scheduleGetCmd      `cmd:"" help:"Print a schedule; with --output yaml as a document that apply takes."`
 	Next     scheduleNextCmd     `cmd:"" help:"Print the ticks to come of a schedule, or of one in a file."`
-	Pause    schedulePauseCmd    `cmd:"" help:"Keep a schedule from ticking. Jobs that run go on."`
+	Pause    schedulePauseCmd    `cmd:"" help:"Keep a schedule from ticking. Jobs that run go on; those that nobody has begun are skipped."`
 	Resume   scheduleResumeCmd   `cmd:"" help:"Let a schedule tick again, from now on."`
-	Trigger  scheduleTriggerCmd  `cmd:"" help:"Make a job of a schedule now."`
+	Trigger  scheduleTriggerCmd  `cmd:"" help:"Make a job of a schedule now, also of a paused one."`
 	Backfill scheduleBackfillCmd `cmd:"" help:"Make the jobs of ticks that are over."`
-	Delete   scheduleDeleteCmd   `cmd:"" help:"Delete a schedule. Its jobs stay."`
+	Delete   scheduleDeleteCmd   `cmd:"" help:"Delete a schedule. Its jobs stay; those that nobody has begun are skipped."`
 }
 
 type scheduleListCmd struct {
