@@ -133,6 +133,29 @@ func TestWhyNoTurn(t *testing.T) {
 	})
 }
 
+// A job that its schedule does not let begin any more says so: whoever comes to it
+// skips it.
+func TestWhyPaused(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p := start(t, srv, "a", nil)
+		serve(t, p.Engine)
+		p.every("loners", "lone", func(*engine.Schedule) {})
+		time.Sleep(15 * time.Second)
+		job := p.jobs("loners")[0].ID
+		because(t, p.Engine, job, "no_worker", "start a worker with kind lone")
+		if _, err := p.PauseSchedule(t.Context(), "loners"); err != nil {
+			t.Fatal(err)
+		}
+		because(t, p.Engine, job, "no_worker", "start a worker with kind lone; it is skipped then: schedule loners is paused")
+		if _, err := p.ResumeSchedule(t.Context(), "loners"); err != nil {
+			t.Fatal(err)
+		}
+		if why, err := p.Why(t.Context(), job); err != nil || strings.Contains(why.Text, "skipped") {
+			t.Errorf("resumed, it says %+v, %v", why, err)
+		}
+	})
+}
+
 // Ticks are counted by what became of them, and by how late they were.
 func TestTickMetrics(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {

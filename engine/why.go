@@ -64,7 +64,8 @@ func (e *Engine) waits(ctx context.Context, entry store.Entry) string {
 
 func (e *Engine) explainer() *explain.Explainer {
 	return explain.New(e.pub, explain.Options{
-		Namespace: e.ns, Store: e.store, Work: e.work, Clock: e.clock, Queue: e.definition, Turns: e.turns, Lease: e.settings.Lease,
+		Namespace: e.ns, Store: e.store, Work: e.work, Clock: e.clock, Queue: e.definition, Turns: e.turns,
+		Declines: e.definitions.Declines, Lease: e.settings.Lease,
 	})
 }
 
