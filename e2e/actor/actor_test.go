@@ -182,16 +182,14 @@ func TestKeep(t *testing.T) {
 	})
 }
 
-// Edits of all kinds are made again until they are certain, whatever becomes of their
-// answers, and those of old revisions are refused.
+// Edits of all kinds are made again until they are certain, also while the server is
+// away, and those of old revisions are refused.
 func TestKeepEdits(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T, env *enginetest.Env) {
 		a, read := open(t)
 		silent := env.Client()
-		time.AfterFunc(time.Minute, func() {
-			silent.Decide(func(enginetest.Write) enginetest.Fault { return enginetest.LoseAnswer })
-		})
-		time.AfterFunc(2*time.Minute, func() { silent.Decide(nil) })
+		time.AfterFunc(time.Minute, silent.Down)
+		time.AfterFunc(2*time.Minute, silent.Up)
 		table := actor.Timetable{
 			Prefix: "s", Count: 3, Definition: engine.Schedule{Every: spec.Duration(time.Hour)}, Edits: 1, For: 5 * time.Minute,
 		}
