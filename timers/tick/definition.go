@@ -94,9 +94,6 @@ func (d *Definition) fixedDelay() bool { return d.After > 0 }
 // schedule is paused or not; zero if there is none. A fixed delay has none.
 func (d *Definition) Next(after time.Time) time.Time { return d.calendar.Next(after) }
 
-// Zone is the time zone of the calendar.
-func (d *Definition) Zone() *time.Location { return d.calendar.Zone() }
-
 // Declines returns why the schedule does not let a tick run that nobody has begun,
 // by its definition as it is now, or "" if it does. A nil definition is that of a
 // schedule that was deleted.
