@@ -104,13 +104,19 @@ func (d *Definition) Declines(j machine.Job) (code, why string) {
 	case d == nil:
 		return machine.SkipChanged, fmt.Sprintf("schedule %s was deleted", j.Tick.Schedule)
 	case !j.Tick.At.After(d.Created):
-		return machine.SkipChanged, fmt.Sprintf("schedule %s was deleted, and made anew", d.Name)
+		return d.madeAnew()
 	case d.IsPaused():
 		return d.pausedBy()
 	}
 	return d.changedFor(j.ID, j.Tick.At)
 }
 
+// madeAnew is why a job of an earlier life does not run.
+func (d *Definition) madeAnew() (code, why string) {
+	return machine.SkipChanged, fmt.Sprintf("schedule %s was deleted, and made anew", d.Name)
+}
+
+// pausedBy is why no job runs while somebody has paused the schedule.
 func (d *Definition) pausedBy() (code, why string) {
 	why = fmt.Sprintf("schedule %s is paused", d.Name)
 	if d.Note != "" {

@@ -56,8 +56,9 @@ func (w *work) follow() {
 // begin begins another life. Whoever waits belongs to the one that is over.
 func (w *work) begin() {
 	w.endRoll()
+	code, why := w.d.madeAnew()
 	for _, id := range w.c.Queue {
-		w.do(Act{Do: Dismiss, ID: id, Code: machine.SkipChanged, Why: fmt.Sprintf("schedule %s was deleted, and made anew", w.d.Name)})
+		w.do(Act{Do: Dismiss, ID: id, Code: code, Why: why})
 	}
 	w.c = Cursor{Life: w.d.Created, Number: 1}
 }

@@ -138,11 +138,12 @@ func (w *work) serveHands(wants []Want) {
 // serveOthers gives turns that nobody else wants to those who wait without a limit:
 // jobs that were redriven, and ticks of the past. A tick of an earlier life has none.
 func (w *work) serveOthers(wants []Want) {
+	code, why := w.d.madeAnew()
 	for _, want := range w.inOrder(wants) {
 		switch {
 		case want.isByHand() || !w.hasRoom():
 		case want.By == "" && !want.Redriven && !want.At.After(w.d.Created):
-			w.do(Act{Do: Dismiss, ID: want.ID, Code: machine.SkipChanged, Why: fmt.Sprintf("schedule %s was deleted, and made anew", w.d.Name)})
+			w.do(Act{Do: Dismiss, ID: want.ID, Code: code, Why: why})
 		case w.isFree():
 			w.admit(want.ID)
 		}
