@@ -22,6 +22,7 @@ func (w *work) follow() {
 	if c.Revision == d.Revision {
 		return
 	}
+	w.endRoll() // what comes next may not be the next tick
 	fresh := c.Revision == 0
 	moved := !c.Since.Equal(d.Since)
 	c.Revision, c.Since = d.Revision, d.Since

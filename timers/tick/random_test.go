@@ -98,6 +98,9 @@ func newProgram(seed uint64, log func(string, ...any)) *program {
 	if p.one(4) && s.After == 0 {
 		s.Jitter = s.Every
 	}
+	if p.one(4) && s.After == 0 { // most ticks have no input
+		s.Input = json.RawMessage(pick(p, `{"n": "${1 / (tick.number % 7)}"}`, `{"n": "${tick.number % 150 == 0 ? 1 : 1 / (tick.number - tick.number)}"}`))
+	}
 	p.wild, p.byHand = p.one(2), p.one(2)
 	p.moves = p.wild && p.one(3)
 	p.schedule = s
