@@ -21,7 +21,7 @@ import (
 // own account.
 type shop struct {
 	*testing.T
-	srv *server.Server
+	srv      *server.Server
 	*process // of somebody who only asks
 
 	mu    sync.Mutex
@@ -33,6 +33,7 @@ type shop struct {
 // shift is one run of a handler.
 type shift struct {
 	job                string
+	attempt            int
 	began, told, ended time.Time // told is when its context ended, if that did
 }
 
@@ -47,7 +48,7 @@ func newShop(t *testing.T, srv *server.Server) *shop {
 // job is one that takes as many seconds as its input says.
 func (s *shop) job() *engine.Job[float64, any] {
 	return engine.NewJob("shop.work", func(ctx context.Context, seconds float64) (any, error) {
-		r, leave := s.enter(engine.JobFrom(ctx).ID)
+		r, leave := s.enter(engine.JobFrom(ctx))
 		defer leave()
 		select {
 		case <-time.After(time.Duration(seconds * float64(time.Second))):
@@ -61,11 +62,11 @@ func (s *shop) job() *engine.Job[float64, any] {
 	})
 }
 
-func (s *shop) enter(id string) (r *shift, leave func()) {
+func (s *shop) enter(cur engine.Current) (r *shift, leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	name, _, _ := strings.Cut(strings.TrimPrefix(id, "shop."), "=")
-	r = &shift{job: id, began: time.Now()}
+	name, _, _ := strings.Cut(strings.TrimPrefix(cur.ID, "shop."), "=")
+	r = &shift{job: cur.ID, attempt: cur.Attempt, began: time.Now()}
 	s.runs[name] = append(s.runs[name], r)
 	s.going[name]++
 	s.most[name] = max(s.most[name], s.going[name])
@@ -172,4 +173,6 @@ func count(jobs []engine.JobInfo) map[string]int {
 func (s *shop) until(at time.Time) { time.Sleep(time.Until(at)) }
 
 // open returns the next whole minute that leaves owners the time to begin.
-func (s *shop) opens() time.Time { return time.Now().Add(30 * time.Second).Truncate(time.Minute).Add(time.Minute) }
+func (s *shop) opens() time.Time {
+	return time.Now().Add(30 * time.Second).Truncate(time.Minute).Add(time.Minute)
+}
