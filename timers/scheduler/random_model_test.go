@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,8 +28,9 @@ type model struct {
 	jobs     map[string]machine.Job
 	busy     map[string]bool
 	again    map[string]int       // how often a job was redriven
-	decided  map[string]time.Time // when it was decided that a job is made, if not when it was made
+	decided  map[string]time.Time // when it was decided what becomes of a job
 	known    map[uint64]bool      // the revisions of definitions that an owner knew of
+	reached  map[string][]reach   // by schedule, as its cursors were stored
 	working  sync.WaitGroup
 }
 
@@ -39,18 +41,24 @@ type version struct {
 	rate          spec.Duration // also if it is paused
 	revision      uint64
 	created       time.Time
-	blurs         bool // what was due shortly before, and nobody had seen, is not counted exactly
+	moved         bool // its ticks are others than before
+	deleted       bool
+}
+
+// reach is how far a stored cursor is.
+type reach struct {
+	stored time.Time
+	past   time.Time // the last tick that is decided
+	told   time.Time // the last tick before those that have no record yet
 }
 
 func newModel(r *random) *model {
 	return &model{
 		random: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), versions: map[string][]version{}, overlaps: map[string]spec.Overlap{}, jobs: map[string]machine.Job{},
 		busy: map[string]bool{}, again: map[string]int{}, decided: map[string]time.Time{}, known: map[uint64]bool{},
+		reached: map[string][]reach{},
 	}
 }
-
-// blur is for how long before an edit of a calendar it may be that nobody was owner.
-const blur = 15 * time.Minute
 
 // planned notes which jobs of a schedule may go on, which never changes.
 func (m *model) planned(s spec.Schedule) {
@@ -75,7 +83,7 @@ func (m *model) defined(entry kv.Entry[scheduler.Stored]) {
 	}
 	was := m.versions[s.Name]
 	if n := len(was); n > 0 && was[n-1].rate != v.rate {
-		v.blurs = true
+		v.moved = true
 	}
 	m.versions[s.Name] = append(was, v)
 }
@@ -84,7 +92,7 @@ func (m *model) dropped(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	m.versions[name] = append(m.versions[name], version{stored: now, since: now, created: now, blurs: true})
+	m.versions[name] = append(m.versions[name], version{stored: now, since: now, created: now, deleted: true})
 }
 
 func (m *model) redriven(id string) {
@@ -115,7 +123,11 @@ func (m *model) watch() (stop func()) {
 		err := scheduler.Cursors(m.pub, ns).Watch(ctx, "schedule.*", func(e kv.Event[tick.Cursor]) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
+			if e.Kind != kv.Put {
+				return
+			}
 			m.known[e.Entry.Value.Revision] = true
+			m.reach(e.Entry)
 			for _, act := range e.Entry.Value.Doing {
 				if m.decided[act.ID].IsZero() {
 					m.decided[act.ID] = e.Entry.Stored
@@ -127,6 +139,27 @@ func (m *model) watch() (stop func()) {
 		}
 	})
 	return func() { cancel(); <-done; m.working.Wait() }
+}
+
+// reach notes how far a cursor is. The caller holds the lock.
+func (m *model) reach(entry kv.Entry[tick.Cursor]) {
+	c := entry.Value
+	r := reach{stored: entry.Stored, past: c.Past, told: c.Past}
+	early := func(at time.Time) {
+		if at = at.Add(-time.Millisecond); at.Before(r.told) {
+			r.told = at
+		}
+	}
+	for _, act := range c.Doing {
+		if act.By == "" && !act.At.IsZero() {
+			early(act.At)
+		}
+	}
+	if c.Burst != nil && c.Burst.Roll != nil {
+		early(c.Burst.Roll.At)
+	}
+	name := strings.TrimPrefix(entry.Key, scheduler.Key(""))
+	m.reached[name] = append(m.reached[name], r)
 }
 
 func (m *model) see(entry kv.Entry[machine.Job]) {
@@ -229,7 +262,7 @@ func (m *model) checkTicks(name string) {
 		switch {
 		case s == nil && !m.isBlurred(name, ms):
 			m.Errorf("%s: nothing is known of the tick at %s (%d)", name, at, ms)
-		case s != nil && len(s.by) > 1 && !m.isBlurred(name, ms):
+		case s != nil && len(s.by) > 1:
 			m.Errorf("%s: the tick at %s is in %v", name, at, s.by)
 		}
 	}
@@ -300,12 +333,21 @@ func (m *model) due(name string) map[int64]bool {
 	return due
 }
 
-// isBlurred reports whether a tick was due shortly before an edit after which it may
-// not be counted exactly.
+// isBlurred reports whether a tick was due before an edit after which it may not be
+// counted exactly, and no owner had got that far.
 func (m *model) isBlurred(name string, ms int64) bool {
 	at := time.UnixMilli(ms)
 	return slices.ContainsFunc(m.versions[name], func(v version) bool {
-		return v.blurs && at.After(v.stored.Add(-blur)) && !at.After(v.stored)
+		if !v.moved && !v.deleted || at.After(v.stored) {
+			return false
+		}
+		var last reach
+		for _, r := range m.reached[name] {
+			if !r.stored.After(v.stored) {
+				last = r
+			}
+		}
+		return at.After(last.past) || v.deleted && at.After(last.told)
 	}) || !m.wasKnown(name, at)
 }
 
@@ -331,7 +373,7 @@ func (m *model) checkMisfires(name string) {
 			continue
 		}
 		made := j.Created.Sub(j.Tick.At)
-		if at, ok := m.decided[id]; ok {
+		if at, ok := m.decided[id]; ok && at.Before(j.Created) {
 			made = at.Sub(j.Tick.At)
 		}
 		switch {
