@@ -122,7 +122,8 @@ func (h *history) reasons(s *schedule) []Violation {
 		if l.record.Error != nil {
 			why = l.record.Error.Code
 		}
-		p, ok := s.plan(), true
+		p := s.plan()
+		var ok bool
 		switch why {
 		case forMisfire:
 			ok = h.skewed() || l.lateness() >= punctual-time.Duration(grain)
