@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -64,10 +65,7 @@ func TestWantsAreAskedAgain(t *testing.T) {
 		w.ownBy("a", 10*time.Minute, link)
 		w.apply(spec.Schedule{Name: "s", At: []time.Time{time.Now().Add(time.Hour)}, Overlap: spec.Overlap{Policy: spec.OverlapSkip}})
 		time.Sleep(time.Second)
-		j := machine.Job{
-			ID: "q.s=1-manual", Kind: "q.k", State: machine.Scheduled, Wait: machine.WaitTurn, Due: machine.Millisecond(time.Now()), Created: time.Now(), MaxAttempts: 1,
-			Tick: &machine.Tick{Schedule: "s", At: time.Now(), By: machine.ByHand, Turn: true},
-		}
+		j := wanting("s", machine.ByHand, time.Now())
 		dead = true
 		_, _, err := w.Submit(w.Context(), j)
 		must(0, err)(w)
@@ -78,4 +76,35 @@ func TestWantsAreAskedAgain(t *testing.T) {
 			w.Errorf("%s waits for a turn that nobody else has: %+v", got.ID, got)
 		}
 	})
+}
+
+// Who triggers a job need not wait until a large backfill is over to hear that there
+// is no turn for it.
+func TestTriggeredBeforeBackfilled(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.own("a", nil)
+		w.apply(spec.Schedule{Name: "s", At: []time.Time{time.Now().Add(time.Hour)}, Overlap: spec.Overlap{Policy: spec.OverlapSkip}})
+		for i := range 150 {
+			_, _, err := w.Submit(w.Context(), wanting("s", machine.ByBackfill, time.Now().Add(time.Duration(i-1000)*time.Minute)))
+			must(0, err)(w)
+		}
+		time.Sleep(time.Minute)
+		j := wanting("s", machine.ByHand, time.Now())
+		_, _, err := w.Submit(w.Context(), j)
+		must(0, err)(w)
+		time.Sleep(10 * time.Second)
+		if got := must(w.Get(w.Context(), j.ID))(w).Value; got.State != machine.Skipped {
+			w.Errorf("%s is %s, want skipped: another job goes on", j.ID, got.State)
+		}
+	})
+}
+
+// wanting returns a job that waits for a turn.
+func wanting(schedule string, by machine.Maker, at time.Time) machine.Job {
+	at = machine.Millisecond(at)
+	return machine.Job{
+		ID: fmt.Sprintf("q.%s=%d-%s", schedule, at.UnixMilli(), by), Kind: "q.k", MaxAttempts: 1, Created: time.Now(),
+		State: machine.Scheduled, Wait: machine.WaitTurn, Due: machine.Millisecond(time.Now()),
+		Tick: &machine.Tick{Schedule: schedule, At: at, By: by, Turn: true},
+	}
 }

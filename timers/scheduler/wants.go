@@ -15,15 +15,27 @@ import (
 	"github.com/millrace/millrace/timers/tick"
 )
 
-// wants are jobs that wait for turns of a schedule, the oldest tick first.
+// wants are jobs that wait for turns of a schedule: first those that somebody
+// triggered, which are seen to like ticks, however many others wait; then the oldest
+// tick first.
 type wants []tick.Want
 
 func compare(a, b tick.Want) int {
-	return cmp.Or(a.At.Compare(b.At), strings.Compare(a.ID, b.ID))
+	return cmp.Or(rank(a)-rank(b), a.At.Compare(b.At), strings.Compare(a.ID, b.ID))
+}
+
+func rank(w tick.Want) int {
+	if w.By == machine.ByHand && !w.Redriven {
+		return 0
+	}
+	return 1
 }
 
 // with returns w with one more, or as it is now.
 func (w wants) with(one tick.Want) wants {
+	if one.By == machine.ByHand { // it may have had another rank
+		w = w.without(func(id string) bool { return id == one.ID })
+	}
 	i, found := slices.BinarySearchFunc(w, one, compare)
 	if found {
 		w[i] = one
