@@ -59,8 +59,9 @@ type rest struct{ from, to time.Time }
 func (p *planned) resting() bool { return len(p.rests) > 0 && p.rests[len(p.rests)-1].to.IsZero() }
 
 func (e *editors) play() {
-	owner, worker := e.own("o0"), e.hire("a")
-	e.hire("b")
+	few := alone(2) // slots: jobs wait, and have not begun when their schedule is paused
+	owner, worker := e.own("o0"), e.begin("a", few, e.job())
+	e.begin("b", few, e.job())
 	e.until(e.opens())
 	for i := range 12 {
 		def := engine.Schedule{Name: fmt.Sprint("s", i), Every: spec.Duration(time.Second)}
