@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,13 +42,6 @@ type version struct {
 	created       time.Time
 	moved         bool // its ticks are others than before
 	deleted       bool
-}
-
-// reach is how far a stored cursor is.
-type reach struct {
-	stored time.Time
-	past   time.Time // the last tick that is decided
-	told   time.Time // the last tick before those that have no record yet
 }
 
 func newModel(r *random) *model {
@@ -139,27 +131,6 @@ func (m *model) watch() (stop func()) {
 		}
 	})
 	return func() { cancel(); <-done; m.working.Wait() }
-}
-
-// reach notes how far a cursor is. The caller holds the lock.
-func (m *model) reach(entry kv.Entry[tick.Cursor]) {
-	c := entry.Value
-	r := reach{stored: entry.Stored, past: c.Past, told: c.Past}
-	early := func(at time.Time) {
-		if at = at.Add(-time.Millisecond); at.Before(r.told) {
-			r.told = at
-		}
-	}
-	for _, act := range c.Doing {
-		if act.By == "" && !act.At.IsZero() {
-			early(act.At)
-		}
-	}
-	if c.Burst != nil && c.Burst.Roll != nil {
-		early(c.Burst.Roll.At)
-	}
-	name := strings.TrimPrefix(entry.Key, scheduler.Key(""))
-	m.reached[name] = append(m.reached[name], r)
 }
 
 func (m *model) see(entry kv.Entry[machine.Job]) {
@@ -308,7 +279,8 @@ func (m *model) told(name string, due map[int64]bool) map[int64]*seen {
 				n++
 			}
 		}
-		more := j.Error.Code == machine.SkipPaused && n < j.Tick.More.Count // nobody may have seen when it was paused
+		// Nobody may have seen when it was paused, or that it was, and counted on.
+		more := n < j.Tick.More.Count && (j.Error.Code == machine.SkipPaused || m.wasEdited(name, j.Tick.At, j.Tick.More.Until))
 		if n != j.Tick.More.Count && !more && !m.isBlurred(name, at) {
 			m.Errorf("%s stands for %d more until %v, want %d", j.ID, j.Tick.More.Count, j.Tick.More.Until, n)
 		}
@@ -331,35 +303,6 @@ func (m *model) due(name string) map[int64]bool {
 		}
 	}
 	return due
-}
-
-// isBlurred reports whether a tick was due before an edit after which it may not be
-// counted exactly, and no owner had got that far.
-func (m *model) isBlurred(name string, ms int64) bool {
-	at := time.UnixMilli(ms)
-	return slices.ContainsFunc(m.versions[name], func(v version) bool {
-		if !v.moved && !v.deleted || at.After(v.stored) {
-			return false
-		}
-		var last reach
-		for _, r := range m.reached[name] {
-			if !r.stored.After(v.stored) {
-				last = r
-			}
-		}
-		return at.After(last.past) || v.deleted && at.After(last.told)
-	}) || !m.wasKnown(name, at)
-}
-
-// wasKnown reports whether an owner knew of the definition by which a tick was due,
-// before there was another.
-func (m *model) wasKnown(name string, at time.Time) (known bool) {
-	for _, v := range m.versions[name] {
-		if v.since.Before(at) {
-			known = m.known[v.revision]
-		}
-	}
-	return known
 }
 
 // checkMisfires compares ticks that were found late with the policy.
