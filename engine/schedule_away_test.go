@@ -33,20 +33,20 @@ func TestScheduleMisfire(t *testing.T) {
 				s := newShop(t, srv)
 				links := []*natstest.Link{s.own("owner"), s.hire("a")}
 				daily := s.opens()
-				s.until(daily.Add(-30*time.Second + 500*time.Millisecond))
+				time.Sleep(time.Until(daily.Add(-30*time.Second + 500*time.Millisecond)))
 				for name, m := range misfires {
 					s.every(time.Second, 0, engine.Schedule{Name: name, Misfire: m.Misfire})
 					s.every(0, 0, engine.Schedule{Name: "daily-" + name, Misfire: m.Misfire, Cron: fmt.Sprintf("%d 0 * * *", daily.Minute())})
 				}
-				s.until(daily.Add(-5500 * time.Millisecond))
+				time.Sleep(time.Until(daily.Add(-5500 * time.Millisecond)))
 				for _, l := range links {
 					l.Down()
 				}
-				s.until(daily.Add(back))
+				time.Sleep(time.Until(daily.Add(back)))
 				for _, l := range links {
 					l.Up()
 				}
-				s.until(daily.Add(4 * time.Minute))
+				time.Sleep(time.Until(daily.Add(4 * time.Minute)))
 				for name, m := range misfires {
 					s.made(name, daily.Add(-29*time.Second), daily.Add(3*time.Minute), m.most)
 					jobs := s.told("daily-"+name, daily, daily.Add(time.Second), time.Second)
@@ -96,7 +96,7 @@ func TestScheduleOwnersDie(t *testing.T) {
 		s := newShop(t, srv)
 		owner, worker := s.own("o0"), s.hire("a")
 		first := s.opens()
-		s.until(first.Add(-500 * time.Millisecond))
+		time.Sleep(time.Until(first.Add(-500 * time.Millisecond)))
 		for name, m := range misfires {
 			s.every(time.Second, 0, engine.Schedule{Name: name, Misfire: m.Misfire})
 		}

@@ -169,10 +169,7 @@ func count(jobs []engine.JobInfo) map[string]int {
 	return counts
 }
 
-// until sleeps until a moment.
-func (s *shop) until(at time.Time) { time.Sleep(time.Until(at)) }
-
-// open returns the next whole minute that leaves owners the time to begin.
+// opens returns the next whole minute that leaves owners the time to begin.
 func (s *shop) opens() time.Time {
 	return time.Now().Add(30 * time.Second).Truncate(time.Minute).Add(time.Minute)
 }
