@@ -62,7 +62,7 @@ func (e *editors) play() {
 	few := alone(2) // slots: jobs wait, and have not begun when their schedule is paused
 	owner, worker := e.own("o0"), e.begin("a", few, e.job())
 	e.begin("b", few, e.job())
-	e.until(e.opens())
+	time.Sleep(time.Until(e.opens()))
 	for i := range 12 {
 		def := engine.Schedule{Name: fmt.Sprint("s", i), Every: spec.Duration(time.Second)}
 		if i%3 == 0 {

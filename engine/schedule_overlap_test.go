@@ -52,17 +52,17 @@ func TestScheduleOverlap(t *testing.T) {
 		s.hire("a")
 		s.hire("b")
 		first := s.opens()
-		s.until(first.Add(-5 * time.Second))
+		time.Sleep(time.Until(first.Add(-5 * time.Second)))
 		for name, o := range overlaps {
 			s.every(10*time.Second, 35, engine.Schedule{Name: name, Overlap: o.Overlap})
 		}
-		s.until(first.Add(15 * time.Second))
+		time.Sleep(time.Until(first.Add(15 * time.Second)))
 		for name := range overlaps {
 			if _, err := s.TriggerSchedule(t.Context(), name); err != nil {
 				t.Error(err)
 			}
 		}
-		s.until(first.Add(199 * time.Second))
+		time.Sleep(time.Until(first.Add(199 * time.Second)))
 		for name, o := range overlaps {
 			s.told(name, first, first.Add(199*time.Second), 10*time.Second)
 			var starts []int
@@ -96,13 +96,13 @@ func TestScheduleOverlapOfAll(t *testing.T) {
 		}
 		first := s.opens()
 		s.own("next")
-		s.until(first.Add(-500 * time.Millisecond))
+		time.Sleep(time.Until(first.Add(-500 * time.Millisecond)))
 		for name, o := range overlaps {
 			if name != "allow" {
 				s.every(time.Second, 5, engine.Schedule{Name: name, Overlap: o.Overlap})
 			}
 		}
-		s.until(first.Add(30*time.Second + 200*time.Millisecond))
+		time.Sleep(time.Until(first.Add(30*time.Second + 200*time.Millisecond)))
 		s.quick(first, time.Now()) // while nobody has died
 		for i, node := range []string{"a", "owner", "b"} {
 			links[node].Down()
@@ -153,13 +153,13 @@ func TestScheduleNoWorker(t *testing.T) {
 		s.own("owner")
 		first := s.opens()
 		end := first.Add(5 * time.Minute)
-		s.until(first.Add(-500 * time.Millisecond))
+		time.Sleep(time.Until(first.Add(-500 * time.Millisecond)))
 		s.every(time.Second, 0, engine.Schedule{Name: "all", End: end})
 		s.every(time.Second, 0, engine.Schedule{Name: "short", End: end, QueueTimeout: spec.Duration(time.Minute)})
 		s.every(time.Second, 0, engine.Schedule{Name: "queue", End: end, Overlap: spec.Overlap{Policy: spec.OverlapQueue, Limit: 3}})
-		s.until(end.Add(-500 * time.Millisecond))
+		time.Sleep(time.Until(end.Add(-500 * time.Millisecond)))
 		s.hire("a")
-		s.until(end.Add(90 * time.Second))
+		time.Sleep(time.Until(end.Add(90 * time.Second)))
 		for name, want := range map[string]map[string]int{
 			"all": {"succeeded": 300}, "short": {"succeeded": 60, "failed": 240}, "queue": {"succeeded": 4, "overlap": 296},
 		} {
