@@ -10,7 +10,7 @@ SEED      ?= 0
 
 TOOL = go tool -modfile=internal/tools/go.mod
 
-.PHONY: help gen lint test race e2e scenarios soak stress bench fuzz demo
+.PHONY: help gen lint test race e2e scenarios soak stress bench fuzz year demo
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -50,7 +50,7 @@ soak: ## everything at once, at random, for DURATION; SEED=n is the first of the
 	go test -count=1 -timeout=0 -v -run='^TestMix$$' ./e2e -scenarios=full -duration=$(DURATION) -seed=$(SEED)
 
 stress: ## run SEEDS random programs, then test TIMES times with the race detector, in random order
-	go test -run=TestRandom -count=1 -timeout=0 ./engine -seeds=$(SEEDS)
+	go test -run='TestRandom|TestScheduleEdits' -count=1 -timeout=0 ./engine ./timers/scheduler -seeds=$(SEEDS)
 	go test -race -shuffle=on -count=$(TIMES) -timeout=0 ./engine/... ./internal/... ./kv/... ./nodes/... ./streams/... ./timers/...
 
 bench: ## run the benchmarks; BENCHTIME=3s for numbers that mean something
@@ -58,6 +58,9 @@ bench: ## run the benchmarks; BENCHTIME=3s for numbers that mean something
 
 fuzz: ## fuzz each decoder for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
+
+year: ## live through a virtual year of schedules, with a real server: 8 min of CPU
+	go test -run='^TestYear$$' -count=1 -timeout=0 -v ./timers/scheduler -days=366
 
 demo: ## show events that start jobs, in one process
 	go run ./cmd/millrace demo

@@ -41,6 +41,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/feed"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/nodes"
@@ -185,7 +186,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 // listen hears of children that have ended until stop is called, which waits for the
 // last that was heard.
 func (k *Keeper) listen() (stop func(), err error) {
-	sub, err := k.pub.Conn().Subscribe(store.EndingSubject(k.opts.Namespace), func(msg *nats.Msg) {
+	return feed.Hear(k.pub.Conn(), store.EndingSubject(k.opts.Namespace), func(msg *nats.Msg) {
 		e, err := store.ReadEnding(msg)
 		if err != nil {
 			k.opts.Logger.Debug("end of a child passed over", "err", err)
@@ -193,16 +194,6 @@ func (k *Keeper) listen() (stop func(), err error) {
 		}
 		k.hear(e)
 	})
-	if err != nil {
-		return nil, err
-	}
-	ended := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(ended) })
-	return func() {
-		if err := sub.Unsubscribe(); err == nil {
-			<-ended
-		}
-	}, nil
 }
 
 // hear notes that a child has ended, or that the children of a job were made.

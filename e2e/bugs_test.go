@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/cluster"
+	"github.com/millrace/millrace/e2e/ledger"
 	"github.com/millrace/millrace/e2e/oracle"
 )
 
@@ -20,6 +21,7 @@ func TestBugs(t *testing.T) {
 		bugged("ack-first", "I4", ackFirst),
 		bugged("take-over", "I3", takeOver),
 		bugged("forget", "I4", forget),
+		bugged("save-first", "I2", saveFirst),
 	)...)
 }
 
@@ -107,4 +109,23 @@ func TestNoBugs(t *testing.T) {
 	if bytes.Contains(binary, []byte("MILLRACE_BUG")) {
 		t.Error("the binary, which was built without the tag bugs, looks for MILLRACE_BUG")
 	}
+}
+
+// Owners are killed while many schedules tick.
+func saveFirst(c *cluster.Cluster) {
+	nodes := []*cluster.Node{c.Serve("s1", cluster.NodeOptions{}), c.Serve("s2", cluster.NodeOptions{})}
+	c.Worker("w1", cluster.NodeOptions{Slots: 200})
+	table := every("s", 300, time.Second, actor.Work{})
+	c.Apply(table)
+	for range 4 {
+		c.After(time.Until(time.Now().Truncate(time.Second).Add(2*time.Second + 50*time.Millisecond)))
+		killed := c.Ledger.Now()
+		for _, n := range nodes {
+			n.Kill()
+			n.Start()
+		}
+		c.AwaitEntry("there is an owner", func(e ledger.Entry) bool { return e.What == ledger.Owner && e.Node != "" && e.At > killed })
+	}
+	c.After(5 * time.Second)
+	c.Rest(table)
 }

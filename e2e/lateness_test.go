@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,8 +46,14 @@ func delaysOf(entries []ledger.Entry) (all delays) {
 	return all
 }
 
-// lateness is how late ticks began.
-func (s *shift) lateness() delays { return delaysOf(s.Entries()) }
+// lateness is how late ticks began of schedules without jitter.
+func (s *shift) lateness() delays {
+	return delaysOf(slices.DeleteFunc(s.Entries(), func(e ledger.Entry) bool {
+		return slices.ContainsFunc(s.tables, func(t actor.Timetable) bool {
+			return t.Definition.Jitter > 0 && strings.HasPrefix(e.Schedule, t.Prefix)
+		})
+	}))
+}
 
 // random submits jobs that are due at random times.
 func random(t *testing.T, servers int) {

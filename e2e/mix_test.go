@@ -11,8 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/cluster"
 	"github.com/millrace/millrace/e2e/oracle"
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/engine/spec"
 )
 
 var (
@@ -67,6 +70,7 @@ func play(t *testing.T, seed uint64, lasts time.Duration) tally {
 	for _, seat := range seats {
 		m.sit(seat)
 	}
+	m.tick(lasts)
 	m.play(p.steps)
 	m.calm(p.steps)
 	m.did.figures = m.c.Judge()
@@ -83,6 +87,7 @@ type mix struct {
 	heals []heal
 	away  map[string]bool // seats whose process is to start again
 	loads []*cluster.Node // submitters
+	keeps []*cluster.Node // who keep the timetables
 	began time.Time
 	did   tally
 
@@ -111,6 +116,28 @@ func (m *mix) sit(seat string) {
 		m.nodes[seat] = m.c.Worker(id, cluster.NodeOptions{Early: true, Queues: queues[:3], Owner: seat == "w3"})
 	case 'x':
 		m.nodes[seat] = m.c.Exec(id, cluster.NodeOptions{Early: true, Queues: []string{shell}, Slots: 4})
+	}
+}
+
+// timetables are schedules that tick all the time.
+var timetables = []actor.Timetable{
+	{Prefix: "plain", Count: 3, Queue: queues[0], Work: actor.Work{For: 100}, Definition: engine.Schedule{Every: spec.Duration(time.Second)}},
+	{Prefix: "turns", Count: 2, Queue: queues[1], Work: actor.Work{For: 3000}, Definition: engine.Schedule{
+		Every: spec.Duration(2 * time.Second), Overlap: spec.Overlap{Policy: spec.OverlapQueue, Limit: 2}, MaxAttempts: 1000,
+	}},
+	{Prefix: "cancels", Count: 1, Queue: queues[0], Work: actor.Work{For: 3000}, Definition: engine.Schedule{
+		Cron: "*/2 * * * * *", Zone: "Europe/Berlin", Overlap: spec.Overlap{Policy: spec.OverlapCancelPrevious}, MaxAttempts: 1000,
+	}},
+	{Prefix: "shards", Count: 1, Queue: queues[1], Work: actor.Work{For: 200}, Definition: engine.Schedule{
+		Every: spec.Duration(5 * time.Second), Shards: 3, MaxAttempts: 1000,
+	}},
+}
+
+// tick has the schedules applied, and edited for so long.
+func (m *mix) tick(lasts time.Duration) {
+	for _, t := range timetables {
+		t.Edits, t.For = 0.05*float64(t.Count), lasts
+		m.keeps = append(m.keeps, m.c.Keep(t))
 	}
 }
 
@@ -198,6 +225,9 @@ func (m *mix) calm(steps []step) {
 		load.Await()
 	}
 	m.users.Wait()
+	for _, n := range m.keeps {
+		m.c.Kept(n)
+	}
 	for _, queue := range queues {
 		m.insist("queue "+queue+" goes on", func() error { return m.c.Resume(queue) })
 	}
@@ -219,6 +249,7 @@ func (m *mix) calm(steps []step) {
 		}
 	}
 	m.c.AwaitEnded(jobs)
+	m.c.Rest(timetables...)
 }
 
 // insist asks until the answer is yes.

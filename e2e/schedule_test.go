@@ -20,14 +20,14 @@ import (
 func TestTicks(t *testing.T) {
 	tell(
 		t,
-		scenario{"all nodes start at once", short, short, thunder},
-		scenario{"owner freezes", quick, short, absence{begin: (*cluster.Node).Stop, end: (*cluster.Node).Cont, full: time.Minute}.tell},
-		scenario{"owner is cut off", short, short, absence{begin: func(n *cluster.Node) { n.Drop() }, end: func(n *cluster.Node) { n.HealLinks() }, full: 30 * time.Second}.tell},
-		scenario{"owners die", short, short, deadOwners},
-		scenario{"owners and servers suffer", short, short, crowded},
+		scenario{"all nodes start at once", short, full, thunder},
+		scenario{"owner freezes", quick, full, absence{begin: (*cluster.Node).Stop, end: (*cluster.Node).Cont, full: time.Minute}.tell},
+		scenario{"owner is cut off", short, full, absence{begin: func(n *cluster.Node) { n.Drop() }, end: func(n *cluster.Node) { n.HealLinks() }, full: 30 * time.Second}.tell},
+		scenario{"owners die", short, full, deadOwners},
+		scenario{"owners and servers suffer", full, short, crowded},
 		scenario{"users edit", short, full, editors},
 		scenario{"nodes with parts of them die", short, full, dyingParts},
-		scenario{"many", full, full, manySchedules},
+		scenario{"many", short, full, manySchedules},
 	)
 }
 
@@ -185,19 +185,37 @@ func (s *shift) awaitOwner() *cluster.Node {
 	return s.owner()
 }
 
-// deadOwners kills one owner after the other.
+// deadOwners kills one owner after the other, and has ticks of the past made up for,
+// twice.
 func deadOwners(t *testing.T, servers int) {
 	s := newShift(t, servers, 3, "w1", "w2")
 	s.tick(every("s", scale(0, 60, 500), time.Second, actor.Work{}))
 	lasts, kills := scale(0, 45*time.Second, 5*time.Minute), scale(0, 4, 20)
-	for range kills {
+	to := time.Now().UTC().Add(-time.Hour).Truncate(time.Minute)
+	for round := range kills {
+		if round < 2 {
+			s.Run("schedule", "backfill", "s0", to.Add(-time.Minute).Format(time.RFC3339), to.Format(time.RFC3339))
+		}
 		s.After(time.Duration(rand.Int64N(int64(2 * lasts / time.Duration(kills)))))
 		n := s.awaitOwner()
 		n.Kill()
 		n.Start()
 	}
-	s.After(2 * time.Second)
-	s.allRan(s.rest())
+	jobs := s.rest()
+	s.allRan(jobs)
+	if n := count(jobs, func(j oracle.Job) bool { return j.Tick.By == "backfill" }); n != 60 {
+		t.Errorf("there are %d jobs of a minute of the past, want 60", n)
+	}
+}
+
+// count returns how many jobs are as they are to be.
+func count(jobs []oracle.Job, matches func(oracle.Job) bool) (n int) {
+	for _, j := range jobs {
+		if matches(j) {
+			n++
+		}
+	}
+	return n
 }
 
 // crowded is five nodes, of which the owner freezes or is slow, or the server that
@@ -287,8 +305,10 @@ func dyingParts(t *testing.T, servers int) {
 func manySchedules(t *testing.T, servers int) {
 	s := newShift(t, servers, 2, "w1", "w2")
 	daily := actor.Timetable{Prefix: "daily", Count: scale(0, 900, 90_000), Definition: engine.Schedule{Cron: "30 2 * * *"}}
-	minutely := actor.Timetable{Prefix: "minutely", Count: scale(0, 90, 9_000), Definition: engine.Schedule{Cron: "* * * * *", Jitter: spec.Duration(time.Minute)}}
+	minutely := actor.Timetable{Prefix: "minutely", Count: scale(0, 90, 9_000), Definition: engine.Schedule{
+		Cron: "* * * * *", Jitter: spec.Duration(scale(0, 5*time.Second, 50*time.Second)),
+	}}
 	s.tick(daily, minutely, every("often", scale(0, 10, 1_000), 5*time.Second, actor.Work{}))
-	s.After(scale(0, time.Minute, 15*time.Minute))
+	s.After(scale(0, time.Until(time.Now().Truncate(time.Minute).Add(time.Minute+8*time.Second)), 15*time.Minute))
 	s.allRan(s.rest())
 }

@@ -86,9 +86,10 @@ func open(ctx context.Context, pub *publish.Publisher, o Options) (*Engine, erro
 		return nil, err
 	}
 	e.logs = logs.Open(pub, logs.Options{Namespace: e.ns, Logger: o.Logger})
+	e.definitions = scheduler.OpenDefinitions(pub, e.ns, o.Logger)
 	kept := store.Options{
 		Namespace: e.ns, Lease: settings.Lease, Retention: e.book.Retention, Snapshot: e.snapshot,
-		Declines: scheduler.OpenDefinitions(pub, e.ns, o.Logger).Declines, Logger: o.Logger,
+		Declines: e.definitions.Declines, Logger: o.Logger,
 	}
 	e.meter(&kept)
 	e.store = store.Open(pub, store.Assets{

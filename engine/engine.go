@@ -20,6 +20,7 @@ import (
 	"github.com/millrace/millrace/internal/obs"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/streams"
+	"github.com/millrace/millrace/timers/scheduler"
 )
 
 // Options configures an [Engine]. The zero value of a field means its default.
@@ -81,25 +82,26 @@ func (o Options) validate() error {
 // Engine is one process's view of a namespace. It is safe for concurrent use.
 // However many workers it has, it is one node.
 type Engine struct {
-	ns        streams.Namespace
-	opts      Options
-	settings  streams.Settings
-	log       *slog.Logger
-	pub       *publish.Publisher
-	work      *streams.Work
-	timers    *streams.Timers
-	clock     *streams.Clock
-	store     *store.Store
-	running   *attempt.Running
-	triggers  *triggers.Triggers
-	logs      *logs.Log
-	queues    *queues.Queues
-	schedules *schedules.Schedules
-	book      *queues.Book
-	member    member
-	takers    takers
-	metrics   *obs.Metrics                         // nil if nobody wants them
-	owner     atomic.Pointer[reconcile.Reconciler] // while this process is the owner
+	ns          streams.Namespace
+	opts        Options
+	settings    streams.Settings
+	log         *slog.Logger
+	pub         *publish.Publisher
+	work        *streams.Work
+	timers      *streams.Timers
+	clock       *streams.Clock
+	store       *store.Store
+	running     *attempt.Running
+	triggers    *triggers.Triggers
+	logs        *logs.Log
+	queues      *queues.Queues
+	schedules   *schedules.Schedules
+	definitions *scheduler.Definitions
+	book        *queues.Book
+	member      member
+	takers      takers
+	metrics     *obs.Metrics                         // nil if nobody wants them
+	owner       atomic.Pointer[reconcile.Reconciler] // while this process is the owner
 }
 
 // Close frees what the engine holds, and ends with an error whatever waits for

@@ -57,7 +57,7 @@ type Ticks = schedules.Preview
 // gets from them.
 //
 //	applied, err := Report.Schedule(ctx, eng, ReportIn{Full: true}, engine.Schedule{
-//		Name: "nightly-report", Cron: "0 3 * * *", Zone: "Europe/Berlin", Overlap: Misfire: …,
+//		Name: "nightly-report", Cron: "0 3 * * *", Zone: "Europe/Berlin", PauseAfterFailures: 5,
 //	})
 //
 // A schedule that says Broadcast or Shards makes broadcasts or sharded jobs of this
@@ -189,10 +189,11 @@ type Backfilled struct {
 }
 
 // BackfillSchedule makes the jobs of the ticks that a schedule has from one moment, and
-// before another one that is over, zero for now, as it is defined now, and also if it
-// is paused: up to 10,000. They are other jobs than those which the ticks have made when they were
-// due, if they were. A tick that was backfilled before has its job, to which this
-// attaches; so an error, or the death of the process, is made up for by doing it again.
+// before another one that is over, zero for now: up to 10,000. It does so by the
+// definition as it is now, also if that is paused. They are other jobs than those which
+// the ticks have made when they were due, if they were. A tick that was backfilled before
+// has its job, to which this attaches; so an error, or the death of the process, is made
+// up for by doing it again.
 //
 // If the schedule bounds how many of its jobs go on at a time, they wait for their
 // turns, without a limit of how many may wait.

@@ -84,7 +84,8 @@ func TestTickInfo(t *testing.T) {
 			t.Errorf("%d jobs are skipped, %v", len(skipped), err)
 		}
 		time.Sleep(time.Second)
-		because(t, p.Engine, jobs[2].ID, "turn")
+		because(t, p.Engine, jobs[2].ID, "turn", "it waits for a turn of schedule slows: job "+jobs[0].ID+
+			" goes on, and no more than 1 may; before it waits job "+jobs[1].ID)
 		data, err := json.Marshal(jobs[2].Tick)
 		if want := `{"number":3,"by":"clock","count":1,"until":null}`; err != nil || string(data) != want {
 			t.Errorf("got %s, %v, want %s", data, err, want)
@@ -129,6 +130,29 @@ func TestWhyNoTurn(t *testing.T) {
 		time.Sleep(time.Minute)
 		because(t, p.Engine, waits, "ended", "it was skipped at", "slows")
 		because(t, p.Engine, jobs[0].ID, "running")
+	})
+}
+
+// A job that its schedule does not let begin any more says so: whoever comes to it
+// skips it.
+func TestWhyPaused(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		p := start(t, srv, "a", nil)
+		serve(t, p.Engine)
+		p.every("loners", "lone", func(*engine.Schedule) {})
+		time.Sleep(15 * time.Second)
+		job := p.jobs("loners")[0].ID
+		because(t, p.Engine, job, "no_worker", "start a worker with kind lone")
+		if _, err := p.PauseSchedule(t.Context(), "loners"); err != nil {
+			t.Fatal(err)
+		}
+		because(t, p.Engine, job, "no_worker", "start a worker with kind lone; it is skipped then: schedule loners is paused")
+		if _, err := p.ResumeSchedule(t.Context(), "loners"); err != nil {
+			t.Fatal(err)
+		}
+		if why, err := p.Why(t.Context(), job); err != nil || strings.Contains(why.Text, "skipped") {
+			t.Errorf("resumed, it says %+v, %v", why, err)
+		}
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/millrace/millrace/engine/explain"
-	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/engine/store"
 )
 
@@ -65,7 +64,8 @@ func (e *Engine) waits(ctx context.Context, entry store.Entry) string {
 
 func (e *Engine) explainer() *explain.Explainer {
 	return explain.New(e.pub, explain.Options{
-		Namespace: e.ns, Store: e.store, Work: e.work, Clock: e.clock, Queue: e.definition, Turns: e.turns, Lease: e.settings.Lease,
+		Namespace: e.ns, Store: e.store, Work: e.work, Clock: e.clock, Queue: e.definition, Turns: e.turns,
+		Declines: e.definitions.Declines, Lease: e.settings.Lease,
 	})
 }
 
@@ -76,8 +76,8 @@ func (e *Engine) turns(ctx context.Context, schedule string) (explain.Turns, err
 		return explain.Turns{}, err
 	}
 	t := explain.Turns{Most: 1, Running: info.Running, Waiting: info.Waiting}
-	if def := info.Definition; def != nil && (def.Overlap.Policy == "" || def.Overlap.Policy == spec.OverlapAllow) {
-		t.Most = def.Overlap.Limit
+	if def := info.Definition; def != nil {
+		t.Most, _ = def.Overlap.Turns()
 	}
 	return t, nil
 }

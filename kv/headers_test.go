@@ -29,10 +29,11 @@ func TestHeaders(t *testing.T) {
 	read := func(filter string) map[string]string {
 		t.Helper()
 		got := map[string]string{}
-		is(t, "headers", b.Headers(ctx, filter, func(key string, h nats.Header) error {
-			got[key] = h.Get("Is")
+		_, err := b.Headers(ctx, filter, func(h kv.Head) error {
+			got[h.Key] = h.Header.Get("Is")
 			return nil
-		}), nil)
+		})
+		is(t, "headers", err, nil)
 		return got
 	}
 	if got := read(">"); len(got) > 0 {
@@ -58,5 +59,16 @@ func TestHeaders(t *testing.T) {
 		t.Errorf("all: %v", got)
 	}
 	stop := errors.New("stop")
-	is(t, "visit", b.Headers(ctx, ">", func(string, nats.Header) error { return stop }), stop)
+	upTo, err := b.Headers(ctx, ">", func(h kv.Head) error {
+		if h.Key == entry.Key && h.Revision != entry.Revision {
+			t.Errorf("%s is at %d, got %d", h.Key, entry.Revision, h.Revision)
+		}
+		return nil
+	})
+	is(t, "headers", err, nil)
+	if upTo != entry.Revision+1 { // the deletion
+		t.Errorf("the last revision is %d, got %d", entry.Revision+1, upTo)
+	}
+	_, err = b.Headers(ctx, ">", func(kv.Head) error { return stop })
+	is(t, "visit", err, stop)
 }

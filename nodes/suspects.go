@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/millrace/millrace/internal/feed"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/kv"
 )
@@ -43,7 +44,7 @@ func (j *Judge) takeSuspects() map[string]uint64 {
 // that it returns ends that, and waits until it has ended.
 func (j *Judge) hear() (stop func(), err error) {
 	prefix := j.opts.Namespace.NodeFeed() + beatKey("")
-	beats, err := j.listen(prefix+"*", func(msg *nats.Msg) {
+	beats, err := feed.Hear(j.nc, prefix+"*", func(msg *nats.Msg) {
 		if node, sequence, ok := parseMarker(msg, prefix); ok {
 			j.hearOf(node, sequence)
 		}
@@ -51,7 +52,7 @@ func (j *Judge) hear() (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	told, err := j.listen(suspectSubject(j.opts.Namespace), func(msg *nats.Msg) {
+	told, err := feed.Hear(j.nc, suspectSubject(j.opts.Namespace), func(msg *nats.Msg) {
 		s, err := decode[suspicion](msg, suspectType, suspectVersion)
 		if err != nil || name.Check("node", s.Node) != nil {
 			j.opts.Logger.Debug("suspicion passed over", "err", err)
@@ -64,22 +65,6 @@ func (j *Judge) hear() (stop func(), err error) {
 		return nil, err
 	}
 	return func() { beats(); told() }, nil
-}
-
-// listen subscribes to a subject until stop is called, which waits for the last
-// call of f.
-func (j *Judge) listen(subject string, f func(*nats.Msg)) (stop func(), err error) {
-	sub, err := j.nc.Subscribe(subject, f)
-	if err != nil {
-		return nil, err
-	}
-	ended := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(ended) })
-	return func() {
-		if err := sub.Unsubscribe(); err == nil {
-			<-ended
-		}
-	}, nil
 }
 
 // hearOf suspects a node and wakes Run.

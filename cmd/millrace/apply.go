@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/cmd/millrace/show"
 	"github.com/millrace/millrace/engine"
@@ -46,8 +47,19 @@ func (c applyCmd) Run(ctx context.Context, e *env) error {
 		if err := c.print(e, applied); err != nil {
 			return err
 		}
+		if s, ok := doc.(engine.Schedule); ok && applied.Action != engine.Unchanged {
+			e.warnIfOver(s)
+		}
 	}
 	return nil
+}
+
+// warnIfOver says that a schedule never ticks, as one does with the wrong year.
+func (e *env) warnIfOver(s engine.Schedule) {
+	ticks, err := engine.NextTicksOf(s, time.Now(), 1)
+	if err == nil && len(ticks.Ticks) == 0 && e.Output == "table" {
+		fmt.Fprintf(e.stderr, "millrace: schedule %s has no tick to come: see its times, start and end\n", s.Name)
+	}
 }
 
 // expect has the one schedule in the files replace a certain revision.

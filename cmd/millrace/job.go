@@ -144,7 +144,7 @@ func ticked(j engine.JobInfo) string {
 	case t.By == "hand":
 		return deref(j.Schedule) + ", by hand"
 	case t.By == "backfill":
-		return deref(j.Schedule) + ", made up for"
+		return deref(j.Schedule) + ", by backfill"
 	case t.Count > 1:
 		return fmt.Sprintf("%s, tick %d and %d more until %s", deref(j.Schedule), t.Number, t.Count-1, show.Time(t.Until))
 	}

@@ -20,11 +20,11 @@ type scheduleCmd struct {
 	List     scheduleListCmd     `cmd:"" help:"List schedules, with their next ticks."`
 	Get      scheduleGetCmd      `cmd:"" help:"Print a schedule; with --output yaml as a document that apply takes."`
 	Next     scheduleNextCmd     `cmd:"" help:"Print the ticks to come of a schedule, or of one in a file."`
-	Pause    schedulePauseCmd    `cmd:"" help:"Keep a schedule from ticking. Jobs that run go on."`
+	Pause    schedulePauseCmd    `cmd:"" help:"Keep a schedule from ticking. Jobs that run go on; those that nobody has begun are skipped."`
 	Resume   scheduleResumeCmd   `cmd:"" help:"Let a schedule tick again, from now on."`
-	Trigger  scheduleTriggerCmd  `cmd:"" help:"Make a job of a schedule now."`
+	Trigger  scheduleTriggerCmd  `cmd:"" help:"Make a job of a schedule now, also of a paused one."`
 	Backfill scheduleBackfillCmd `cmd:"" help:"Make the jobs of ticks that are over."`
-	Delete   scheduleDeleteCmd   `cmd:"" help:"Delete a schedule. Its jobs stay."`
+	Delete   scheduleDeleteCmd   `cmd:"" help:"Delete a schedule. Its jobs stay; those that nobody has begun are skipped."`
 }
 
 type scheduleListCmd struct {
@@ -139,9 +139,9 @@ func (e *env) yaml(v any) error {
 
 type scheduleNextCmd struct {
 	Name string `arg:"" optional:"" help:"Name of the schedule."`
-	N    int    `arg:"" optional:"" help:"How many ticks. Default: 5."`
+	N    *int   `arg:"" optional:"" help:"How many ticks. Default: 5."`
 	File string `short:"f" help:"File with schedules in YAML or JSON, or - for standard input, instead of a name: no server is asked." placeholder:"FILE"`
-	Show int    `short:"n" name:"number" help:"How many ticks, with -f." placeholder:"N"`
+	Show *int   `short:"n" name:"number" help:"How many ticks, with -f." placeholder:"N"`
 }
 
 // defaultTicks is how many ticks are printed unless somebody says how many.
@@ -158,7 +158,7 @@ var tickColumns = []column[engine.Tick]{
 
 // Run prints ticks.
 func (c scheduleNextCmd) Run(ctx context.Context, e *env) error {
-	n := cmp.Or(c.N, c.Show, defaultTicks)
+	n := *cmp.Or(c.N, c.Show, new(defaultTicks))
 	switch {
 	case (c.Name == "") == (c.File == ""):
 		return usage(errors.New("give the name of a schedule, or a file by -f"))

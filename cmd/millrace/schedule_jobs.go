@@ -15,7 +15,7 @@ import (
 type scheduleTriggerCmd struct {
 	scheduleName
 	Input string `help:"JSON, @FILE, or - for standard input, in place of the schedule's input." placeholder:"JSON"`
-	At    string `help:"Time of the job, such as 2026-12-24T18:00:00Z: triggering the same one again attaches to the job that is there. Default: now." placeholder:"TIME"`
+	At    string `help:"Time that the job is for, such as 2026-12-24T18:00:00Z, which is tick.time in its input. It runs now in any case; triggering the same time again attaches to the job that is there. Default: now." placeholder:"TIME"`
 	Wait  bool   `help:"Wait until the job has ended; the exit status is 1 if it did not succeed."`
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/e2e/ledger"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/engine/enginetest"
+	"github.com/millrace/millrace/engine/spec"
 )
 
 // open returns an actor with a ledger of its own.
@@ -139,6 +140,75 @@ func TestSubmitAgain(t *testing.T) {
 		}
 		if diff := cmp.Diff(map[string]string{"work.p0": ledger.Attached, "work.p1": ledger.Attached}, last); diff != "" {
 			t.Errorf("last calls (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A schedule that is applied leaves a call with its plan, and each of its jobs starts
+// with its tick.
+func TestKeep(t *testing.T) {
+	enginetest.Run(t, func(t *testing.T, env *enginetest.Env) {
+		a, read := open(t)
+		env.Worker(a.Job("work", 0))
+		table := actor.Timetable{Prefix: "s", Count: 2, Definition: engine.Schedule{Every: spec.Duration(time.Minute)}}
+		if err := a.Keep(t.Context(), env.Engine(), table); err != nil {
+			t.Fatal(err)
+		}
+		env.Advance(150 * time.Second)
+		table.Rest = true
+		if err := a.Keep(t.Context(), env.Engine(), table); err != nil {
+			t.Fatal(err)
+		}
+		env.Advance(5 * time.Minute)
+
+		var got []string
+		for _, e := range read() {
+			switch e.What {
+			case ledger.Call:
+				got = append(got, fmt.Sprintf("%s %s %s %t", e.Verb, e.Schedule, e.Outcome, e.Plan != nil && e.Plan.Every == time.Minute))
+			case ledger.Start:
+				got = append(got, fmt.Sprintf("start %s %t", e.Schedule, e.Due > 0 && e.Due%int64(time.Minute) == 0))
+			default:
+			}
+		}
+		slices.Sort(got)
+		want := []string{
+			"apply s0 ok true", "apply s1 ok true", "pause s0 ok false", "pause s1 ok false",
+			"start s0 true", "start s0 true", "start s1 true", "start s1 true",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("ledger (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Edits of all kinds are made again until they are certain, also while the server is
+// away, and those of old revisions are refused.
+func TestKeepEdits(t *testing.T) {
+	enginetest.Run(t, func(t *testing.T, env *enginetest.Env) {
+		a, read := open(t)
+		silent := env.Client()
+		time.AfterFunc(time.Minute, silent.Down)
+		time.AfterFunc(2*time.Minute, silent.Up)
+		table := actor.Timetable{
+			Prefix: "s", Count: 3, Definition: engine.Schedule{Every: spec.Duration(time.Hour)}, Edits: 1, For: 5 * time.Minute,
+		}
+		if err := a.Keep(t.Context(), env.Engine(), table); err != nil {
+			t.Fatal(err)
+		}
+		last, verbs := map[string]ledger.Entry{}, map[string]int{}
+		for _, e := range read() {
+			if was := last[e.Schedule]; was.Outcome == ledger.Unknown && was.Verb != e.Verb {
+				t.Errorf("%s of %s follows %s, which is not certain", e.Verb, e.Schedule, was.Verb)
+			}
+			last[e.Schedule] = e
+			verbs[e.Verb]++
+			verbs[e.Outcome]++
+		}
+		for _, verb := range []string{ledger.Apply, ledger.Pause, ledger.Resume, ledger.Delete, ledger.Unknown} {
+			if verbs[verb] == 0 {
+				t.Errorf("got no %s among %v", verb, verbs)
+			}
 		}
 	})
 }

@@ -198,7 +198,7 @@ func (k *keeper) conflict(ctx context.Context, n int) error {
 	case err == nil:
 		return fmt.Errorf("actor: edit schedule %s: %w: %d", s.Name, errDisobeyed, old)
 	case errors.As(err, &conflict) && (conflict.Revision <= old || conflict.Current == nil):
-		return fmt.Errorf("actor: edit schedule %s: the conflict does not say what is there: %+v", s.Name, conflict)
+		return fmt.Errorf("actor: edit schedule %s: the conflict does not say what is there: %w", s.Name, conflict)
 	}
 	return nil
 }

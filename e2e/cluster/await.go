@@ -77,7 +77,7 @@ const (
 )
 
 // AwaitEnded waits until so many jobs have ended, as long as more and more do. A
-// broadcast counts once, when all of it has ended.
+// broadcast counts once, when all of it has ended; those of schedules do not.
 func (c *Cluster) AwaitEnded(n int) {
 	c.t.Helper()
 	began, before := time.Now(), 0
@@ -120,14 +120,14 @@ func (c *Cluster) Ended(n int) int {
 }
 
 // over counts the jobs that have ended with all their parts, which do not count
-// themselves.
+// themselves, nor do those that nobody has submitted.
 func over(jobs []oracle.Job) (n int) {
 	open := map[string]bool{}
 	for _, j := range jobs {
 		open[j.Parent] = open[j.Parent] || !j.Ended()
 	}
 	for _, j := range jobs {
-		if j.Parent == "" && j.Ended() && !open[j.ID] {
+		if j.Parent == "" && j.Schedule == "" && j.Ended() && !open[j.ID] {
 			n++
 		}
 	}

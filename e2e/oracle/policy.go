@@ -41,7 +41,7 @@ func (h *history) crowds(s *schedule) []Violation {
 	var on []*life
 	for _, l := range starts {
 		began := first(l)
-		on = slices.DeleteFunc(on, func(o *life) bool { return !h.goesOn(o, began) })
+		on = slices.DeleteFunc(on, func(o *life) bool { return !h.goesOn(o, began) || s.reborn(o, l) })
 		if on = append(on, l); len(on) <= p.Most {
 			continue
 		}
@@ -53,6 +53,15 @@ func (h *history) crowds(s *schedule) []Violation {
 		all = append(all, Violation{Invariant: "overlap", Job: l.id, Says: says, Entries: entries})
 	}
 	return all
+}
+
+// reborn reports whether the schedule may have been deleted between the making of two
+// of its jobs. Then they are of two schedules that have the same name.
+func (s *schedule) reborn(a, b *life) bool {
+	from, to := a.record.Created.UnixNano(), b.record.Created.UnixNano()
+	return slices.ContainsFunc(s.calls, func(e *ledger.Entry) bool {
+		return e.Verb == ledger.Delete && e.Outcome != ledger.Refused && begun(e) <= max(from, to) && done(e) >= min(from, to)
+	})
 }
 
 // goesOn reports whether a job goes on when the handler of another one starts: by its
@@ -113,7 +122,8 @@ func (h *history) reasons(s *schedule) []Violation {
 		if l.record.Error != nil {
 			why = l.record.Error.Code
 		}
-		p, ok := s.plan(), true
+		p := s.plan()
+		var ok bool
 		switch why {
 		case forMisfire:
 			ok = h.skewed() || l.lateness() >= punctual-time.Duration(grain)

@@ -96,6 +96,9 @@ func (h *history) exceeded(queue string, runs []*run) []Violation {
 			if r.start.At <= later(h.awake(r.process, c.At), obedience+h.launch(r.process)) {
 				continue
 			}
+			if l := h.lives[r.start.Job]; l.parent != nil || l.pinned() != "" {
+				continue // what is for one node lies in no queue
+			}
 			held = slices.DeleteFunc(held, func(o *run) bool { return o.over() <= r.start.At+grain || h.excused(o, r) })
 			if held = append(held, r); len(held) > c.Count {
 				entries := pick(c)

@@ -91,7 +91,7 @@ func (g *grants) serve(s scope) {
 	bucket := func(asset string) string { return "KV_" + s.ns.Bucket(asset) }
 	g.api(s, "STREAM.CREATE", s.ns.Streams()...)
 	g.api(s, "STREAM.UPDATE", s.ns.Streams()...)
-	for _, stream := range []string{s.ns.WorkStream(), bucket(streams.Jobs), bucket(streams.Config), s.ns.TimerStream(), s.ns.CaptureStream()} {
+	for _, stream := range []string{s.ns.WorkStream(), bucket(streams.Jobs), bucket(streams.Config), bucket(streams.Cursor), s.ns.TimerStream(), s.ns.CaptureStream()} {
 		g.api(s, "CONSUMER.*", stream+".>")
 		g.api(s, "CONSUMER.MSG.NEXT", stream+".>")
 	}

@@ -78,6 +78,8 @@ type Options struct {
 	// Turns returns what a schedule knows of its jobs that take turns. It returns
 	// [store.ErrNotFound] if it is not there.
 	Turns func(ctx context.Context, schedule string) (Turns, error)
+	// Declines returns why the schedule of a job does not let it begin, or nil.
+	Declines func(ctx context.Context, j machine.Job) (*machine.Declined, error)
 	// Lease is the lease of nodes in this namespace.
 	Lease time.Duration
 }

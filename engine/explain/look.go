@@ -27,6 +27,8 @@ type view struct {
 	defined spec.Queue     // what people say about the queue; known for ready and waiting jobs only
 	family  *family        // the parts of a job that waits for them
 	turns   *turns         // what the schedule knows for whose turn the job waits
+
+	declined *machine.Declined // why its schedule does not let it begin; known for ready jobs only
 }
 
 // look looks at what a job depends on, as far as its state asks for that.
@@ -55,6 +57,11 @@ func (e *Explainer) look(ctx context.Context, entry store.Entry) (view, error) {
 	if waits {
 		v.family, err = e.lookAtFamily(ctx, entry)
 		return v, err
+	}
+	if v.job.Unchecked() {
+		if v.declined, err = e.opts.Declines(ctx, v.job); err != nil {
+			return v, err
+		}
 	}
 	node := ""
 	if v.job.Pin != nil {

@@ -31,6 +31,9 @@ func (v view) reason() Reason {
 	default:
 		r.Code, r.Text = NotKnown, fmt.Sprintf("state %s is one of a later version: use that to ask", j.State)
 	}
+	if v.declined != nil {
+		r.Text += "; it is skipped then: " + v.declined.Why
+	}
 	return r
 }
 

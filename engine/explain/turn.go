@@ -48,7 +48,11 @@ func (v view) turn() (code, text string) {
 		return v.byOwner(what+", which has one to give", "do so")
 	}
 	what += fmt.Sprintf(": %s %s on, and no more than %d may", list(t.Running), either(len(t.Running), "goes", "go"), t.Most)
-	if ahead := slices.Index(t.Waiting, v.id); ahead > 0 {
+	ahead := slices.Index(t.Waiting, v.id)
+	if ahead < 0 {
+		ahead = len(t.Waiting) // one that people want: all of the queue goes first
+	}
+	if ahead > 0 {
 		what += fmt.Sprintf("; before it %s %s", either(ahead, "waits", "wait"), list(t.Waiting[:ahead]))
 	}
 	return Turn, what

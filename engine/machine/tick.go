@@ -47,6 +47,7 @@ const (
 	SkipOverlap = "overlap" // other jobs of the schedule went on
 	SkipPaused  = "paused"  // the schedule was paused before the job began
 	SkipChanged = "changed" // the schedule was deleted, or lost the tick, before the job began
+	SkipInput   = "input"   // the input has no value for the tick
 )
 
 type (

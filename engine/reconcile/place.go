@@ -14,6 +14,7 @@ import (
 
 	"github.com/millrace/millrace/broadcast/plan"
 	"github.com/millrace/millrace/engine/machine"
+	"github.com/millrace/millrace/internal/feed"
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
 )
@@ -273,20 +274,10 @@ func (g *round) lacksMail(ctx context.Context, names []string) (bool, error) {
 // feed hears of nodes that have come or changed, until stop is called, which waits for
 // the last one that was heard of.
 func (r *Reconciler) feed() (stop func(), err error) {
-	sub, err := r.pub.Conn().Subscribe(r.opts.Namespace.NodeFeed()+"info.*", func(*nats.Msg) {
+	return feed.Hear(r.pub.Conn(), r.opts.Namespace.NodeFeed()+"info.*", func(*nats.Msg) {
 		select {
 		case r.stir <- struct{}{}:
 		default:
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	ended := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(ended) })
-	return func() {
-		if err := sub.Unsubscribe(); err == nil {
-			<-ended
-		}
-	}, nil
 }

@@ -55,9 +55,6 @@ func (s *Schedules) Apply(ctx context.Context, doc spec.Schedule, dryRun bool) (
 	}
 	expected := doc.Revision
 	doc.Revision = 0
-	if _, err := scheduler.Compile(kv.Entry[scheduler.Stored]{Key: doc.Key(), Value: scheduler.Stored{Schedule: doc}}); err != nil {
-		return spec.Applied{}, failed("apply", doc.Name, err)
-	}
 	e := &edit{Schedules: s, schedule: doc.Name, expected: expected, dryRun: dryRun, defines: true}
 	e.change = func(was spec.Schedule) spec.Schedule {
 		next := doc
@@ -216,10 +213,8 @@ func (e *edit) next(was kv.Entry[scheduler.Stored]) (scheduler.Stored, error) {
 
 // problemOf returns why what is stored cannot be used, or nil.
 func problemOf(was kv.Entry[scheduler.Stored]) error {
-	if was.Value.Problem == nil && was.Value.Key() != was.Key {
-		return fmt.Errorf("its name is %q, another one than its key %s has", was.Value.Name, was.Key)
-	}
-	return was.Value.Problem
+	_, err := scheduler.Compile(was)
+	return err
 }
 
 // expect refuses to change another revision than the one that is expected, if one is.

@@ -149,15 +149,16 @@ func describe(entry kv.Entry[scheduler.Stored], c tick.Cursor, now time.Time) In
 		Name: strings.TrimPrefix(entry.Key, scheduler.Key("")), Revision: entry.Revision, State: Active,
 		Changed: moment(entry.Stored), Running: []string{}, Waiting: []string{},
 	}
-	if problem := problemOf(entry); problem != nil {
-		info.State, info.Problem = Unusable, oneLine(problem)
+	d, err := scheduler.Compile(entry)
+	if err != nil {
+		info.State, info.Problem = Unusable, oneLine(err)
 		return info
 	}
-	doc := entry.Value.Schedule
+	doc := d.Schedule
 	doc.Revision = entry.Revision
 	info.Definition, info.Note, info.Kind, info.Queue = &doc, doc.Note, doc.TargetKind(), doc.TargetQueue()
 	info.Target = targetOf(doc)
-	if !c.Life.Equal(or(entry.Value.Created, entry.Stored)) {
+	if !c.Life.Equal(d.Created) {
 		c = tick.Cursor{}
 	}
 	info.Made, info.Failures = c.Made, c.Failures
@@ -168,7 +169,7 @@ func describe(entry kv.Entry[scheduler.Stored], c tick.Cursor, now time.Time) In
 	}
 	info.rest(doc, c)
 	if info.State == Active {
-		info.foresee(doc, c, later(now, or(entry.Value.Since, entry.Stored)))
+		info.foresee(doc, c, later(now, d.Since))
 	}
 	return info
 }

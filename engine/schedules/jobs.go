@@ -49,7 +49,7 @@ func (s *Schedules) Source(ctx context.Context, schedule string, input json.RawM
 func (s *Source) Job(at, now time.Time, by machine.Maker) (machine.Job, error) {
 	at = at.Truncate(time.Millisecond)
 	act := tick.Act{Do: tick.Make, ID: s.definition.ID(at, by), At: at, By: by}
-	if s.definition.Bounded() {
+	if s.definition.Overlap.Bounded() {
 		act.Do = tick.Wait
 	}
 	job := s.definition.Job(act, now)
@@ -104,4 +104,4 @@ func (s *Source) between(from, to, now time.Time) ([]machine.Job, error) {
 }
 
 // rfc writes a time as commands take it.
-func rfc(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+func rfc(t time.Time) string { return t.UTC().Truncate(time.Millisecond).Format(time.RFC3339Nano) }

@@ -11,6 +11,7 @@ import (
 
 // Tick is a time of a schedule that is to come.
 type Tick struct {
+	Schedule string `json:"schedule"`
 	// At is the tick, by which its job is named, and NextAttempt is when that may
 	// start: a jitter later.
 	At          time.Time `json:"at"`
@@ -129,7 +130,7 @@ func (p plan) tick(c *calendar.Calendar, at time.Time) Tick {
 	local := at.In(c.Zone())
 	zone, _ := local.Zone()
 	return Tick{
-		At: at.UTC(), NextAttempt: at.UTC().Add(calendar.Jitter(p.doc.Name, at, time.Duration(p.doc.Jitter))),
+		Schedule: p.doc.Name, At: at.UTC(), NextAttempt: at.UTC().Add(calendar.Jitter(p.doc.Name, at, time.Duration(p.doc.Jitter))),
 		Local: local, Zone: zone, Shift: shift(local),
 	}
 }

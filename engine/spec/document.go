@@ -89,11 +89,13 @@ func (r *reader) refuse(names []string) {
 		s := r.fields[name]
 		meant := nearest(name, names)
 		if meant == "" {
-			all := strings.Join(names, ", ")
+			all := "the fields are " + strings.Join(names, ", ")
 			if r.within == "" {
-				all = "kind, " + all
+				all = "the fields are kind, " + strings.Join(names, ", ")
+			} else if len(names) == 1 {
+				all = "the only field is " + names[0]
 			}
-			r.blame(name, s.key, "unknown field "+quote(r.within+name)+": the fields are "+all)
+			r.blame(name, s.key, "unknown field "+quote(r.within+name)+": "+all)
 			continue
 		}
 		r.blame(name, s.key, "unknown field "+quote(r.within+name)+": did you mean "+meant+"?")
@@ -149,12 +151,23 @@ func problemAt(file string, at position, message string) Problem {
 	return Problem{File: file, Line: at.line, Column: at.column, Message: message}
 }
 
-// nearest returns the one of names that word is nearly, or "".
+// shortestPart is how long a name is that gives away what a longer word means.
+const shortestPart = 4
+
+// nearest returns the one of names that word is nearly or else has in it, or "".
 func nearest(word string, names []string) string {
 	best, least := "", 1+max(1, len(word)/3)
 	for _, name := range names {
 		if d := distance(strings.ToLower(word), strings.ToLower(name)); d < least {
 			best, least = name, d
+		}
+	}
+	if best != "" {
+		return best
+	}
+	for _, name := range names {
+		if len(name) >= max(shortestPart, len(best)+1) && strings.Contains(strings.ToLower(word), name) {
+			best = name
 		}
 	}
 	return best

@@ -131,9 +131,25 @@ func (o Overlap) String() string {
 	return o.Policy + ": " + strconv.Itoa(o.Limit)
 }
 
-// Bounded reports whether the schedule bounds how many of its jobs go on at a time.
+// Turns returns how many jobs go on at a time, 0 for any number, and how many more
+// wait.
+func (o Overlap) Turns() (most, wait int) {
+	switch o.Policy {
+	case OverlapSkip:
+		return 1, 0
+	case OverlapQueue:
+		return 1, o.Limit
+	case OverlapCancelPrevious:
+		return 1, 1
+	}
+	return o.Limit, 0
+}
+
+// Bounded reports whether the schedule bounds how many of its jobs go on at a time:
+// then each of them has to be admitted.
 func (o Overlap) Bounded() bool {
-	return o.Limit != 0 || o.Policy != "" && o.Policy != OverlapAllow
+	most, _ := o.Turns()
+	return most > 0
 }
 
 // MarshalJSON writes the policy as a document has it.

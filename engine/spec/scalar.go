@@ -154,8 +154,11 @@ func syntaxError(src source, err error) (position, string) {
 		message += ": check the indentation, and put quotes around text with \": \" or brackets in it"
 	}
 	at := syntax.Token.Position
-	if bareMark.MatchString(line(src.text, at.Line)) {
+	switch text := line(src.text, at.Line); {
+	case bareMark.MatchString(text):
 		message = "put quotes around text that begins with * or @"
+	case strings.HasPrefix(strings.TrimLeft(text, " "), "\t"):
+		message = "indent with spaces, not with tabs"
 	}
 	return src.position(at.Line, at.Column), "this is no YAML: " + message
 }

@@ -215,7 +215,10 @@ func (s Schedule) MarshalJSON() ([]byte, error) {
 
 // Validate reports everything that is wrong with a schedule that did not come from
 // [Parse], as [Problems].
-func (s Schedule) Validate() error { return unplaced("schedule "+quote(s.Name), s.faults()) }
+func (s Schedule) Validate() error {
+	_, err := s.Template()
+	return err
+}
 
 func readSchedule(r *reader) Document {
 	s := Schedule{Window: &Window{}}
@@ -225,7 +228,8 @@ func readSchedule(r *reader) Document {
 	}
 	r.blamed[whenField] = slices.ContainsFunc(whenNames, r.isBlamed)
 	r.blamed[targetField] = slices.ContainsFunc(targetNames, r.isBlamed)
-	r.report(s.faults())
+	_, faults := s.compile()
+	r.report(faults)
 	return s
 }
 

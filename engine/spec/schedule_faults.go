@@ -70,7 +70,9 @@ func (c *checks) given(names []string) (given []string) {
 	return given
 }
 
-func (s *Schedule) faults() []fault {
+// compile returns the input of the schedule's jobs, or everything that is wrong with
+// the schedule.
+func (s *Schedule) compile() (*Template, []fault) {
 	c := &checks{fields: s.fields()}
 	if s.Name == "" {
 		c.add("name", "name is missing: give the schedule one")
@@ -87,8 +89,8 @@ func (s *Schedule) faults() []fault {
 	if len(s.Note) > maxNote {
 		c.add("note", "note has %d bytes: use up to %d", len(s.Note), maxNote)
 	}
-	_, faults := s.template()
-	return append(c.faults, faults...)
+	t, faults := s.template()
+	return t, append(c.faults, faults...)
 }
 
 // checkWhen checks when the schedule ticks.

@@ -134,14 +134,14 @@ func TestPolicyJSON(t *testing.T) {
 	}
 }
 
-func TestOverlapBounded(t *testing.T) {
+func TestOverlapTurns(t *testing.T) {
 	t.Parallel()
-	for overlap, want := range map[spec.Overlap]bool{
-		{}: false, {Policy: spec.OverlapAllow}: false, {Policy: spec.OverlapAllow, Limit: 1}: true, {Policy: spec.OverlapSkip}: true,
-		{Policy: spec.OverlapQueue, Limit: 1}: true, {Policy: spec.OverlapCancelPrevious}: true,
+	for overlap, want := range map[spec.Overlap][2]int{
+		{}: {0, 0}, {Policy: spec.OverlapAllow}: {0, 0}, {Policy: spec.OverlapAllow, Limit: 3}: {3, 0}, {Policy: spec.OverlapSkip}: {1, 0},
+		{Policy: spec.OverlapQueue, Limit: 5}: {1, 5}, {Policy: spec.OverlapCancelPrevious}: {1, 1},
 	} {
-		if overlap.Bounded() != want {
-			t.Errorf("%v is bounded: %v, want %v", overlap, !want, want)
+		if most, wait := overlap.Turns(); most != want[0] || wait != want[1] || overlap.Bounded() != (most > 0) {
+			t.Errorf("%v: %d go on and %d wait, bounded: %v; want %d and %d", overlap, most, wait, overlap.Bounded(), want[0], want[1])
 		}
 	}
 }

@@ -57,9 +57,10 @@ const (
 
 var errInputTooLong = fmt.Errorf("input: with its values it is longer than %d bytes: make it smaller, and pass references", maxInput)
 
-// Template returns the input of the schedule's jobs, or [Problems].
+// Template returns the input of the schedule's jobs, or everything that is wrong with
+// the schedule, as [Problems].
 func (s Schedule) Template() (*Template, error) {
-	t, faults := s.template()
+	t, faults := s.compile()
 	if len(faults) > 0 {
 		return nil, unplaced("schedule "+quote(s.Name), faults)
 	}

@@ -61,9 +61,9 @@ func (s *Store) dispatch(ctx context.Context, id string, now time.Time) error {
 	}
 }
 
-// outset gives a delayed job its shares, unless its schedule declines it. If there are none for a reason that does not
-// pass, that is returned. A broadcast that had nodes keeps them: it was redriven, and
-// waited for another turn of its schedule.
+// outset gives a delayed job its shares, unless its schedule declines it. If there are
+// none for a reason that does not pass, that is returned. A broadcast that had nodes
+// keeps them: it was redriven, and waited for another turn of its schedule.
 func (s *Store) outset(ctx context.Context, entry Entry) (why *machine.Error, err error) {
 	if unwanted, err := s.unwanted(ctx, entry.Value); err != nil {
 		return nil, err

@@ -11,4 +11,5 @@
 //	ack-first   a worker acknowledges an item before it writes the claim
 //	take-over   who gets the item of a running job takes the job over, and asks nobody
 //	forget      who stores an outcome does not carry out what the job owes then
+//	save-first  the owner stores that a tick is over before it makes its job
 package bug

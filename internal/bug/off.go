@@ -4,7 +4,8 @@ package bug
 
 // The bugs, none of which is there.
 const (
-	AckFirst = false
-	TakeOver = false
-	Forget   = false
+	AckFirst  = false
+	TakeOver  = false
+	Forget    = false
+	SaveFirst = false
 )

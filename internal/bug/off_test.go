@@ -12,7 +12,7 @@ import (
 // but a constant.
 func TestOff(t *testing.T) {
 	t.Parallel()
-	const there = bug.AckFirst || bug.TakeOver || bug.Forget
+	const there = bug.AckFirst || bug.TakeOver || bug.Forget || bug.SaveFirst
 	if there {
 		t.Error("a build without the tag bugs has one")
 	}

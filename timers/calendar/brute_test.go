@@ -322,3 +322,50 @@ func TestCronYears(t *testing.T) {
 		check(t, compile(t, calendar.Rule{Cron: e.text(), Zone: s.zone.String()}), s, s.ticks(e))
 	})
 }
+
+// From each minute of the hours when clocks are set the next tick is found, and all
+// are counted: of hours of the day and of hours that pass, also if the date on either
+// side is excluded.
+func TestCronOdd(t *testing.T) {
+	t.Parallel()
+	for _, odd := range oddities {
+		at, err := time.Parse(time.RFC3339, odd.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := stretch{location(t, odd.zone), at.Add(-24 * time.Hour), at.Add(24 * time.Hour), time.Minute, at}
+		for _, hour := range []part[int]{hours[0], hours[7]} { // * and 0-23
+			e := expression{seconds[0], minutes[3], hour, months[0], daysOfMonth[0], daysOfWeek[0]}
+			for _, excluded := range [][]string{nil, {s.date(at)}, {s.date(at.Add(-1))}} {
+				r := calendar.Rule{Cron: e.text(), Zone: odd.zone, Exclude: excluded}
+				want := slices.DeleteFunc(s.ticks(e), func(at time.Time) bool { return slices.Contains(excluded, s.date(at)) })
+				walkOdd(t, r, want, at)
+			}
+		}
+	}
+}
+
+// walkOdd asks a calendar from each minute around a moment.
+func walkOdd(t *testing.T, r calendar.Rule, want []time.Time, odd time.Time) {
+	t.Helper()
+	c := compile(t, r)
+	upTo := func(at time.Time) int {
+		n, found := slices.BinarySearchFunc(want, at, time.Time.Compare)
+		if found {
+			n++
+		}
+		return n
+	}
+	for at := odd.Add(-3 * time.Hour); at.Before(odd.Add(3 * time.Hour)); at = at.Add(time.Minute) {
+		if got := c.Next(at); upTo(at) < len(want) && !got.Equal(want[upTo(at)]) {
+			t.Errorf("%+v: next of %v is %v, want %v", r, at, got, want[upTo(at)])
+		}
+		before, after := odd.Add(-12*time.Hour), odd.Add(12*time.Hour)
+		for _, between := range [][2]time.Time{{before, at}, {at, after}} {
+			n, _ := c.Count(between[0], between[1])
+			if want := upTo(between[1]) - upTo(between[0]); n != int64(want) {
+				t.Errorf("%+v: there are %d from %v to %v, want %d", r, n, between[0], between[1], want)
+			}
+		}
+	}
+}

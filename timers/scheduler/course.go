@@ -37,9 +37,18 @@ type course struct {
 	heard    *news  // nil: nothing
 
 	// Of whoever tends it.
-	mind  *mind // nil while it rests
-	wants wants
-	tries uint8 // that failed
+	mind   *mind // nil while it rests
+	wants  wants
+	unsure map[string]struct{} // jobs of which is to be read whether they want a turn
+	tries  uint8               // that failed
+}
+
+// doubt has it read anew who wants a turn: another owner may have served those who did.
+func (c *course) doubt() {
+	for _, w := range c.wants {
+		add(&c.unsure, w.ID)
+	}
+	c.wants = nil
 }
 
 // mind is all that is known of a schedule that does not rest.
@@ -133,6 +142,7 @@ func (s *Scheduler) tend(ctx context.Context, c *course) {
 		s.warn(ctx, c.name, err)
 		due = s.opts.Clock.Now().Add(min(shortest<<min(c.tries, 10), longest))
 		c.mind, c.tries = nil, min(c.tries, 99)+1 // it is read anew
+		c.doubt()
 	} else {
 		c.tries = 0
 	}

@@ -35,11 +35,11 @@ func Cursors(pub *publish.Publisher, ns streams.Namespace) *kv.Bucket[tick.Curso
 }
 
 func readCursor(h nats.Header, data []byte) (c tick.Cursor, err error) {
-	if _, err := streams.Decode(h, data, cursorType, cursorVersion); err != nil {
-		return c, err
+	if _, err = streams.Decode(h, data, cursorType, cursorVersion); err == nil {
+		err = json.Unmarshal(data, &c)
 	}
-	if err := json.Unmarshal(data, &c); err != nil {
-		return c, fmt.Errorf("it is no cursor: %w", err)
+	if err != nil {
+		return c, fmt.Errorf("it is no cursor, so the schedule does not tick: unless a newer build wrote it, delete its key, and the schedule goes on by its definition: %w", err)
 	}
 	return c, nil
 }
@@ -75,8 +75,12 @@ type head struct {
 // openHeads returns a bucket as its headers are.
 func openHeads(pub *publish.Publisher, ns streams.Namespace, asset string) *kv.Bucket[head] {
 	return kv.Open(pub, ns.Bucket(asset), kv.Codec[head]{Decode: func(h nats.Header, _ []byte) (head, error) {
-		due, _ := strconv.ParseInt(h.Get(dueHeader), 10, 64) // 0 if it is none: it is looked at now
-		revision, _ := strconv.ParseUint(h.Get(revisionHeader), 10, 64)
-		return head{due, revision}, nil
+		return readHead(h), nil
 	}})
+}
+
+func readHead(h nats.Header) head {
+	due, _ := strconv.ParseInt(h.Get(dueHeader), 10, 64) // 0 if it is none: it is looked at now
+	revision, _ := strconv.ParseUint(h.Get(revisionHeader), 10, 64)
+	return head{due, revision}
 }

@@ -12,7 +12,8 @@
 //	follow.go       how the owner comes to know of both
 //	scheduler.go    whose time it is
 //	course.go       one schedule
-//	step.go         what is decided, stored and carried out
+//	step.go         what is decided and stored
+//	carry.go        what is carried out
 //	hear.go         what jobs say
 //	wants.go        jobs that wait for a turn
 //

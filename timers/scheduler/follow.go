@@ -17,8 +17,8 @@ import (
 // from the server. What that misses it finds by reading what has changed: at
 // reconnects, and every 30 s. At the takeover it reads all definitions and cursors,
 // but nothing of them except the headers: these say when a schedule that rests is to
-// be looked at again. Any replica answers, since all this is only a reason to look:
-// whoever tends a schedule reads the leader.
+// be looked at again. What it reads may be of any replica, since all this is only a
+// reason to look: whoever tends a schedule reads the leader.
 
 const (
 	// heardAtOnce is how many changes may wait to be noted. What is more is lost,
@@ -107,10 +107,7 @@ type reading struct {
 // read reads what has changed since the last time, or everything.
 func (r *reading) read(ctx context.Context) error {
 	if !r.all.IsZero() && time.Since(r.all) < forgetful {
-		return r.heads.EachStale(ctx, allKeys, r.upTo+1, func(e kv.Event[head]) {
-			r.upTo = max(r.upTo, e.Entry.Revision)
-			r.changed(nameOf(e.Entry.Key), e.Entry.Revision)
-		})
+		return r.readChanges(ctx)
 	}
 	began := time.Now()
 	if err := r.opts.Clock.Fresh(ctx); err != nil { // before it nothing is to be early
@@ -120,34 +117,39 @@ func (r *reading) read(ctx context.Context) error {
 		return err
 	}
 	r.all = began
-	return nil
+	return r.readChanges(ctx)
+}
+
+// readChanges reads what has changed since the last time.
+func (r *reading) readChanges(ctx context.Context) error {
+	return r.heads.EachStale(ctx, allKeys, r.upTo+1, func(e kv.Event[head]) {
+		r.upTo = max(r.upTo, e.Entry.Revision)
+		r.changed(nameOf(e.Entry.Key), e.Entry.Revision)
+	})
 }
 
 // readAll reads the headers of all definitions, and the first time those of all
 // cursors. A schedule that rests waits until its cursor says; one of which more is to
-// be known is tended now, and so is what only one of both speaks of.
+// be known is tended now, and so is what only one of both speaks of. What changes
+// meanwhile is read afterwards.
 func (r *reading) readAll(ctx context.Context, takeover bool) error {
-	found, upTo := map[string]uint64{}, r.upTo
-	err := r.heads.EachStale(ctx, allKeys, 1, func(e kv.Event[head]) {
-		upTo = max(upTo, e.Entry.Revision)
-		if e.Kind == kv.Put {
-			found[nameOf(e.Entry.Key)] = e.Entry.Revision
-		} else {
-			delete(found, nameOf(e.Entry.Key))
-		}
+	found := map[string]uint64{}
+	upTo, err := r.heads.Headers(ctx, allKeys, func(h kv.Head) error {
+		found[nameOf(h.Key)] = h.Revision
+		return nil
 	})
 	resting := map[string]int64{} // when they are due
 	var alone []string            // cursors without a definition
 	if err == nil && takeover {
-		err = r.cursors.EachStale(ctx, allKeys, 1, func(e kv.Event[head]) {
-			schedule := nameOf(e.Entry.Key)
+		_, err = r.cursors.Headers(ctx, allKeys, func(h kv.Head) error {
+			schedule, says := nameOf(h.Key), readHead(h.Header)
 			switch revision := found[schedule]; {
-			case e.Kind != kv.Put:
 			case revision == 0:
 				alone = append(alone, schedule)
-			case e.Entry.Value.due != 0 && e.Entry.Value.revision == revision:
-				resting[schedule] = e.Entry.Value.due
+			case says.due != 0 && says.revision == revision:
+				resting[schedule] = says.due
 			}
+			return nil
 		})
 	}
 	if err != nil {

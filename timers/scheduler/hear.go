@@ -5,6 +5,7 @@ import (
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/feed"
 )
 
 // news is what was heard of a schedule since it was tended last.
@@ -35,7 +36,7 @@ func add(set *map[string]struct{}, id string) {
 // listen hears of jobs of schedules until stop is called, which waits for the last
 // that was heard.
 func (s *Scheduler) listen() (stop func(), err error) {
-	sub, err := s.pub.Conn().Subscribe(store.SignalSubject(s.opts.Namespace), func(msg *nats.Msg) {
+	return feed.Hear(s.pub.Conn(), store.SignalSubject(s.opts.Namespace), func(msg *nats.Msg) {
 		sig, err := store.ReadSignal(msg)
 		if err != nil {
 			s.opts.Logger.Debug("signal of a job passed over", "err", err)
@@ -43,16 +44,6 @@ func (s *Scheduler) listen() (stop func(), err error) {
 		}
 		s.signalled(sig)
 	})
-	if err != nil {
-		return nil, err
-	}
-	ended := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(ended) })
-	return func() {
-		if err := sub.Unsubscribe(); err == nil {
-			<-ended
-		}
-	}, nil
 }
 
 // signalled notes what a job says. That one has ended matters only to a schedule that

@@ -23,11 +23,13 @@ type model struct {
 
 	mu       sync.Mutex
 	versions map[string][]version // by schedule
+	overlaps map[string]spec.Overlap
 	jobs     map[string]machine.Job
 	busy     map[string]bool
 	again    map[string]int       // how often a job was redriven
-	decided  map[string]time.Time // when it was decided that a job is made, if not when it was made
+	decided  map[string]time.Time // when it was decided what becomes of a job
 	known    map[uint64]bool      // the revisions of definitions that an owner knew of
+	reached  map[string][]reach   // by schedule, as its cursors were stored
 	working  sync.WaitGroup
 }
 
@@ -38,18 +40,24 @@ type version struct {
 	rate          spec.Duration // also if it is paused
 	revision      uint64
 	created       time.Time
-	blurs         bool // what was due shortly before, and nobody had seen, is not counted exactly
+	moved         bool // its ticks are others than before
+	deleted       bool
 }
 
 func newModel(r *random) *model {
 	return &model{
-		random: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), versions: map[string][]version{}, jobs: map[string]machine.Job{},
+		random: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), versions: map[string][]version{}, overlaps: map[string]spec.Overlap{}, jobs: map[string]machine.Job{},
 		busy: map[string]bool{}, again: map[string]int{}, decided: map[string]time.Time{}, known: map[uint64]bool{},
+		reached: map[string][]reach{},
 	}
 }
 
-// blur is for how long before an edit of a calendar it may be that nobody was owner.
-const blur = 15 * time.Minute
+// planned notes which jobs of a schedule may go on, which never changes.
+func (m *model) planned(s spec.Schedule) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.overlaps[s.Name] = s.Overlap
+}
 
 func (m *model) defined(entry kv.Entry[scheduler.Stored]) {
 	m.mu.Lock()
@@ -67,7 +75,7 @@ func (m *model) defined(entry kv.Entry[scheduler.Stored]) {
 	}
 	was := m.versions[s.Name]
 	if n := len(was); n > 0 && was[n-1].rate != v.rate {
-		v.blurs = true
+		v.moved = true
 	}
 	m.versions[s.Name] = append(was, v)
 }
@@ -76,7 +84,7 @@ func (m *model) dropped(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	m.versions[name] = append(m.versions[name], version{stored: now, since: now, created: now, blurs: true})
+	m.versions[name] = append(m.versions[name], version{stored: now, since: now, created: now, deleted: true})
 }
 
 func (m *model) redriven(id string) {
@@ -107,7 +115,11 @@ func (m *model) watch() (stop func()) {
 		err := scheduler.Cursors(m.pub, ns).Watch(ctx, "schedule.*", func(e kv.Event[tick.Cursor]) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
+			if e.Kind != kv.Put {
+				return
+			}
 			m.known[e.Entry.Value.Revision] = true
+			m.reach(e.Entry)
 			for _, act := range e.Entry.Value.Doing {
 				if m.decided[act.ID].IsZero() {
 					m.decided[act.ID] = e.Entry.Stored
@@ -118,7 +130,6 @@ func (m *model) watch() (stop func()) {
 			m.Errorf("watch: %v", err)
 		}
 	})
-	time.Sleep(time.Second) // the watch has begun
 	return func() { cancel(); <-done; m.working.Wait() }
 }
 
@@ -165,7 +176,7 @@ func (m *model) bounded(changed machine.Job) {
 	if !changed.Tick.Turn || changed.State.Final() {
 		return
 	}
-	o, vs := m.plans[changed.Tick.Schedule].Overlap, m.versions[changed.Tick.Schedule]
+	o, vs := m.overlaps[changed.Tick.Schedule], m.versions[changed.Tick.Schedule]
 	most := map[string]int{spec.OverlapAllow: o.Limit}[o.Policy]
 	most = max(most, 1)
 	var goOn, wait []string
@@ -222,7 +233,7 @@ func (m *model) checkTicks(name string) {
 		switch {
 		case s == nil && !m.isBlurred(name, ms):
 			m.Errorf("%s: nothing is known of the tick at %s (%d)", name, at, ms)
-		case s != nil && len(s.by) > 1 && !m.isBlurred(name, ms):
+		case s != nil && len(s.by) > 1:
 			m.Errorf("%s: the tick at %s is in %v", name, at, s.by)
 		}
 	}
@@ -268,7 +279,8 @@ func (m *model) told(name string, due map[int64]bool) map[int64]*seen {
 				n++
 			}
 		}
-		more := j.Error.Code == machine.SkipPaused && n < j.Tick.More.Count // nobody may have seen when it was paused
+		// Nobody may have seen when it was paused, or that it was, and counted on.
+		more := n < j.Tick.More.Count && (j.Error.Code == machine.SkipPaused || m.wasEdited(name, j.Tick.At, j.Tick.More.Until))
 		if n != j.Tick.More.Count && !more && !m.isBlurred(name, at) {
 			m.Errorf("%s stands for %d more until %v, want %d", j.ID, j.Tick.More.Count, j.Tick.More.Until, n)
 		}
@@ -293,26 +305,6 @@ func (m *model) due(name string) map[int64]bool {
 	return due
 }
 
-// isBlurred reports whether a tick was due shortly before an edit after which it may
-// not be counted exactly.
-func (m *model) isBlurred(name string, ms int64) bool {
-	at := time.UnixMilli(ms)
-	return slices.ContainsFunc(m.versions[name], func(v version) bool {
-		return v.blurs && at.After(v.stored.Add(-blur)) && !at.After(v.stored)
-	}) || !m.wasKnown(name, at)
-}
-
-// wasKnown reports whether an owner knew of the definition by which a tick was due,
-// before there was another.
-func (m *model) wasKnown(name string, at time.Time) (known bool) {
-	for _, v := range m.versions[name] {
-		if v.since.Before(at) {
-			known = m.known[v.revision]
-		}
-	}
-	return known
-}
-
 // checkMisfires compares ticks that were found late with the policy.
 func (m *model) checkMisfires(name string) {
 	m.Helper()
@@ -324,7 +316,7 @@ func (m *model) checkMisfires(name string) {
 			continue
 		}
 		made := j.Created.Sub(j.Tick.At)
-		if at, ok := m.decided[id]; ok {
+		if at, ok := m.decided[id]; ok && at.Before(j.Created) {
 			made = at.Sub(j.Tick.At)
 		}
 		switch {

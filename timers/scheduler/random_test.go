@@ -6,7 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 20, "how many random programs TestRandom runs")
+	seeds = flag.Int("seeds", 8, "how many random programs TestRandom runs")
 	seed  = flag.Uint64("seed", 0, "the one random program that it runs again")
 )
 
@@ -61,11 +61,9 @@ type random struct {
 	plans  map[string]*plan // by schedule
 	model  *model
 	owners []*owner
-	lucky  bool
-	made   int
-
-	mu sync.Mutex // guards what follows, and is taken by links
-	id int
+	lucky  atomic.Bool
+	made   int // schedules
+	id     int // of the last owner
 }
 
 // plan is what people have said about a schedule.
@@ -76,6 +74,7 @@ type plan struct {
 
 func (r *random) play() {
 	defer r.model.watch()()
+	time.Sleep(time.Second) // the watch has begun
 	for range 3 {
 		r.define()
 	}
@@ -94,7 +93,7 @@ func (r *random) note(format string, args ...any) {
 
 // settle makes everything whole.
 func (r *random) settle() {
-	r.lucky = true
+	r.lucky.Store(true)
 	for len(r.owners) > 0 {
 		r.lose(0)
 	}
@@ -135,9 +134,8 @@ func (r *random) appear() {
 	name := fmt.Sprint("o", r.id)
 	r.note("start %s", name)
 	rng := rand.New(rand.NewPCG(r.rng.Uint64(), 0))
-	var o *owner
-	o = r.own(name, func(w natstest.Write) natstest.Fault {
-		if r.lucky || o == nil || w.Reply == "" {
+	r.owners = append(r.owners, r.own(name, func(w natstest.Write) natstest.Fault {
+		if r.lucky.Load() || w.Reply == "" {
 			return natstest.Pass
 		}
 		switch draw := rng.IntN(150); {
@@ -155,8 +153,7 @@ func (r *random) appear() {
 			return natstest.DownAfter
 		}
 		return natstest.Pass
-	})
-	r.owners = append(r.owners, o)
+	}))
 }
 
 // lose ends an owner: it dies.
@@ -255,6 +252,7 @@ func (r *random) define() {
 	}
 	r.note("define %s: every %v, misfire %+v, overlap %+v", s.Name, s.Every, s.Misfire, s.Overlap)
 	r.plans[s.Name] = &plan{Schedule: s}
+	r.model.planned(s)
 	r.edit(s.Name, func(*spec.Schedule) {})
 }
 
@@ -278,9 +276,9 @@ func (r *random) trigger(p *plan, by machine.Maker) {
 	def := must(scheduler.Compile(entry))(r)
 	j := machine.Job{
 		ID: def.ID(now, by), Kind: "q.k", State: machine.Pending, Created: r.Clock.Now(),
-		Tick: &machine.Tick{Schedule: p.Name, At: now, By: by, Revision: entry.Revision, Turn: def.Bounded()},
+		Tick: &machine.Tick{Schedule: p.Name, At: now, By: by, Revision: entry.Revision, Turn: def.Overlap.Bounded()},
 	}
-	if def.Bounded() {
+	if def.Overlap.Bounded() {
 		j.State, j.Wait, j.Due = machine.Scheduled, machine.WaitTurn, now
 	}
 	r.note("%s %s", by, j.ID)

@@ -130,7 +130,12 @@ func (w *world) own(key string, decide func(natstest.Write) natstest.Fault) *own
 
 func (w *world) ownFor(key string, lease time.Duration, decide func(natstest.Write) natstest.Fault) *owner {
 	w.Helper()
-	link := w.link(decide)
+	return w.ownBy(key, lease, w.link(decide))
+}
+
+// ownBy lets a process be an owner that has a link.
+func (w *world) ownBy(key string, lease time.Duration, link *natstest.Link) *owner {
+	w.Helper()
 	p := newProcess(w, publisher(w, link))
 	held := kv.Open(p.pub, ns.Bucket(streams.Leases), kv.JSON[kv.Held]())
 	l := must(kv.Take(w.Context(), held, "test-"+key, key, kv.LeaseOptions{TTL: lease, Logger: quiet}))(w)

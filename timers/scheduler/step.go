@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine/store"
+	"github.com/millrace/millrace/internal/bug"
 	"github.com/millrace/millrace/internal/publish"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/timers/tick"
@@ -25,6 +26,9 @@ const (
 	firstPoll, rarestPoll = 2 * time.Second, 30 * time.Second
 	// pollEach is the least of that for each of them.
 	pollEach = 100 * time.Millisecond
+	// patience is how many tries a schedule waits for a definition that its cursor
+	// knows: for half a minute.
+	patience = 8
 )
 
 // step does what there is to do for a schedule now, and returns when to look again,
@@ -88,7 +92,7 @@ func (s *Scheduler) advance(ctx context.Context, c *course) (due time.Time, done
 		return s.dueOf(m, next.Due), true, nil
 	}
 	m.soon(now)
-	if next.Plain {
+	if next.Plain && !bug.SaveFirst {
 		m.todo = next.Acts
 		if err := s.carry(ctx, c); err != nil {
 			return time.Time{}, false, err
@@ -96,6 +100,9 @@ func (s *Scheduler) advance(ctx context.Context, c *course) (due time.Time, done
 	}
 	if moved, err := s.put(ctx, c, next); moved || err != nil {
 		return time.Time{}, false, err
+	}
+	if next.Plain && bug.SaveFirst {
+		m.todo = next.Acts
 	}
 	return time.Time{}, false, s.carry(ctx, c)
 }
@@ -157,7 +164,7 @@ func (s *Scheduler) open(ctx context.Context, c *course, n *news) error {
 	if c.mind = nil; m == nil {
 		m = &mind{}
 	}
-	for fresh := m.revision == 0; ; {
+	for fresh, try := m.revision == 0, 0; ; try++ {
 		def, err := s.definitions.Load(ctx, c.name)
 		switch {
 		case errors.Is(err, ErrNoSchedule):
@@ -175,10 +182,18 @@ func (s *Scheduler) open(ctx context.Context, c *course, n *news) error {
 			}
 			fresh = false
 		}
-		if m.cursor.Revision <= def.Revision { // otherwise it was edited in between
-			m.def, c.mind = def, m
-			return nil
+		switch {
+		case m.cursor.Revision <= def.Revision:
+		case try == 0: // it was edited in between
+			continue
+		case c.tries < patience: // the answer may be that of a leader which is none any more
+			return errMoved
+		default: // what was edited is lost, as after a loss of power: what is there counts
+			s.opts.Logger.WarnContext(ctx, "a schedule is older than it was: the server has lost an edit, look at it and apply it again", "schedule", c.name, "revision", def.Revision, "lost", m.cursor.Revision)
+			m.cursor.Revision = 0
 		}
+		m.def, c.mind = def, m
+		return nil
 	}
 }
 
@@ -240,17 +255,14 @@ func (s *Scheduler) put(ctx context.Context, c *course, step tick.Step) (moved b
 // adopt goes on with a cursor of somebody else, or one of ours whose answer was lost.
 // What is known of jobs may be older than that, and so may the definition.
 func (s *Scheduler) adopt(ctx context.Context, c *course) error {
-	n := &news{missed: true, changed: c.mind.cursor.Revision > c.mind.def.Revision || c.mind.revision == 0}
-	for _, w := range c.wants {
-		add(&n.wants, w.ID)
-	}
-	if n.changed {
+	if c.mind.cursor.Revision > c.mind.def.Revision || c.mind.revision == 0 {
 		return errMoved
 	}
 	if err := s.carry(ctx, c); err != nil {
 		return err
 	}
-	c.wants = nil
+	c.doubt()
+	n := &news{missed: true}
 	if err := s.ask(ctx, c, n); err != nil {
 		return err
 	}

@@ -22,7 +22,8 @@ type Stored struct {
 	// defined again is another one. Ticks at or before Since are not due. Of either,
 	// zero means the moment at which this very value was stored.
 	Created, Since time.Time
-	// Problem is why it cannot be used, or nil. Such a value is not to be written.
+	// Problem is why it cannot be read, or nil. Such a value is not to be written. Whether
+	// what was read can be used, [Compile] says.
 	Problem error
 }
 
@@ -79,10 +80,7 @@ func readStored(h nats.Header, data []byte) (s Stored) {
 	if err := json.Unmarshal(data, &s.Schedule); err != nil {
 		return Stored{Problem: fmt.Errorf("it is no schedule in JSON: %w", err)}
 	}
-	if s.Problem = s.Validate(); s.Problem == nil {
-		s.Created, s.Problem = readTime(h, createdHeader)
-	}
-	if s.Problem == nil {
+	if s.Created, s.Problem = readTime(h, createdHeader); s.Problem == nil {
 		s.Since, s.Problem = readTime(h, sinceHeader)
 	}
 	return s

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,15 +15,27 @@ import (
 	"github.com/millrace/millrace/timers/tick"
 )
 
-// wants are jobs that wait for turns of a schedule, the oldest tick first.
+// wants are jobs that wait for turns of a schedule: first those that somebody
+// triggered, which are seen to like ticks, however many others wait; then the oldest
+// tick first.
 type wants []tick.Want
 
 func compare(a, b tick.Want) int {
-	return cmp.Or(a.At.Compare(b.At), strings.Compare(a.ID, b.ID))
+	return cmp.Or(rank(a)-rank(b), a.At.Compare(b.At), strings.Compare(a.ID, b.ID))
+}
+
+func rank(w tick.Want) int {
+	if w.By == machine.ByHand && !w.Redriven {
+		return 0
+	}
+	return 1
 }
 
 // with returns w with one more, or as it is now.
 func (w wants) with(one tick.Want) wants {
+	if one.By == machine.ByHand { // it may have had another rank
+		w = w.without(func(id string) bool { return id == one.ID })
+	}
 	i, found := slices.BinarySearchFunc(w, one, compare)
 	if found {
 		w[i] = one
@@ -73,15 +86,18 @@ func (s *Scheduler) readJobs(ctx context.Context, ids []string, visit func(store
 }
 
 // ask takes in which jobs are said to wait for a turn. The leader is asked whether it
-// is so, once for each.
+// is so, once for each that it has answered.
 func (s *Scheduler) ask(ctx context.Context, c *course, n *news) error {
-	ids := make([]string, 0, len(n.wants))
 	for id := range n.wants {
-		ids = append(ids, id)
+		add(&c.unsure, id)
 	}
-	return s.readJobs(ctx, ids, func(entry store.Entry) {
+	err := s.readJobs(ctx, slices.Collect(maps.Keys(c.unsure)), func(entry store.Entry) {
 		if j := entry.Value; j.Wait == machine.WaitTurn && j.Tick != nil && j.Tick.Schedule == c.name {
 			c.wants = c.wants.with(tick.WantOf(j))
 		}
 	})
+	if err == nil {
+		c.unsure = nil
+	}
+	return err
 }

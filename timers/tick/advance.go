@@ -19,7 +19,7 @@ func (d *Definition) Advance(c Cursor, f Facts) Step {
 	if c.Revision > d.Revision { // there is a newer definition: nothing is decided by this one
 		return Step{Cursor: c, Due: now.Add(promptly)}
 	}
-	w := &work{d: d, c: c, now: now}
+	w := &work{d: d, was: c, c: c, now: now}
 	w.c.Doing = nil
 	w.hear(f)
 	w.follow()
@@ -30,7 +30,7 @@ func (d *Definition) Advance(c Cursor, f Facts) Step {
 	}
 	w.serveOthers(f.Wants)
 	w.settle()
-	return w.step(c)
+	return w.step()
 }
 
 // Watch returns the jobs whose ends matter.
@@ -50,6 +50,7 @@ func (c Cursor) awaitsEnd() bool { return c.LastID != "" && c.LastEnd.IsZero() }
 // not changed.
 type work struct {
 	d    *Definition
+	was  Cursor // as it is stored
 	c    Cursor
 	now  time.Time
 	acts []Act
@@ -163,12 +164,12 @@ func (w *work) settle() {
 }
 
 // step returns what was made of a cursor.
-func (w *work) step(was Cursor) Step {
-	s := Step{Acts: w.acts, Plain: w.isPlain(was)}
+func (w *work) step() Step {
+	s := Step{Acts: w.acts, Plain: w.isPlain()}
 	if !s.Plain {
 		w.c.Doing = w.acts
 	}
-	s.Changed = !reflect.DeepEqual(was, w.c)
+	s.Changed = !reflect.DeepEqual(w.was, w.c)
 	if b := w.c.Burst; s.Changed && b != nil && b.Roll == nil && w.now.Sub(b.Last) >= separate {
 		w.c.Burst = nil
 	}
@@ -179,10 +180,10 @@ func (w *work) step(was Cursor) Step {
 // isPlain reports whether the step follows from the cursor as it was, and from the
 // definition that it was made with, whoever makes it and whenever. So nothing counts
 // that the moment decides: turns, failures, runs that are left, lateness.
-func (w *work) isPlain(was Cursor) bool {
-	d := w.d
+func (w *work) isPlain() bool {
+	d, was := w.d, w.was
 	return len(w.acts) == 1 && w.acts[0].Do == Make && w.acts[0].ID == was.ID && was.Revision == d.Revision &&
-		was.Late == nil && !w.late && !d.Bounded() && d.MaxRuns == 0 && d.PauseAfterFailures == 0
+		was.Late == nil && !w.late && !d.Overlap.Bounded() && d.MaxRuns == 0 && d.PauseAfterFailures == 0
 }
 
 // due returns when to look again.

@@ -7,14 +7,15 @@ import (
 )
 
 // declineUntil declines the tick to come and all after it that are due, and not after a
-// moment. The first hundred of a burst have records of their own, the others have one.
+// moment. The first hundred of a burst have records of their own, and so has one that may
+// be made already; the others have one.
 func (w *work) declineUntil(until time.Time, code, why string) {
 	c := &w.c
 	if until.After(w.now) {
 		until = w.now
 	}
 	for !c.Next.IsZero() && !c.Next.After(until) {
-		if w.burst(until); w.c.Burst.Count < recorded {
+		if w.burst(until); w.c.Burst.Count < recorded || w.mayBeMade(code) {
 			w.decline(code, why, until)
 			continue
 		}
@@ -37,6 +38,9 @@ func (w *work) decline(code, why string, when time.Time) {
 	case b.Count < recorded:
 		b.Count++
 		w.do(a)
+	case w.mayBeMade(code):
+		w.endRoll()
+		w.do(a)
 	case b.Roll != nil && b.Roll.Code == code && a.At.Sub(b.Roll.At) < separate:
 		roll, more := *b.Roll, machine.More{}
 		if roll.More != nil {
@@ -51,6 +55,13 @@ func (w *work) decline(code, why string, when time.Time) {
 		w.c.Burst = &Burst{Count: b.Count, Last: b.Last, Roll: &a}
 	}
 	w.missed()
+}
+
+// mayBeMade reports whether an owner may have made the tick to come by a plain step and
+// died before it was stored. Then its record says that, and stands for no other tick. By
+// the same definition that was to be made, and only the moment says otherwise.
+func (w *work) mayBeMade(code string) bool {
+	return w.c.ID == w.was.ID && (code == machine.SkipMisfire || w.was.Revision != w.d.Revision)
 }
 
 func (w *work) declined(code, why string) Act {

@@ -39,16 +39,13 @@ type Place struct {
 
 // Compile returns the definition of s. It fails with what is wrong with s.
 func Compile(s spec.Schedule, p Place) (*Definition, error) {
-	if err := s.Validate(); err != nil {
+	t, err := s.Template()
+	if err != nil {
 		return nil, err
 	}
 	c, err := calendar.Compile(s.Rule())
 	if err != nil {
 		return nil, fmt.Errorf("schedule %s: %w", s.Name, err)
-	}
-	t, err := s.Template()
-	if err != nil {
-		return nil, err
 	}
 	return &Definition{
 		Schedule: s, Revision: p.Revision, Stored: plain(p.Stored), Created: plain(p.Created), Since: plain(p.Since),
@@ -90,29 +87,12 @@ func (d *Definition) isTick(id string) bool {
 	return ok && !strings.ContainsRune(ms, '-')
 }
 
-// turns returns how many jobs go on at a time, 0 for any number, and how many more
-// wait.
-func (d *Definition) turns() (most, wait int) {
-	switch d.Overlap.Policy {
-	case spec.OverlapSkip:
-		return 1, 0
-	case spec.OverlapQueue:
-		return 1, d.Overlap.Limit
-	case spec.OverlapCancelPrevious:
-		return 1, 1
-	}
-	return d.Overlap.Limit, 0
-}
-
 // fixedDelay reports whether each tick depends on the end of the job before.
 func (d *Definition) fixedDelay() bool { return d.After > 0 }
 
 // Next returns the first tick after a moment by the calendar alone, whether the
 // schedule is paused or not; zero if there is none. A fixed delay has none.
 func (d *Definition) Next(after time.Time) time.Time { return d.calendar.Next(after) }
-
-// Zone is the time zone of the calendar.
-func (d *Definition) Zone() *time.Location { return d.calendar.Zone() }
 
 // Declines returns why the schedule does not let a tick run that nobody has begun,
 // by its definition as it is now, or "" if it does. A nil definition is that of a
@@ -124,13 +104,19 @@ func (d *Definition) Declines(j machine.Job) (code, why string) {
 	case d == nil:
 		return machine.SkipChanged, fmt.Sprintf("schedule %s was deleted", j.Tick.Schedule)
 	case !j.Tick.At.After(d.Created):
-		return machine.SkipChanged, fmt.Sprintf("schedule %s was deleted, and made anew", d.Name)
+		return d.madeAnew()
 	case d.IsPaused():
 		return d.pausedBy()
 	}
 	return d.changedFor(j.ID, j.Tick.At)
 }
 
+// madeAnew is why a job of an earlier life does not run.
+func (d *Definition) madeAnew() (code, why string) {
+	return machine.SkipChanged, fmt.Sprintf("schedule %s was deleted, and made anew", d.Name)
+}
+
+// pausedBy is why no job runs while somebody has paused the schedule.
 func (d *Definition) pausedBy() (code, why string) {
 	why = fmt.Sprintf("schedule %s is paused", d.Name)
 	if d.Note != "" {

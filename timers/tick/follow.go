@@ -22,6 +22,7 @@ func (w *work) follow() {
 	if c.Revision == d.Revision {
 		return
 	}
+	w.endRoll() // what comes next may not be the next tick
 	fresh := c.Revision == 0
 	moved := !c.Since.Equal(d.Since)
 	c.Revision, c.Since = d.Revision, d.Since
@@ -30,9 +31,6 @@ func (w *work) follow() {
 	}
 	if d.PauseAfterFailures == 0 {
 		c.Open, c.Failures = nil, 0
-	}
-	if !d.Bounded() {
-		c.Holders = nil
 	}
 	if moved {
 		c.Late = nil
@@ -59,8 +57,9 @@ func (w *work) follow() {
 // begin begins another life. Whoever waits belongs to the one that is over.
 func (w *work) begin() {
 	w.endRoll()
+	code, why := w.d.madeAnew()
 	for _, id := range w.c.Queue {
-		w.do(Act{Do: Dismiss, ID: id, Code: machine.SkipChanged, Why: fmt.Sprintf("schedule %s was deleted, and made anew", w.d.Name)})
+		w.do(Act{Do: Dismiss, ID: id, Code: code, Why: why})
 	}
 	w.c = Cursor{Life: w.d.Created, Number: 1}
 }

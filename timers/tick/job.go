@@ -10,16 +10,6 @@ import (
 	"github.com/millrace/millrace/timers/calendar"
 )
 
-// codeInput is the code of jobs that were skipped since their input has no value.
-const codeInput = "input"
-
-// Bounded reports whether the schedule bounds how many of its jobs go on at a time:
-// then all of them have to be admitted.
-func (d *Definition) Bounded() bool {
-	most, _ := d.turns()
-	return most > 0
-}
-
 // Job returns the record that an act creates: [Make], [Wait] or [Decline]. It is
 // skipped if its input has no value, or if this definition declines it.
 func (d *Definition) Job(a Act, now time.Time) machine.Job {
@@ -29,7 +19,7 @@ func (d *Definition) Job(a Act, now time.Time) machine.Job {
 		ID: a.ID, Kind: d.TargetKind(), State: machine.Pending, MaxAttempts: d.MaxAttempts, Created: now,
 		Fan: d.fan(),
 		Tick: &machine.Tick{
-			Schedule: d.Name, At: plain(a.At), Number: a.Number, Revision: d.Revision, By: a.By, Turn: d.Bounded() || a.Do == Wait,
+			Schedule: d.Name, At: plain(a.At), Number: a.Number, Revision: d.Revision, By: a.By, Turn: d.Overlap.Bounded() || a.Do == Wait,
 			Watched: byClock && (d.PauseAfterFailures > 0 || d.fixedDelay()), More: a.More,
 		},
 	}
@@ -55,7 +45,7 @@ func (d *Definition) Job(a Act, now time.Time) machine.Job {
 func (d *Definition) refuse(a *Act, j machine.Job, input error) {
 	code, why := "", ""
 	if input != nil {
-		code, why = codeInput, input.Error()
+		code, why = machine.SkipInput, input.Error()
 	} else if j.Unchecked() {
 		code, why = d.Declines(j)
 	}

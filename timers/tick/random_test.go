@@ -98,6 +98,9 @@ func newProgram(seed uint64, log func(string, ...any)) *program {
 	if p.one(4) && s.After == 0 {
 		s.Jitter = s.Every
 	}
+	if p.one(4) && s.After == 0 { // most ticks have no input
+		s.Input = json.RawMessage(pick(p, `{"n": "${1 / (tick.number % 7)}"}`, `{"n": "${tick.number % 150 == 0 ? 1 : 1 / (tick.number - tick.number)}"}`))
+	}
 	p.wild, p.byHand = p.one(2), p.one(2)
 	p.moves = p.wild && p.one(3)
 	p.schedule = s
@@ -306,7 +309,7 @@ func (p *program) judge(was Cursor, f Facts, d *Definition, s Step) {
 	if len(s.Acts) > 2*maxActs+20 {
 		p.fault("a step of %d acts", len(s.Acts))
 	}
-	if most, wait := d.turns(); most > 0 && d.Revision >= s.Cursor.Revision && len(p.history) == 1 {
+	if most, wait := d.Overlap.Turns(); most > 0 && d.Revision >= s.Cursor.Revision && len(p.history) == 1 {
 		if len(s.Cursor.Holders) > most || len(s.Cursor.Queue) > wait {
 			p.fault("%s: %d go on and %d wait, most are %d and %d", p.clock(), len(s.Cursor.Holders), len(s.Cursor.Queue), most, wait)
 		}

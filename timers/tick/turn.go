@@ -19,7 +19,7 @@ func (w *work) decide() {
 		return
 	}
 	if _, err := d.template.Render(c.Next, c.Number); err != nil {
-		w.decline(codeInput, err.Error(), c.Next)
+		w.decline(machine.SkipInput, err.Error(), c.Next)
 		return
 	}
 	do := w.turn(c.ID)
@@ -43,7 +43,7 @@ func (w *work) decide() {
 // not cancelled.
 func (w *work) turn(id string) Do {
 	c := &w.c
-	most, wait := w.d.turns()
+	most, wait := w.d.Overlap.Turns()
 	switch {
 	case most == 0:
 		return Make
@@ -66,7 +66,7 @@ func (w *work) turn(id string) Do {
 
 // isFree reports whether a job that comes now goes on at once.
 func (w *work) isFree() bool {
-	most, _ := w.d.turns()
+	most, _ := w.d.Overlap.Turns()
 	return len(w.c.Queue) == 0 && (most == 0 || len(w.c.Holders) < most)
 }
 
@@ -86,7 +86,7 @@ func (w *work) leaveOnly(n int) {
 
 // overlap says why there is no turn for a job.
 func (w *work) overlap() string {
-	most, wait := w.d.turns()
+	most, wait := w.d.Overlap.Turns()
 	went, may := "1 job", strconv.Itoa(most)
 	if n := len(w.c.Holders); n != 1 {
 		went = fmt.Sprintf("%d jobs", n)
@@ -106,7 +106,7 @@ func (w *work) serveQueue() {
 	if w.d.Overlap.Policy == spec.OverlapCancelPrevious {
 		w.leaveOnly(1)
 	}
-	most, _ := w.d.turns()
+	most, _ := w.d.Overlap.Turns()
 	for w.hasRoom() && len(c.Queue) > 0 && (most == 0 || len(c.Holders) < most) {
 		id := c.Queue[0]
 		c.Queue = without(c.Queue, id)
@@ -115,7 +115,7 @@ func (w *work) serveQueue() {
 }
 
 func (w *work) admit(id string) {
-	if w.d.Bounded() {
+	if w.d.Overlap.Bounded() {
 		w.c.Holders = with(w.c.Holders, id)
 	}
 	w.do(Act{Do: Admit, ID: id})
@@ -138,11 +138,12 @@ func (w *work) serveHands(wants []Want) {
 // serveOthers gives turns that nobody else wants to those who wait without a limit:
 // jobs that were redriven, and ticks of the past. A tick of an earlier life has none.
 func (w *work) serveOthers(wants []Want) {
+	code, why := w.d.madeAnew()
 	for _, want := range w.inOrder(wants) {
 		switch {
 		case want.isByHand() || !w.hasRoom():
 		case want.By == "" && !want.Redriven && !want.At.After(w.d.Created):
-			w.do(Act{Do: Dismiss, ID: want.ID, Code: machine.SkipChanged, Why: fmt.Sprintf("schedule %s was deleted, and made anew", w.d.Name)})
+			w.do(Act{Do: Dismiss, ID: want.ID, Code: code, Why: why})
 		case w.isFree():
 			w.admit(want.ID)
 		}

@@ -14,8 +14,8 @@ func (p *program) put(s spec.Schedule) {
 		return
 	}
 	p.schedule = s
-	if p.def.Bounded() && (p.most > 0 || len(p.history) == 1) {
-		most, _ := p.def.turns()
+	if p.def.Overlap.Bounded() && (p.most > 0 || len(p.history) == 1) {
+		most, _ := p.def.Overlap.Turns()
 		p.most = max(p.most, most)
 	} else {
 		p.most = 0 // nothing is counted any more

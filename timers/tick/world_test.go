@@ -219,7 +219,7 @@ func (w *world) trigger() {
 		return
 	}
 	a := Act{Do: Make, By: machine.ByHand, At: machine.Millisecond(w.now)}
-	if w.def.Bounded() {
+	if w.def.Overlap.Bounded() {
 		a.Do = Wait
 	}
 	a.ID = w.def.ID(a.At, a.By)
@@ -233,7 +233,7 @@ func (w *world) backfill(from, to time.Time) {
 	}
 	for at := w.def.Next(from.Add(-1)); !at.IsZero() && at.Before(to); at = w.def.Next(at) {
 		a := Act{Do: Make, By: machine.ByBackfill, At: at, ID: w.def.ID(at, machine.ByBackfill)}
-		if w.def.Bounded() {
+		if w.def.Overlap.Bounded() {
 			a.Do = Wait
 		}
 		w.create(w.def.Job(a, w.now))
