@@ -209,6 +209,7 @@ func TestTickBroadcastRetried(t *testing.T) {
 		if err != nil || info.State != "succeeded" || info.Children.Total != 1 || info.Children.Succeeded != 1 {
 			t.Errorf("it is %+v, %v", info, err)
 		}
+		time.Sleep(time.Second) // the owner hears of the end
 		schedule, err := p.GetSchedule(t.Context(), "alls")
 		if err != nil || len(schedule.Running) > 0 {
 			t.Errorf("running are %v, %v", schedule.Running, err)
