@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -87,6 +88,21 @@ func (c *crew) want(job, report string) {
 	if err != nil {
 		c.t.Error(err)
 	} else if got := r.String(); got != report {
+		c.t.Errorf("%s is %s, want %s", job, got, report)
+	}
+}
+
+// attempts is how often a part was claimed, in a report.
+var attempts = regexp.MustCompile(`:\d+\b`)
+
+// wantEnds is want, however often the parts were claimed: a node that is not sure yet that
+// the queue is not paused hands back what it has not begun.
+func (c *crew) wantEnds(job, report string) {
+	c.t.Helper()
+	r, err := c.Report(job)
+	if err != nil {
+		c.t.Error(err)
+	} else if got := attempts.ReplaceAllString(r.String(), ""); got != report {
 		c.t.Errorf("%s is %s, want %s", job, got, report)
 	}
 }
@@ -286,7 +302,7 @@ func unheard(t *testing.T, servers int) {
 	c.over(waits)
 	c.figure("servers are started until the broadcasts have ended", began, c.Ledger.Now())
 	for _, job := range []string{fails, waits} {
-		c.want(job, "succeeded w1:succeeded:1 w2:succeeded:1 w3:succeeded:1")
+		c.wantEnds(job, "succeeded w1:succeeded w2:succeeded w3:succeeded")
 	}
 	c.finish()
 }

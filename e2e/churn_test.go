@@ -131,8 +131,8 @@ func (c *crew) flood(lasts time.Duration, rate float64) (submitters []*cluster.N
 	return submitters
 }
 
-// tellEnds prints how they ended, and checks that of each kind some succeeded, and
-// all sharded ones.
+// tellEnds prints how they ended, and checks that of each kind some succeeded that does
+// not need every node, and all sharded ones.
 func (c *crew) tellEnds() {
 	c.t.Helper()
 	ends := map[string]int{}
@@ -148,7 +148,7 @@ func (c *crew) tellEnds() {
 		}
 	}
 	c.t.Logf("%v", ends)
-	for _, kind := range []string{"fail", "slow", "flaky", "wait", "any", "roll", "shards", "pieces"} {
+	for _, kind := range []string{"flaky", "wait", "any", "roll", "shards", "pieces"} {
 		if ends[kind+" succeeded"] == 0 {
 			c.t.Errorf("no job %s… has succeeded: %v", kind, ends)
 		}

@@ -201,6 +201,8 @@ func deadOwners(t *testing.T, servers int) {
 		n.Kill()
 		n.Start()
 	}
+	s.awaitOwner()
+	s.After(5 * time.Second) // what was due in between is made: a pause would decline it
 	jobs := s.rest()
 	s.allRan(jobs)
 	if n := count(jobs, func(j oracle.Job) bool { return j.Tick.By == "backfill" }); n != 60 {
