@@ -30,7 +30,7 @@ lint: ## check style: golangci-lint, staticcheck, gofumpt, go.mod
 test: ## vet and test everything; this is what has to pass
 	scripts/deps
 	go vet ./...
-	go test -timeout=9m ./...
+	scripts/inmemory go test -timeout=9m ./...
 
 race: ## test everything with the race detector, in random order
 	scripts/deps
@@ -38,8 +38,8 @@ race: ## test everything with the race detector, in random order
 
 e2e: ## real processes, real faults, and an oracle: the short forms of all scenarios
 	scripts/deps
-	go test -race -count=1 -timeout=10m ./cmd/... $$(go list ./e2e/... | grep -v 'e2e$$')
-	go test -count=1 -timeout=25m ./e2e -scenarios=short -jobs=$(JOBS)
+	scripts/inmemory go test -race -count=1 -timeout=10m ./cmd/... $$(go list ./e2e/... | grep -v 'e2e$$')
+	scripts/inmemory go test -count=1 -timeout=25m ./e2e -scenarios=short -jobs=$(JOBS)
 
 scenarios: ## the full forms of all scenarios, with the figures of docs/reliability.md
 	scripts/deps

@@ -19,9 +19,9 @@ const (
 // discovery learns which classes of a queue are used besides the normal one, and
 // starts their lanes. The first item of a class is heard as it is stored, since
 // the subjects of a stream are subjects like others. What was not heard is found
-// by looking: at the start, at each reconnect, and every 30 s. So a queue without
-// priorities has no consumers for them, and whoever submits needs no right to make
-// any.
+// by looking: at the start and at each reconnect, 2 s after that, and every 30 s.
+// So a queue without priorities has no consumers for them, and whoever submits
+// needs no right to make any.
 type discovery struct {
 	*line
 	start func(class string)
@@ -30,6 +30,7 @@ type discovery struct {
 	stop  map[string]func() // by class, while it is listened for
 	open  map[string]bool   // classes that have a lane
 	look  *time.Timer       // when to look again
+	fresh bool              // on this connection it was not looked yet
 }
 
 // discover starts the lanes of classes until ctx ends, or all have one. It returns
@@ -37,7 +38,7 @@ type discovery struct {
 func (l *line) discover(ctx context.Context, start func(class string)) error {
 	d := &discovery{
 		line: l, start: start,
-		heard: make(chan string, len(classes)), stop: map[string]func(){}, open: map[string]bool{}, look: time.NewTimer(0),
+		heard: make(chan string, len(classes)), stop: map[string]func(){}, open: map[string]bool{}, look: time.NewTimer(0), fresh: true,
 	}
 	back, stop := l.work.Reconnected()
 	defer stop()
@@ -54,6 +55,7 @@ func (l *line) discover(ctx context.Context, start func(class string)) error {
 			if !open {
 				back = nil // the connection was closed
 			}
+			d.fresh = true
 			d.look.Reset(0)
 		case <-d.look.C:
 			err = d.all(ctx)
@@ -69,10 +71,10 @@ func (l *line) discover(ctx context.Context, start func(class string)) error {
 var classes = []string{streams.High, streams.Low}
 
 // all listens for the classes that have no lane, and then looks which of them are
-// used, so that no item is missed in between.
+// used. What is on its way just then may not be heard, nor be stored already, if it was
+// not listened for before: so it is looked again soon.
 func (d *discovery) all(ctx context.Context) error {
 	d.look.Reset(lookEvery)
-	d.deafen()
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	err := d.listen()
@@ -83,6 +85,10 @@ func (d *discovery) all(ctx context.Context) error {
 	if err != nil {
 		d.later(ctx, err)
 		return nil
+	}
+	if d.fresh {
+		d.fresh = false
+		d.look.Reset(settleTime)
 	}
 	for _, class := range used {
 		if err := d.use(ctx, class); err != nil {
@@ -98,6 +104,7 @@ func (d *discovery) later(ctx context.Context, err error) {
 	d.look.Reset(lookAgain)
 }
 
+// listen listens anew, and only then no longer as before.
 func (d *discovery) listen() error {
 	for _, class := range classes {
 		if d.open[class] {
@@ -111,6 +118,9 @@ func (d *discovery) listen() error {
 		})
 		if err != nil {
 			return err
+		}
+		if before := d.stop[class]; before != nil {
+			before()
 		}
 		d.stop[class] = stop
 	}

@@ -56,6 +56,7 @@ func (w *world) replace() {
 	if err := w.js.DeleteStream(w.Context(), "S"); err != nil {
 		w.Fatal(err)
 	}
+	synctest.Wait() // the server removes files after its answer, and refuses the new stream if it meets them
 	w.stream = makeStream(w, w.js)
 }
 

@@ -2,15 +2,19 @@ package scheduler_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/spec"
+	"github.com/millrace/millrace/internal/natstest"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/timers/scheduler"
 	"github.com/millrace/millrace/timers/tick"
@@ -28,6 +32,7 @@ type model struct {
 	busy     map[string]bool
 	again    map[string]int       // how often a job was redriven
 	decided  map[string]time.Time // when it was decided what becomes of a job
+	held     map[string]time.Time // when a cursor was sent that lands late or never, by what it says
 	known    map[uint64]bool      // the revisions of definitions that an owner knew of
 	reached  map[string][]reach   // by schedule, as its cursors were stored
 	working  sync.WaitGroup
@@ -47,7 +52,7 @@ type version struct {
 func newModel(r *random) *model {
 	return &model{
 		random: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), versions: map[string][]version{}, overlaps: map[string]spec.Overlap{}, jobs: map[string]machine.Job{},
-		busy: map[string]bool{}, again: map[string]int{}, decided: map[string]time.Time{}, known: map[uint64]bool{},
+		busy: map[string]bool{}, again: map[string]int{}, decided: map[string]time.Time{}, held: map[string]time.Time{}, known: map[uint64]bool{},
 		reached: map[string][]reach{},
 	}
 }
@@ -87,6 +92,13 @@ func (m *model) dropped(name string) {
 	m.versions[name] = append(m.versions[name], version{stored: now, since: now, created: now, deleted: true})
 }
 
+// holds notes that a write is held, which may be a cursor.
+func (m *model) holds(w natstest.Write) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held[string(w.Data)] = time.Now()
+}
+
 func (m *model) redriven(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,9 +132,17 @@ func (m *model) watch() (stop func()) {
 			}
 			m.known[e.Entry.Value.Revision] = true
 			m.reach(e.Entry)
+			said, err := json.Marshal(e.Entry.Value)
+			if err != nil {
+				m.Errorf("encode the cursor %s: %v", e.Entry.Key, err)
+			}
+			at, held := m.held[string(said)]
+			if !held {
+				at = e.Entry.Stored
+			}
 			for _, act := range e.Entry.Value.Doing {
 				if m.decided[act.ID].IsZero() {
-					m.decided[act.ID] = e.Entry.Stored
+					m.decided[act.ID] = at
 				}
 			}
 		})
@@ -309,7 +329,7 @@ func (m *model) due(name string) map[int64]bool {
 func (m *model) checkMisfires(name string) {
 	m.Helper()
 	most := map[string]int{"": 1, spec.MisfireSkip: 0, spec.MisfireAll: 5}[m.plans[name].Misfire.Policy]
-	var late []time.Time // when ticks were made that were found too late
+	var late []machine.Job // which were found too late, and made all the same
 	for _, id := range slices.Sorted(maps.Keys(m.jobs)) {
 		j := m.jobs[id]
 		if j.Tick.Schedule != name || j.Tick.By != "" {
@@ -325,13 +345,17 @@ func (m *model) checkMisfires(name string) {
 		case j.Error != nil && j.Error.Code == machine.SkipMisfire && made < time.Minute:
 			m.Errorf("%s was a misfire after %v", id, made)
 		case (j.Error == nil || j.Error.Code != machine.SkipMisfire) && j.State != machine.Skipped && made > time.Minute+lease+5*time.Second:
-			late = append(late, j.Created)
+			late = append(late, j)
 		}
 	}
-	slices.SortFunc(late, time.Time.Compare)
+	slices.SortFunc(late, func(a, b machine.Job) int { return a.Created.Compare(b.Created) })
 	for i := range late {
-		if i >= most && late[i].Sub(late[i-most]) < 30*time.Second {
-			m.Errorf("%s: %d ticks were made up for at %v, and %d may be", name, most+1, late[i], most)
+		if i >= most && late[i].Created.Sub(late[i-most].Created) < 30*time.Second {
+			made := make([]string, 0, most+1)
+			for _, j := range late[i-most : i+1] {
+				made = append(made, fmt.Sprintf("%s at %v, decided at %v", j.ID, j.Created.UnixMilli(), m.decided[j.ID].UnixMilli()))
+			}
+			m.Errorf("%s: at most %d ticks may be made up for at a time, and these were: %s", name, most, strings.Join(made, "; "))
 		}
 	}
 }

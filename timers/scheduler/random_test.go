@@ -146,6 +146,7 @@ func (r *random) appear() {
 		case draw == 4:
 			return natstest.CutAfter
 		case draw == 5:
+			r.model.holds(w)
 			return natstest.Hold
 		case draw == 6:
 			return natstest.DownBefore
