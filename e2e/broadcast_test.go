@@ -40,7 +40,7 @@ type crew struct {
 	serving []*cluster.Node
 	nodes   map[string]*cluster.Node
 	jobs    int
-	gone    map[string]bool // nodes that do not come back, if owners die as well
+	gone    map[string]bool // nodes that do not come back, whose mailboxes may keep what was to be deleted when a process died
 }
 
 // newCrew starts two nodes that serve, of which one can go, and workers.
@@ -117,7 +117,7 @@ func (c *crew) await(job, report string) {
 func (c *crew) finish() {
 	c.t.Helper()
 	c.AwaitEnded(c.jobs)
-	c.AwaitNoMail(c.gone) // what an owner was about to withdraw when it died stays for those
+	c.AwaitNoMail(c.gone)
 	c.Judge()
 }
 

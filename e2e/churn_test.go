@@ -29,9 +29,7 @@ type churn []string
 
 func (how churn) tell(t *testing.T, servers int) {
 	k := &troop{crew: newCrew(t, servers, cluster.NodeOptions{})}
-	if slices.Contains(how, "owner") {
-		k.gone = map[string]bool{}
-	}
+	k.gone, k.ownersDie = map[string]bool{}, slices.Contains(how, "owner")
 	for range 5 {
 		k.team = append(k.team, k.hire())
 	}
@@ -53,8 +51,9 @@ func (how churn) tell(t *testing.T, servers int) {
 // troop is a crew whose workers come and go.
 type troop struct {
 	*crew
-	team []*cluster.Node
-	made int
+	team      []*cluster.Node
+	made      int
+	ownersDie bool
 }
 
 // hire starts a worker with a new ID.
@@ -92,7 +91,7 @@ func (k *troop) harm(what string) (heal func()) {
 		} else {
 			n.Term()
 		}
-		if k.gone != nil {
+		if what == "replace" || k.ownersDie {
 			k.gone[n.ID] = true
 		}
 		k.team[i] = k.hire()

@@ -78,9 +78,9 @@ func tell(t *testing.T, scenarios ...scenario) {
 	}
 }
 
-// room is for four clusters of three servers at once, or eight of one, which mostly
+// room is for five clusters of three servers at once, or ten of one, which mostly
 // wait: with more, a machine of two cores is late for what the scenarios are about.
-var room = semaphore.NewWeighted(8)
+var room = semaphore.NewWeighted(10)
 
 // begin starts a cluster when there is room for it. It is gone when the test has
 // ended.

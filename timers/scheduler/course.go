@@ -91,7 +91,7 @@ func (m *mind) interval() time.Duration {
 // its next tick.
 func (m *mind) rests(c tick.Cursor) bool {
 	rolls := c.Burst != nil && c.Burst.Roll != nil
-	return len(c.Doing) == 0 && !rolls && c.Late == nil && len(m.def.Watch(c)) == 0
+	return len(c.Doing) == 0 && !rolls && c.Late == nil && c.Unmade == nil && len(m.def.Watch(c)) == 0
 }
 
 // mayRest reports whether the schedule has so much time that all but that can be

@@ -371,7 +371,7 @@ func (m *model) checkCursor(name string) {
 	case m.plans[name].deleted:
 	case err != nil:
 		m.Error(err)
-	case len(c.Doing)+len(c.Holders)+len(c.Queue) > 0 || c.Late != nil:
+	case len(c.Doing)+len(c.Holders)+len(c.Queue) > 0 || c.Late != nil || c.Unmade != nil:
 		m.Errorf("%s is not at rest: %+v", name, c)
 	}
 }

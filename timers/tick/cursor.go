@@ -35,6 +35,9 @@ type Cursor struct {
 	// Queue are the jobs that wait for a turn, apart from those that do so without a
 	// limit: see [Facts].
 	Queue []string `json:"queue,omitempty"`
+	// Unmade is the tick that waits for a turn and has no record yet, since a hundred
+	// before it were overtaken by the next: see [Burst].
+	Unmade *Act `json:"unmade,omitempty"`
 	// Open are the last ticks whose jobs are not known to have ended, if the schedule
 	// counts failures.
 	Open []string `json:"open,omitempty"`
@@ -66,8 +69,8 @@ type Halted struct {
 	Failures int       `json:"failures"`
 }
 
-// Burst are ticks that were declined with less than a minute between each and the
-// next. The first hundred have records of their own.
+// Burst are ticks that were declined, or overtaken while they waited, with less than a
+// minute between each and the next. The first hundred have records of their own.
 type Burst struct {
 	Count int       `json:"count"` // those that have
 	Last  time.Time `json:"last"`

@@ -14,8 +14,12 @@ func (w *work) declineUntil(until time.Time, code, why string) {
 	if until.After(w.now) {
 		until = w.now
 	}
+	if c.Next.IsZero() || c.Next.After(until) {
+		return
+	}
+	w.makeUnmade(Wait) // it is older
 	for !c.Next.IsZero() && !c.Next.After(until) {
-		if w.burst(until); w.c.Burst.Count < recorded || w.mayBeMade(code) {
+		if w.burst(until); w.c.Burst.Count < recorded || w.mayBeMade(w.c.ID, code) {
 			w.decline(code, why, until)
 			continue
 		}
@@ -32,16 +36,23 @@ func (w *work) declineUntil(until time.Time, code, why string) {
 
 // decline declines the tick to come. When says to which burst that belongs.
 func (w *work) decline(code, why string, when time.Time) {
+	w.makeUnmade(Wait) // it is older
+	w.record(w.declined(code, why), when)
+	w.missed()
+}
+
+// record has a tick recorded that is declined, now or along with others.
+func (w *work) record(a Act, when time.Time) {
 	w.burst(when)
-	b, a := w.c.Burst, w.declined(code, why)
+	b := w.c.Burst
 	switch {
 	case b.Count < recorded:
 		b.Count++
 		w.do(a)
-	case w.mayBeMade(code):
+	case w.mayBeMade(a.ID, a.Code):
 		w.endRoll()
 		w.do(a)
-	case b.Roll != nil && b.Roll.Code == code && a.At.Sub(b.Roll.At) < separate:
+	case b.Roll != nil && b.Roll.Code == a.Code && a.At.Sub(b.Roll.At) < separate:
 		roll, more := *b.Roll, machine.More{}
 		if roll.More != nil {
 			more = *roll.More
@@ -51,17 +62,16 @@ func (w *work) decline(code, why string, when time.Time) {
 		b.Roll = &roll
 	default:
 		w.endRoll()
-		a.Why = short(why)
+		a.Why = short(a.Why)
 		w.c.Burst = &Burst{Count: b.Count, Last: b.Last, Roll: &a}
 	}
-	w.missed()
 }
 
-// mayBeMade reports whether an owner may have made the tick to come by a plain step and
+// mayBeMade reports whether an owner may have made a tick by a plain step and
 // died before it was stored. Then its record says that, and stands for no other tick. By
 // the same definition that was to be made, and only the moment says otherwise.
-func (w *work) mayBeMade(code string) bool {
-	return w.c.ID == w.was.ID && (code == machine.SkipMisfire || w.was.Revision != w.d.Revision)
+func (w *work) mayBeMade(id, code string) bool {
+	return id == w.was.ID && (code == machine.SkipMisfire || w.was.Revision != w.d.Revision)
 }
 
 func (w *work) declined(code, why string) Act {

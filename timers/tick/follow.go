@@ -22,6 +22,7 @@ func (w *work) follow() {
 	if c.Revision == d.Revision {
 		return
 	}
+	w.makeUnmade(Wait)
 	w.endRoll() // what comes next may not be the next tick
 	fresh := c.Revision == 0
 	moved := !c.Since.Equal(d.Since)
@@ -60,6 +61,11 @@ func (w *work) begin() {
 	code, why := w.d.madeAnew()
 	for _, id := range w.c.Queue {
 		w.do(Act{Do: Dismiss, ID: id, Code: code, Why: why})
+	}
+	if u := w.c.Unmade; u != nil {
+		a := *u
+		a.Do, a.Code, a.Why = Decline, code, why
+		w.do(a)
 	}
 	w.c = Cursor{Life: w.d.Created, Number: 1}
 }

@@ -30,7 +30,7 @@ func (p *program) checkRest() {
 		}
 	}
 	c, _ := p.load()
-	if len(c.Doing)+len(c.Holders)+len(c.Queue)+len(c.Open) > 0 || c.Late != nil || c.Burst != nil && c.Burst.Roll != nil {
+	if len(c.Doing)+len(c.Holders)+len(c.Queue)+len(c.Open) > 0 || c.Late != nil || c.Unmade != nil || c.Burst != nil && c.Burst.Roll != nil {
 		p.fault("something is left: %s", p.cursor)
 	}
 	if c.Made < 0 || c.Failures < 0 {

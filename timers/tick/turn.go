@@ -22,36 +22,58 @@ func (w *work) decide() {
 		w.decline(machine.SkipInput, err.Error(), c.Next)
 		return
 	}
-	do := w.turn(c.ID)
-	if do == Decline {
+	a := Act{Do: w.turn(c.ID, c.Next), ID: c.ID, At: c.Next, Number: c.Number}
+	if a.Do == Decline {
 		w.decline(machine.SkipOverlap, w.overlap(), c.Next)
 		return
 	}
-	w.endRoll() // what is rolled up has nothing in between
-	w.do(Act{Do: do, ID: c.ID, At: c.Next, Number: c.Number})
 	c.Made++
-	if d.PauseAfterFailures > 0 {
-		c.Open = with(c.Open[max(0, len(c.Open)+1-maxOpen):], c.ID)
+	if a.Do == Wait && d.Overlap.Policy == spec.OverlapCancelPrevious && c.Burst != nil && c.Burst.Count >= recorded {
+		c.Unmade = &a
+	} else {
+		w.make(a)
 	}
-	c.LastAt, c.LastID, c.LastEnd = c.Next, c.ID, time.Time{}
 	w.pass()
 }
 
-// turn finds a turn for a job that comes now: it has one ([Make]), it waits ([Wait]),
-// or there is none ([Decline]). By cancel-previous it waits for the end of those that
-// go on, and whoever waited does not any more. A backfilled job was asked for and is
-// not cancelled.
-func (w *work) turn(id string) Do {
+// make makes a tick, which has a turn or waits for one.
+func (w *work) make(a Act) {
+	c := &w.c
+	w.endRoll() // what is rolled up has nothing in between
+	if w.do(a); a.Do == Wait {
+		c.Queue = with(c.Queue, a.ID)
+	} else if w.d.Overlap.Bounded() {
+		c.Holders = with(c.Holders, a.ID)
+	}
+	if w.d.PauseAfterFailures > 0 {
+		c.Open = with(c.Open[max(0, len(c.Open)+1-maxOpen):], a.ID)
+	}
+	c.LastAt, c.LastID, c.LastEnd = a.At, a.ID, time.Time{}
+}
+
+// makeUnmade makes the tick that has no record yet, if there is one.
+func (w *work) makeUnmade(do Do) {
+	if u := w.c.Unmade; u != nil {
+		a := *u
+		a.Do, w.c.Unmade = do, nil
+		w.make(a)
+	}
+}
+
+// turn finds a turn for a job that comes at a moment: it has one ([Make]), it waits
+// ([Wait]), or there is none ([Decline]). By cancel-previous it waits for the end of
+// those that go on, and whoever waited does not any more. A backfilled job was asked
+// for and is not cancelled.
+func (w *work) turn(id string, when time.Time) Do {
 	c := &w.c
 	most, wait := w.d.Overlap.Turns()
 	switch {
 	case most == 0:
 		return Make
 	case w.isFree():
-		c.Holders = with(c.Holders, id)
 		return Make
 	case w.d.Overlap.Policy == spec.OverlapCancelPrevious:
-		w.leaveOnly(0)
+		w.leaveOnly(0, when)
 		for _, holder := range c.Holders {
 			if !isBackfill(holder) {
 				w.do(Act{Do: Cancel, ID: holder, Code: machine.SkipOverlap, Why: fmt.Sprintf("schedule %s cancels a job when the next one comes, which is %s", w.d.Name, id)})
@@ -60,27 +82,37 @@ func (w *work) turn(id string) Do {
 	case len(c.Queue) >= wait:
 		return Decline
 	}
-	c.Queue = with(c.Queue, id)
 	return Wait
 }
 
 // isFree reports whether a job that comes now goes on at once.
 func (w *work) isFree() bool {
 	most, _ := w.d.Overlap.Turns()
-	return len(w.c.Queue) == 0 && (most == 0 || len(w.c.Holders) < most)
+	return len(w.c.Queue) == 0 && w.c.Unmade == nil && (most == 0 || len(w.c.Holders) < most)
 }
 
-// leaveOnly dismisses those who have waited longest, until so many are left. A tick
-// that is skipped is not one of the runs that are counted.
-func (w *work) leaveOnly(n int) {
+// leaveOnly dismisses those who have waited longest, until so many are left, because
+// another one came at a moment. A tick that is skipped is not one of the runs that are
+// counted.
+func (w *work) leaveOnly(n int, when time.Time) {
 	c := &w.c
+	why := fmt.Sprintf("a newer job of schedule %s came before its turn", w.d.Name)
 	for len(c.Queue) > n {
 		id := c.Queue[0]
 		c.Queue = without(c.Queue, id)
-		w.do(Act{Do: Dismiss, ID: id, Code: machine.SkipOverlap, Why: fmt.Sprintf("a newer job of schedule %s came before its turn", w.d.Name)})
+		w.do(Act{Do: Dismiss, ID: id, Code: machine.SkipOverlap, Why: why})
 		if w.d.isTick(id) {
 			c.Made--
+			w.burst(when)
+			c.Burst.Count++
 		}
+	}
+	if u := c.Unmade; u != nil && n == 0 { // nobody waits but that
+		a := *u
+		a.Do, a.Code, a.Why = Decline, machine.SkipOverlap, why
+		c.Unmade = nil
+		c.Made--
+		w.record(a, when)
 	}
 }
 
@@ -104,13 +136,16 @@ func (w *work) overlap() string {
 func (w *work) serveQueue() {
 	c := &w.c
 	if w.d.Overlap.Policy == spec.OverlapCancelPrevious {
-		w.leaveOnly(1)
+		w.leaveOnly(1, w.now)
 	}
 	most, _ := w.d.Overlap.Turns()
 	for w.hasRoom() && len(c.Queue) > 0 && (most == 0 || len(c.Holders) < most) {
 		id := c.Queue[0]
 		c.Queue = without(c.Queue, id)
 		w.admit(id)
+	}
+	if w.hasRoom() && len(c.Queue) == 0 && len(c.Holders) < most {
+		w.makeUnmade(Make)
 	}
 }
 
@@ -127,9 +162,12 @@ func (w *work) serveHands(wants []Want) {
 		if !want.isByHand() || !w.hasRoom() {
 			continue
 		}
-		if do := w.turn(want.ID); do == Make {
-			w.do(Act{Do: Admit, ID: want.ID})
-		} else if do == Decline {
+		switch w.turn(want.ID, w.now) {
+		case Make:
+			w.admit(want.ID)
+		case Wait:
+			w.c.Queue = with(w.c.Queue, want.ID)
+		default:
 			w.do(Act{Do: Dismiss, ID: want.ID, Code: machine.SkipOverlap, Why: w.overlap()})
 		}
 	}
