@@ -8,8 +8,15 @@ import (
 	"github.com/millrace/millrace/internal/publish"
 )
 
-// recentPage is how many messages Recent asks for at once.
-const recentPage = 256
+const (
+	// recentPage is how many messages Recent asks for at first. Each time it asks
+	// for twice as many, and for recentMost at most: the server counts the keys of
+	// the bucket for each request.
+	recentPage = 256
+	recentMost = 8192
+	// recentBytes is about how many bytes it asks for at once.
+	recentBytes = 8 << 20
+)
 
 // lateRounds is how often Recent looks for what changed while it looked.
 const lateRounds = 3
@@ -25,7 +32,7 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 	if err != nil {
 		return b.failed("list", filter, err)
 	}
-	get := direct.Get{Batch: recentPage}
+	get := direct.Get{Batch: recentPage, MaxBytes: recentBytes}
 	if filter != ">" {
 		get.NextBySubject = b.prefix + filter
 	}
@@ -43,13 +50,13 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 		}
 		return true
 	}
-	width := uint64(recentPage)
+	page, width := recentPage, uint64(recentPage)
 	for end := last + 1; end > first; { // end is the first sequence that was seen
 		start := first
 		if end-first > width {
 			start = end - width
 		}
-		get.Seq = start
+		get.Seq, get.Batch = start, page
 		found, err := b.window(ctx, get, end)
 		if err != nil {
 			return b.failed("list", filter, err)
@@ -57,11 +64,14 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 		if !show(found) {
 			return nil
 		}
+		if page < recentMost {
+			page, width = 2*page, 2*width
+		}
 		switch {
-		case len(found) < recentPage/4:
+		case len(found) < page/8:
 			width *= 4
-		case len(found) > recentPage:
-			width = max(width/2, recentPage)
+		case len(found) > page:
+			width /= 2
 		}
 		end = start
 	}

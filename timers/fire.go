@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/streams"
 )
 
@@ -33,13 +34,13 @@ func (f *firing) fire(ctx context.Context) error {
 	flying.SetLimit(maxAtOnce)
 	connected := f.nc.StatusChanged(nats.CONNECTED)
 	defer f.nc.RemoveStatusListener(connected)
-	sleep := time.NewTimer(0)
-	defer sleep.Stop()
+	alarm := wait.NewAlarm()
+	defer alarm.Stop()
 	for {
-		wait := maxSleep
+		sleep := maxSleep
 		for f.mayFire(ctx) {
 			var e entry
-			if e, wait = f.next(); wait > 0 {
+			if e, sleep = f.next(); sleep > 0 {
 				break
 			}
 			flying.Go(func() error {
@@ -47,13 +48,14 @@ func (f *firing) fire(ctx context.Context) error {
 				return nil
 			})
 		}
-		sleep.Reset(wait)
+		alarm.Set(sleep)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-connected:
 		case <-f.wake:
-		case <-sleep.C:
+		case <-alarm.C:
+			alarm.Nap()
 		}
 	}
 }
@@ -66,13 +68,13 @@ func (f *firing) mayFire(ctx context.Context) bool {
 
 // next takes the next entry if it is due. Otherwise it returns how long to sleep.
 // One whose timer fires already, since it was read twice, is dropped.
-func (f *firing) next() (e entry, wait time.Duration) {
+func (f *firing) next() (e entry, sleep time.Duration) {
 	now := f.opts.Clock.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for len(f.mu.waiting) > 0 {
-		if wait = time.UnixMilli(f.mu.waiting[0].due).Sub(now); wait > 0 {
-			return entry{}, min(wait, maxSleep)
+		if sleep = time.UnixMilli(f.mu.waiting[0].due).Sub(now); sleep > 0 {
+			return entry{}, min(sleep, maxSleep)
 		}
 		if e = f.mu.waiting.pop(); !f.mu.flying[e.sequence] {
 			f.mu.flying[e.sequence] = true

@@ -39,6 +39,7 @@ var ErrLost = errors.New("a message was deleted meanwhile")
 type Get struct {
 	Seq           uint64   `json:"seq,omitempty"` // the first sequence to look at
 	Batch         int      `json:"batch,omitempty"`
+	MaxBytes      int      `json:"max_bytes,omitempty"` // of a batch, which ends with the message that exceeds it
 	NextBySubject string   `json:"next_by_subj,omitempty"`
 	MultiLast     []string `json:"multi_last,omitempty"`
 }

@@ -1,6 +1,7 @@
 // Package wait waits for a while, unless it is not worth it any more.
 //
-// Start reading at [For]. [Patience] tries something again meanwhile.
+// Start reading at [For]. [Patience] tries something again meanwhile, and [Alarm] is
+// punctual.
 package wait
 
 import (

@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace/millrace/engine/store"
 	"github.com/millrace/millrace/internal/publish"
+	"github.com/millrace/millrace/internal/wait"
 	"github.com/millrace/millrace/kv"
 	"github.com/millrace/millrace/streams"
 )
@@ -130,17 +131,18 @@ func (s *Scheduler) tendAll(ctx context.Context) {
 	var tending errgroup.Group
 	tending.SetLimit(atOnce)
 	defer func() { _ = tending.Wait() }() // it returns no error
-	sleep := time.NewTimer(0)
-	defer sleep.Stop()
+	alarm := wait.NewAlarm()
+	defer alarm.Stop()
 	for {
-		sleep.Reset(s.remind())
+		alarm.Set(s.remind())
 		select {
 		case <-ctx.Done():
 			return
 		case <-connected:
 			s.doubt()
 		case <-s.wake:
-		case <-sleep.C:
+		case <-alarm.C:
+			alarm.Nap()
 		}
 		if !s.mayTick() {
 			continue
