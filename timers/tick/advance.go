@@ -153,7 +153,9 @@ func (w *work) settle() {
 	case w.d.IsPaused() || c.Halted != nil || w.exhausted():
 		c.Next, c.ID = time.Time{}, ""
 	case c.Next.IsZero(): // the calendar is over, unless one run more is left than there was
-		w.plan(latest(w.now, c.Past))
+		if w.plan(latest(w.now, c.Past)); !c.Next.IsZero() {
+			w.endRoll() // what came before it was not due
+		}
 	}
 	if c.Next.IsZero() || c.Late != nil && !c.Next.Before(c.Late.Until) {
 		c.Late = nil

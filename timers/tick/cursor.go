@@ -35,8 +35,8 @@ type Cursor struct {
 	// Queue are the jobs that wait for a turn, apart from those that do so without a
 	// limit: see [Facts].
 	Queue []string `json:"queue,omitempty"`
-	// Unmade is the tick that waits for a turn and has no record yet, since a hundred
-	// before it were overtaken by the next: see [Burst].
+	// Unmade is the tick that waits for a turn and has no record yet: by cancel-previous,
+	// after a hundred of a burst. See [Burst].
 	Unmade *Act `json:"unmade,omitempty"`
 	// Open are the last ticks whose jobs are not known to have ended, if the schedule
 	// counts failures.

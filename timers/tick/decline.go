@@ -100,6 +100,12 @@ func (w *work) burst(when time.Time) {
 	w.c.Burst = &b
 }
 
+// isRolledUp reports whether what is declined at a moment has no record of its own.
+func (w *work) isRolledUp(when time.Time) bool {
+	b := w.c.Burst
+	return b != nil && b.Count >= recorded && when.Sub(b.Last) < separate
+}
+
 // endRoll has those recorded that were collected.
 func (w *work) endRoll() {
 	if b := w.c.Burst; b != nil && b.Roll != nil {

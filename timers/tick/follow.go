@@ -39,6 +39,7 @@ func (w *work) follow() {
 	switch due := !c.Next.IsZero(); {
 	case fresh, moved && !due:
 		w.plan(latest(d.Since, c.Past))
+	case moved && c.Past.After(d.Since) && w.goesOn(): // who did not know has decided what was due since
 	case moved && c.Next.After(d.Since): // who did not know may have gone on by the old calendar: what was made stays
 		w.plan(d.Since)
 	case !due: // nothing was before somebody wrote this
@@ -53,6 +54,13 @@ func (w *work) follow() {
 		w.declineUntil(d.Stored, code, why)
 		c.Next = time.Time{}
 	}
+}
+
+// goesOn reports whether the ticks around the last one that was decided are the same by
+// the new definition, as they are if it was resumed.
+func (w *work) goesOn() bool {
+	d, c := w.d, w.c
+	return d.calendar.Has(c.Past) && d.calendar.Next(c.Past).Equal(c.Next) && d.ID(c.Next, "") == c.ID
 }
 
 // begin begins another life. Whoever waits belongs to the one that is over.

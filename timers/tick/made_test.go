@@ -15,6 +15,7 @@ func TestMadeBeforeDeathIsNoRollUp(t *testing.T) {
 		"found late": func(*spec.Schedule) {},
 		"paused":     func(s *spec.Schedule) { s.Paused = new(true) },
 		"moved":      func(s *spec.Schedule) { s.Queue = "other" },
+		"waits":      func(s *spec.Schedule) { s.Overlap = spec.Overlap{Policy: spec.OverlapCancelPrevious} },
 		"bounded":    func(s *spec.Schedule) { s.Overlap = spec.Overlap{Policy: spec.OverlapAllow, Limit: 1} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -37,8 +38,11 @@ func TestMadeBeforeDeathIsNoRollUp(t *testing.T) {
 			}
 			made := step.Acts[0] // and the owner dies
 			now = now.Add(30 * time.Second)
-			if name == "found late" {
+			switch name {
+			case "found late":
 				now = now.Add(time.Minute)
+			case "waits":
+				now = now.Add(-30 * time.Second)
 			}
 			edit(&s)
 			place.Revision, place.Stored = 3, now.Add(-time.Second)

@@ -2,6 +2,7 @@ package tick
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/engine/machine"
@@ -20,6 +21,9 @@ func (p *program) check() {
 		p.checkTicks(ticks)
 	}
 	p.checkRuns()
+	if !p.moves {
+		p.checkOvertaken()
+	}
 }
 
 // checkRest checks that nobody waits, and nothing is left to do.
@@ -183,5 +187,31 @@ func (p *program) checkDelays() {
 			p.fault("%s comes %v after the end of %s, want %v", j.ID, j.Tick.At.Sub(last.Finished), last.ID, p.period)
 		}
 		last = j
+	}
+}
+
+// checkOvertaken checks that each tick which was overtaken while it waited was so by a
+// newer one, or by a job that somebody triggered later, and before it was skipped.
+func (p *program) checkOvertaken() {
+	came := func(j machine.Job) bool {
+		return j.State != machine.Skipped || !j.Redriven.IsZero() || j.Error.Code != machine.SkipInput && j.Error.Code != machine.SkipMisfire
+	}
+	for _, j := range p.byClock() {
+		if j.State != machine.Skipped || !strings.HasPrefix(j.Error.Message, "a newer job") {
+			continue
+		}
+		last := j.Tick.At
+		if j.Tick.More != nil {
+			last = j.Tick.More.Until
+		}
+		if !slices.ContainsFunc(p.ids, func(id string) bool {
+			by := p.jobs[id].job
+			if by.Tick.At.After(j.Finished.Add(time.Millisecond)) { // a trigger is rounded up
+				return false
+			}
+			return by.Tick.By == machine.ByHand && !by.Tick.At.Before(last) || by.Tick.By == "" && by.Tick.At.After(last) && came(by)
+		}) {
+			p.fault("%s was skipped at %v since a newer one came, but none came after %v", j.ID, j.Finished, last)
+		}
 	}
 }

@@ -59,11 +59,14 @@ type program struct {
 	wild     bool // users edit the schedule
 	moves    bool // and its calendar, queue or life
 	byHand   bool // users trigger, backfill, retry
+	rapid    bool // many ticks come while one job is cancelled, and less happens otherwise
 	period   time.Duration
 	schedule spec.Schedule
 
 	owners []*actor // the last one may have the lease
 	steps  int
+	until  time.Time // when begin is over
+	unmade int       // steps after which a tick waited without a record
 }
 
 // actor is an owner that can be stopped anywhere.
@@ -81,12 +84,18 @@ func newProgram(seed uint64, log func(string, ...any)) *program {
 	}
 	p.now = p.now.Add(time.Duration(p.rng.IntN(1e9)) | 1) // never at a tick
 	p.period = pick(p, 100*time.Millisecond, time.Second, 10*time.Second, time.Minute)
+	if p.rapid = p.one(4); p.rapid {
+		p.period = 100 * time.Millisecond
+	}
 	s := spec.Schedule{Name: "s", Job: "r.b", Every: spec.Duration(p.period)}
 	if p.one(5) {
 		s.Every, s.After = 0, spec.Duration(p.period)
 	}
 	s.Overlap = pick(p, spec.Overlap{}, spec.Overlap{Policy: spec.OverlapSkip}, spec.Overlap{Policy: spec.OverlapAllow, Limit: 2},
 		spec.Overlap{Policy: spec.OverlapQueue, Limit: 2}, spec.Overlap{Policy: spec.OverlapCancelPrevious})
+	if p.rapid {
+		s.Overlap = spec.Overlap{Policy: spec.OverlapCancelPrevious}
+	}
 	s.Misfire = pick(p, spec.Misfire{}, spec.Misfire{Policy: spec.MisfireSkip}, spec.Misfire{Policy: spec.MisfireAll},
 		spec.Misfire{Policy: spec.MisfireAll, Limit: 3}, spec.Misfire{Policy: spec.MisfireAll, Window: spec.Duration(2 * time.Minute)})
 	if p.one(4) {
@@ -105,7 +114,7 @@ func newProgram(seed uint64, log func(string, ...any)) *program {
 	p.moves = p.wild && p.one(3)
 	p.schedule = s
 	text, _ := json.Marshal(s)
-	p.what = fmt.Sprintf("%s wild=%t moves=%t byHand=%t", text, p.wild, p.moves, p.byHand)
+	p.what = fmt.Sprintf("%s wild=%t moves=%t byHand=%t rapid=%t", text, p.wild, p.moves, p.byHand, p.rapid)
 	p.log("%s", p.what)
 	return p
 }
@@ -117,10 +126,15 @@ func pick[T any](p *program, list ...T) T { return list[p.rng.IntN(len(list))] }
 // begin lets everything happen, for some hundred ticks or less.
 func (p *program) begin() {
 	p.put(p.schedule)
-	end := p.now.Add(p.period * time.Duration(20+p.rng.IntN(100)))
-	for p.now.Before(end) && p.steps < 20_000 {
+	ticks := 20 + p.rng.IntN(100)
+	if p.rapid {
+		ticks *= 8
+	}
+	p.until = p.now.Add(p.period * time.Duration(ticks))
+	for p.now.Before(p.until) && p.steps < 20_000 {
 		p.steps++
 		switch n := p.rng.IntN(1000); {
+		case n < 20 && p.rapid && !p.one(4):
 		case n < 4:
 			p.depose()
 		case n < 6:
@@ -150,7 +164,7 @@ func (p *program) own() {
 			a.dead = true
 		}
 		p.now = p.now.Add(time.Duration(p.rng.IntN(2e6)))
-		if p.one(150) { // amid what it does
+		if p.one(150) && (!p.rapid || p.one(4)) { // amid what it does
 			p.outage()
 		}
 	case a == nil:
@@ -216,7 +230,8 @@ func (p *program) outage() {
 	p.leader = 0
 	p.now = p.now.Add(time.Duration(p.rng.Int64N(int64(p.period) * 30)))
 	if p.one(3) {
-		p.now = p.now.Add(time.Duration(p.rng.IntN(300)) * time.Second)
+		gap := time.Duration(p.rng.IntN(300)) * time.Second
+		p.now, p.until = p.now.Add(gap), p.until.Add(gap)
 	}
 }
 
@@ -232,12 +247,21 @@ func (p *program) old() {
 	}
 }
 
+// takes returns how long a job takes.
+func (p *program) takes() time.Duration {
+	periods := int64(3)
+	if p.rapid {
+		periods = pick(p, 3, int64(300))
+	}
+	return time.Duration(p.rng.Int64N(int64(p.period) * periods))
+}
+
 // work lets jobs begin and end.
 func (p *program) work() {
 	for _, id := range p.ids {
 		switch j := p.jobs[id]; {
 		case p.ready(j.job) && !p.one(3):
-			p.claim(id, time.Duration(p.rng.Int64N(int64(p.period)*3)), p.one(3))
+			p.claim(id, p.takes(), p.one(3))
 			p.log("%s %s is %s", p.clock(), id, j.job.State)
 		case j.job.State == machine.Running && !j.ends.After(p.now):
 			p.end(id)
@@ -261,6 +285,7 @@ func (p *program) finish() {
 	s := p.schedule // no more ticks
 	s.End = p.now
 	p.put(s)
+	p.rapid = false
 	for range 10 {
 		p.rest()
 		p.now = p.now.Add(p.period)
@@ -269,7 +294,7 @@ func (p *program) finish() {
 		if p.rest(); !p.anyLeft() {
 			break
 		}
-		p.now = p.now.Add(p.period)
+		p.now = p.now.Add(max(p.period, time.Second))
 	}
 	p.now = p.now.Add(2 * time.Minute)
 	p.rest()
@@ -309,6 +334,7 @@ func (p *program) judge(was Cursor, f Facts, d *Definition, s Step) {
 	if len(s.Acts) > 2*maxActs+20 {
 		p.fault("a step of %d acts", len(s.Acts))
 	}
+	p.judgeUnmade(was, f, d, s)
 	if most, wait := d.Overlap.Turns(); most > 0 && d.Revision >= s.Cursor.Revision && len(p.history) == 1 {
 		if len(s.Cursor.Holders) > most || len(s.Cursor.Queue) > wait {
 			p.fault("%s: %d go on and %d wait, most are %d and %d", p.clock(), len(s.Cursor.Holders), len(s.Cursor.Queue), most, wait)
@@ -323,6 +349,33 @@ func (p *program) judge(was Cursor, f Facts, d *Definition, s Step) {
 	if p.most > 0 && p.going > p.most {
 		p.fault("%s: %d go on, and %d may", p.clock(), p.going, p.most)
 	}
+}
+
+// judgeUnmade checks that a tick without a record waits alone, and for others that go
+// on, and is made once they have ended.
+func (p *program) judgeUnmade(was Cursor, f Facts, d *Definition, s Step) {
+	if u := was.Unmade; u != nil && was.Revision == d.Revision && allEnded(was.Holders, f.Ended) {
+		if !slices.ContainsFunc(s.Acts, func(a Act) bool { return a.Do == Make && a.ID == u.ID }) {
+			p.fault("%s: it is the turn of %s, which is not made", p.clock(), u.ID)
+		}
+	}
+	c := s.Cursor
+	if c.Unmade == nil {
+		return
+	}
+	p.unmade++
+	switch {
+	case len(c.Queue) > 0:
+		p.fault("%s: %s waits without a record, and so do %v", p.clock(), c.Unmade.ID, c.Queue)
+	case len(c.Holders) == 0 && (s.Due.IsZero() || s.Due.After(p.now)):
+		p.fault("%s: %s waits for nobody", p.clock(), c.Unmade.ID)
+	}
+}
+
+func allEnded(ids []string, ends []End) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool {
+		return !slices.ContainsFunc(ends, func(e End) bool { return e.ID == id })
+	})
 }
 
 func (p *program) clock() string { return p.now.Format("04:05.000000") }

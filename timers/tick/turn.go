@@ -28,12 +28,19 @@ func (w *work) decide() {
 		return
 	}
 	c.Made++
-	if a.Do == Wait && d.Overlap.Policy == spec.OverlapCancelPrevious && c.Burst != nil && c.Burst.Count >= recorded {
+	if a.Do == Wait && w.mayStayUnmade() {
 		c.Unmade = &a
 	} else {
 		w.make(a)
 	}
 	w.pass()
+}
+
+// mayStayUnmade reports whether the tick to come, which waits, needs no record yet. One
+// by whose end the next is found does, and so does one that may have it.
+func (w *work) mayStayUnmade() bool {
+	d, c := w.d, w.c
+	return d.Overlap.Policy == spec.OverlapCancelPrevious && w.isRolledUp(c.Next) && !d.fixedDelay() && !w.mayBeMade(c.ID, "")
 }
 
 // make makes a tick, which has a turn or waits for one.

@@ -65,7 +65,7 @@ func (p *program) edit() {
 		s.Note += "."
 	case 4:
 		if s.Overlap.Bounded() {
-			s.Overlap = pick(p, spec.Overlap{Policy: spec.OverlapSkip}, spec.Overlap{Policy: spec.OverlapAllow, Limit: 3}, spec.Overlap{Policy: spec.OverlapQueue, Limit: 1})
+			s.Overlap = pick(p, spec.Overlap{Policy: spec.OverlapSkip}, spec.Overlap{Policy: spec.OverlapAllow, Limit: 3}, spec.Overlap{Policy: spec.OverlapQueue, Limit: 1}, spec.Overlap{Policy: spec.OverlapCancelPrevious})
 		}
 	}
 	p.put(s)
