@@ -27,6 +27,21 @@
 // idempotent creation of children. A keeper that dies leaves nothing behind: the
 // next owner meets the waiting record, reads the children, and goes on. Two keepers
 // at once make the same children, and one of them ends the parent.
+//
+// # Parents and children
+//
+// A broadcast and a sharded job have no handler and no item. They are waiting, and
+// what they owe is a child for each share of a list that was settled at the dispatch:
+// the nodes that matched, or the shards. A child is a job under an ID that follows
+// from its parent's, with a pin. So the children can be made by anybody, any number of
+// times: the submitter does, and the owner completes it.
+//
+// A pin says which node may claim the job, and Apply of package machine refuses every
+// other. Without a rule it never changes: that is a part. With one the owner places
+// the job anew when the node is gone or drains: that is a shard. A node is gone when
+// the verdict covers the incarnation that the pin means: then the job is lost, waits
+// for the node, or is for any worker, as the pin says. A child reads its parent before
+// it is claimed: gone, ended, or another life of its ID, and it is cancelled instead.
 package broadcast
 
 import (

@@ -20,7 +20,9 @@ import (
 // It asks the server for the time and counts on from there by this process's
 // monotonic clock, so setting the machine's clock changes nothing. Since the
 // answer takes time to arrive, the clock is behind the server's by that time. It
-// is not ahead of it, but for what the two drift apart until the next measurement.
+// is not ahead of it, but for what the two drift apart until the next measurement, a
+// minute later. So nothing fires early. What the owner fires carries its due time,
+// and a worker whose clock is further behind believes it.
 type Clock struct {
 	ns   Namespace
 	pub  *publish.Publisher

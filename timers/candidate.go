@@ -16,7 +16,8 @@ import (
 var errServed = errors.New("a node that serves is registered")
 
 // candidate stands for owner. It costs the server one core subscription: the
-// leases are republished, so it hears each renewal, and the end.
+// leases are republished, so it hears each renewal, and the end. A watcher would cost
+// a consumer, and there may be a thousand candidates.
 type candidate struct {
 	opts   StandOptions
 	holder string // belongs to this process alone

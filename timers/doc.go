@@ -9,7 +9,11 @@
 // A deputy is a candidate that stands only while no node serves. Candidates hear
 // the republished leases, so a thousand of them cost the server no consumer. Of a
 // timer the owner keeps when it is due and where it is stored, 16 bytes (heap.go),
-// and reads the rest when it fires.
+// and reads the rest when it fires. So there is no horizon beyond which timers are
+// loaded later, and none depends on the minute under which it is filed: that only
+// serves a fast start after a takeover, when those around now are read first. Timers
+// that were cancelled or replaced stay in memory until they would be due; if that is
+// most of them, all are read again.
 //
 // Start reading at [Stand], then at [Run].
 //

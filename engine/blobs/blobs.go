@@ -13,6 +13,10 @@
 // leaves a message behind for each object that is deleted, and files chunks under
 // names that nobody can tell the owner of when the upload was not completed.
 //
+// A record that names a blob has no time to live: its expiry is a timer, which makes
+// it removing, and what it names goes before it. The owner sweeps what is left every
+// hour, when it is an hour old and its job does not go on.
+//
 // Start reading at [Blobs.Put].
 package blobs
 

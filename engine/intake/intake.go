@@ -15,6 +15,29 @@
 // otherwise. Classes order what waits for the slots of one process. Between
 // processes there is no order, and none between the classes of a queue with a
 // limit, whose items come one after the other.
+//
+// # Queues
+//
+// While a queue is empty one pull of one item waits there, if a slot is free. Then a
+// lane takes as many items as there are free slots, which it reserves before it asks.
+// It hands back what it cannot start. While a gate of the queue is closed (it is
+// paused, or the node is drained) it asks for nothing, and after that nothing starts
+// that lay between delivery and claim.
+//
+// A queue has a consumer for each class: that of the normal one is called like the
+// queue, <queue>=high and <queue>=low are made by the first worker that hears of such
+// an item, on the subjects of the stream. A queue with a limit has one consumer for
+// all classes, with that many unacknowledged items at most. An attempt holds its item
+// from before its claim until its outcome is stored, and a consumer that is made anew
+// delivers the oldest items first, so those that may run are always the same.
+// [streams.Work.Serve] keeps the two shapes apart.
+//
+// # Mail
+//
+// An item for one node lies in that node's mailbox, see [streams.Mailbox]. What is in
+// hand, was left for a while, or is gone since a moment ago is marked by its sequence,
+// so what is both heard and found is taken once. Mail waits for slots in the line of
+// the normal class. No limit of a queue holds for it, which is that of a consumer.
 package intake
 
 import (

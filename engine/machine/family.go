@@ -73,7 +73,7 @@ type Tally struct {
 }
 
 // Parent says which job a child is a part or a shard of. A child has no input: it
-// is its parent's.
+// is its parent's, without which a child is of no use.
 type Parent struct {
 	ID string `json:"id"`
 	// Created is when the parent was, which tells it from a later one under its

@@ -8,6 +8,8 @@
 //
 //	delivery ──▶ Deliver ──▶ Apply ──▶ (stored) ──▶ Owes ──▶ (acknowledged)
 //
+// What a delivered item means stands in words in docs/how-it-works.md.
+//
 // Start reading at the table in moves.go, then at [Job.Apply]. The stories in
 // testdata are the specification; the diagram of ARCHITECTURE.md is made of
 // the table by a test.

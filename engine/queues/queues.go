@@ -19,6 +19,11 @@
 // makes what the definition says; if whoever changed the definition dies before,
 // the owner does it.
 //
+// Each process has all definitions in a book: read from the leader at the start, at
+// every reconnect and every 30 s, and kept by the republished bucket. While the book
+// may be old, after a reconnect and before it is read again, the gates of all queues
+// are shut.
+//
 // Users meet all this in package engine, so that is what errors begin with.
 package queues
 

@@ -19,7 +19,8 @@ const (
 	// record carries out at once what it owes, so what is still missing then is
 	// lost, as a rule.
 	lag = 10 * time.Second
-	// readBatch is how many records are read at a time.
+	// readBatch is how many records are read at a time. It is no more, since what was
+	// fetched too early cannot be replaced any more.
 	readBatch = 5000
 )
 

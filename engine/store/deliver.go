@@ -37,10 +37,11 @@ type Runner interface {
 // node run the job it returns the job, running under token, and ok is true;
 // otherwise the delivery has been answered. The token is new and random.
 //
-// An item that is gone drives nothing, so a job whose record was read since the
-// delivery is claimed only if its item is there: this process may have stood still
-// while others ran the job and were done with the item. An item goes only after the
-// record has moved, so what was read before is claimed at its revision or not at all.
+// An item that is gone drives nothing, and holds no place of a queue with a limit. So a
+// job whose record was read since the delivery is claimed only if its item is there:
+// this process may have stood still while others ran the job and were done with the
+// item. An item goes only after the record has moved, so what was read before is
+// claimed at its revision or not at all.
 //
 // A child reads its parent before it is claimed, so that one that was made too late,
 // or whose parent has ended meanwhile, is cancelled and does not start. If the parent

@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// The rows of the delivery table of ARCHITECTURE.md, in its order.
+// The rows of the delivery table of docs/how-it-works.md, in its order.
 
 // No record: the item is acknowledged.
 func TestDeliverOfNothing(t *testing.T) {

@@ -13,7 +13,9 @@ import (
 	"github.com/millrace/millrace/internal/bug"
 )
 
-// Fate is what became of the outcome of an attempt.
+// Fate is what became of the outcome of an attempt. It is stored if the record has it
+// under the attempt's token. A take-over ends the attempt before as lost, which is not
+// that.
 type Fate string
 
 // What can become of an outcome.

@@ -15,7 +15,7 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// The branches of Finish in ARCHITECTURE.md.
+// The branches of Finish, by the fate of the outcome.
 
 // An outcome is stored once, announced and acknowledged, whatever happens to
 // its write: the answer is lost, it never leaves, it lands late.

@@ -40,7 +40,8 @@ var Lacks = []Lack{LackItem, LackTimer, LackExpiry, LackRemoval, LackNode, LackP
 // harmless item or timer of what is done here.
 //
 // A running job whose node is gone is made pending, or ends if somebody wants
-// that, whether a worker will come for it or not. The node of a running job that
+// that, whether a worker will come for it or not: a take-over alone would leave it
+// running for as long as its queue has no worker. The node of a running job that
 // shall end is told again, which heals nothing.
 //
 // A child that has not ended and whose parent does not wait for it is cancelled: it was

@@ -15,7 +15,7 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// The rows of the reconciler's table of ARCHITECTURE.md.
+// The rows of the reconciler's table of docs/how-it-works.md.
 
 // heals fails the test unless a job lacks something, and nothing once it was
 // healed.

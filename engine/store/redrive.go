@@ -11,7 +11,8 @@ import (
 )
 
 // Redrive makes a job that has ended pending once more, and offers it: its
-// failures and limits are forgotten, its attempts are not. It takes only a job
+// failures, limits and time to live are forgotten, its attempts are not. The moment of
+// the redrive is in the record, and by it that write is recognised. It takes only a job
 // in one of the states given, or in any if there are none: one that ended
 // otherwise is a [*machine.MoveError], one that has not ended is refused with
 // [ErrNotEnded]. If there is no room for more jobs the error wraps

@@ -6,6 +6,8 @@
 // the last message that was visited; so there is one way to recover, and it is
 // the way in which everything begins.
 //
+// The client's ordered consumer would make a consumer for each fetch.
+//
 //	consumer ──▶ pull ──▶ message ──▶ old enough? ──▶ visit
 //	    ▲          │
 //	    └──────────┴── lost, deaf, gone or reconnected: behind the last visited

@@ -11,7 +11,8 @@ type Rule struct {
 	Cron string
 	// Every is the distance of two ticks, at least [Shortest] and in whole
 	// milliseconds. Ticks are aligned to Start, or else to the Unix epoch, or else
-	// to the beginning of Window.
+	// to the beginning of Window: never to when the rule was applied, so that all of
+	// them follow from the rule.
 	Every time.Duration
 	// Window bounds Every to a part of the day.
 	Window *Window
