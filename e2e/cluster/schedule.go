@@ -105,7 +105,7 @@ func (c *Cluster) AwaitIdle() {
 
 // listed lists all jobs.
 func (c *Cluster) listed() ([]oracle.Job, error) {
-	out, err := c.Try("job", "list", "--output", "json", "--limit", listAll)
+	out, err := c.within(listTime, "job", "list", "--output", "json", "--limit", listAll)
 	if err != nil {
 		return nil, err
 	}

@@ -19,11 +19,15 @@ import (
 // done.
 const callTime = time.Minute
 
+// listTime is the same for one that lists all jobs, of which there may be hundreds of
+// thousands.
+const listTime = 5 * time.Minute
+
 // Try runs a command of millrace, which finds the servers where they really are,
 // and returns what it printed.
 func (c *Cluster) Try(args ...string) (string, error) { return c.within(callTime, args...) }
 
-// within is [Cluster.Try] with less patience.
+// within is [Cluster.Try] with other patience.
 func (c *Cluster) within(d time.Duration, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, d)
 	defer cancel()
