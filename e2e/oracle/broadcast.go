@@ -66,7 +66,7 @@ func (h *history) ill(l *life) (string, []ledger.Entry) {
 // crowded says that more parts were there at a time that had not ended than there
 // may be. Parts that are run again may be more.
 func (h *history) crowded(l *life) (string, []ledger.Entry) {
-	if l.record == nil || l.record.Children == nil || l.record.Children.MaxParallel == 0 || h.skewed() || l.redriven(h.begin, h.end) {
+	if l.record == nil || l.record.Children == nil || l.record.Children.MaxParallel == 0 || h.skewed || l.redriven(h.begin, h.end) {
 		return "", nil
 	}
 	most := l.record.Children.MaxParallel
@@ -90,7 +90,7 @@ func (h *history) crowded(l *life) (string, []ledger.Entry) {
 // headlong says that a push to a few nodes at a time went on long after a part had
 // not succeeded although all have to.
 func (h *history) headlong(l *life) (string, []ledger.Entry) {
-	if l.record == nil || l.record.Children == nil || h.skewed() || l.redriven(h.begin, h.end) {
+	if l.record == nil || l.record.Children == nil || h.skewed || l.redriven(h.begin, h.end) {
 		return "", nil
 	}
 	if c := l.record.Children; c.MaxParallel == 0 || c.need() < c.Total {

@@ -141,7 +141,7 @@ func (h *history) dispatched(l *life) (window span, ok bool) {
 				window.to = min(window.to, later(part.record.Created.UnixNano(), h.lag()))
 			}
 		}
-		if h.skewed() {
+		if h.skewed {
 			return window, false
 		}
 	}

@@ -26,6 +26,7 @@ type history struct {
 	jobs      []*life // by ID
 	lives     map[string]*life
 	processes map[string]*process
+	skewed    bool            // a server had a wrong clock
 	servers   map[string]bool // their names
 	system    []span          // when the servers were disturbed
 	away      []span          // when there was no server at all
@@ -94,15 +95,16 @@ func newHistory(r Run) *history {
 		h.begin, h.end = h.entries[0].At, h.entries[n-1].At
 	}
 	h.readProcesses()
+	h.readClocks()
 	h.readOwners()
 	h.readJobs()
 	return h
 }
 
-// skewed reports whether a server had a wrong clock. Times in records are the
+// readClocks finds out whether a server had a wrong clock. Times in records are the
 // servers', and say nothing then.
-func (h *history) skewed() bool {
-	return slices.ContainsFunc(h.entries, func(e *ledger.Entry) bool {
+func (h *history) readClocks() {
+	h.skewed = slices.ContainsFunc(h.entries, func(e *ledger.Entry) bool {
 		p := h.processes[e.Process]
 		return e.What == ledger.Fault && e.Verb == ledger.Clock && p != nil && p.role == ledger.Server
 	})
@@ -149,7 +151,7 @@ func (h *history) readJobs() {
 		default: // not about a job
 		}
 	}
-	if h.skewed() {
+	if h.skewed {
 		h.Jobs = undated(h.Jobs)
 	}
 	for _, j := range h.Jobs {

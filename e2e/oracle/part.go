@@ -82,7 +82,7 @@ func (h *history) wronglyLost(l *life) (string, []ledger.Entry) {
 	if w, ok := h.dispatched(l.eldest()); ok {
 		from = w.from - int64(h.Lease+h.Slack)
 	}
-	if !h.skewed() && !l.record.Finished.IsZero() {
+	if !h.skewed && !l.record.Finished.IsZero() {
 		to = l.record.Finished.UnixNano()
 	}
 	var left *process // whose part it was
@@ -134,7 +134,7 @@ func (h *history) belated(l *life) (string, []ledger.Entry) {
 // assumed.
 func (h *history) unasked(l *life, idle *idleness) (string, []ledger.Entry) {
 	node := l.pinned()
-	if node == "" || l.record == nil || l.record.Created.IsZero() || h.skewed() || l.record.Due.UnixNano() > 0 {
+	if node == "" || l.record == nil || l.record.Created.IsZero() || h.skewed || l.record.Due.UnixNano() > 0 {
 		return "", nil
 	}
 	from, to := l.record.Created.UnixNano(), h.end

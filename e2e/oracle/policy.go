@@ -71,7 +71,7 @@ func (h *history) goesOn(l *life, other *run) bool {
 	if slices.ContainsFunc(l.runs, func(r *run) bool { return r.start.At < at && r.over() > at+grain && !h.excused(r, other) }) {
 		return true
 	}
-	if h.skewed() || l.record.Ended() && l.record.Finished.IsZero() {
+	if h.skewed || l.record.Ended() && l.record.Finished.IsZero() {
 		return false
 	}
 	return !l.record.Ended() || l.record.Finished.UnixNano() > at+grain
@@ -126,7 +126,7 @@ func (h *history) reasons(s *schedule) []Violation {
 		var ok bool
 		switch why {
 		case forMisfire:
-			ok = h.skewed() || l.lateness() >= punctual-time.Duration(grain)
+			ok = h.skewed || l.lateness() >= punctual-time.Duration(grain)
 		case forOverlap:
 			ok = p == nil || p.Most > 0
 		case forPause:
@@ -150,7 +150,7 @@ func (l *life) lateness() time.Duration { return l.record.Created.Sub(l.record.D
 // misfires finds ticks that ran although they were found too late for what their
 // schedule says of that (I2).
 func (h *history) misfires(s *schedule) []Violation {
-	if h.skewed() {
+	if h.skewed {
 		return nil
 	}
 	var all []Violation

@@ -179,7 +179,7 @@ func (h *history) waited(l *life, idle *idleness) (string, []ledger.Entry) {
 
 // atOnce reports whether the job is a tick that waits for no other one.
 func (l *life) atOnce(h *history) bool {
-	if !l.ticked() || h.skewed() || h.schedules[l.record.Schedule] == nil {
+	if !l.ticked() || h.skewed || h.schedules[l.record.Schedule] == nil {
 		return false
 	}
 	p := h.schedules[l.record.Schedule].plan()

@@ -55,7 +55,7 @@ func (h *history) strangers(s *schedule) []Violation {
 				add(l, "it is tick %s of schedule %s, and its handler was told tick %s of schedule %s",
 					clock(l.tick()), s.name, clock(told), r.start.Schedule)
 			}
-			if early := l.tick() - r.start.At; early > grain && !h.skewed() {
+			if early := l.tick() - r.start.At; early > grain && !h.skewed {
 				add(l, "it started %v before its tick", time.Duration(early))
 			}
 		}
@@ -65,7 +65,7 @@ func (h *history) strangers(s *schedule) []Violation {
 
 // missing finds ticks without a record (I2).
 func (h *history) missing(s *schedule) []Violation {
-	if h.Unlisted || h.skewed() {
+	if h.Unlisted || h.skewed {
 		return nil
 	}
 	own := map[int64]bool{}
