@@ -18,6 +18,8 @@ const (
 	// maxAwake is how many schedules are read ahead. Further ones are read when they
 	// are due.
 	maxAwake = 20_000
+	// mostSlack bounds for how long a tick with a jitter lets others go first.
+	mostSlack = 10 * time.Second
 	// shortest and longest are how long after an error a schedule is tended again.
 	shortest, longest = 250 * time.Millisecond, 10 * time.Second
 )
@@ -30,6 +32,8 @@ type course struct {
 	// Of the scheduler, under its lock.
 	revision uint64 // of the definition, as far as was heard; of its marker, if it was deleted
 	due      int64  // when to tend it, in ms since 1970; 0: when something is heard
+	slack    int64  // how much later it may be tended than it is due, in ms
+	last     int64  // while it is to be tended: when that has to be, in ms since 1970
 	place    int    // in the heap, from 1; 0: it is not there
 	busy     bool   // it is tended, or about to be
 	again    bool   // there was news meanwhile
@@ -156,6 +160,10 @@ func (s *Scheduler) tend(ctx context.Context, c *course) {
 	}
 	s.count(was, c.mind != nil)
 	c.watches = len(c.wants) > 0 || c.mind != nil && len(c.mind.watch()) > 0
+	c.slack = 0
+	if c.mind != nil && c.mind.def != nil {
+		c.slack = min(c.mind.def.JitterOf(c.mind.cursor.Next), mostSlack).Milliseconds()
+	}
 	s.mu.waiting.set(c, at)
 	s.nudge()
 	switch {

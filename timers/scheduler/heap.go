@@ -41,3 +41,22 @@ func (h *byDue) set(c *course, due int64) {
 		heap.Fix(h, was-1)
 	}
 }
+
+// byLast is a heap of schedules that are to be tended, the most urgent one first: by
+// earliest deadline.
+type byLast []*course
+
+func (h byLast) Len() int           { return len(h) }
+func (h byLast) Less(i, j int) bool { return h[i].last < h[j].last }
+func (h byLast) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push and Pop are for container/heap.
+func (h *byLast) Push(c any) { *h = append(*h, c.(*course)) }
+
+// Pop takes the last one.
+func (h *byLast) Pop() any {
+	last := len(*h) - 1
+	c := (*h)[last]
+	(*h)[last], *h = nil, (*h)[:last]
+	return c
+}

@@ -1,10 +1,15 @@
 package scheduler_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/spec"
+	"github.com/millrace/millrace/kv"
 )
 
 // A schedule ticks on time.
@@ -23,6 +28,33 @@ func TestTicks(t *testing.T) {
 			}
 			if i > 0 && j.Tick.Number != int64(i+1) {
 				t.Errorf("%s has number %d, want %d", j.ID, j.Tick.Number, i+1)
+			}
+		}
+	})
+}
+
+// Of many that tick at the same time, those come first whose jobs may start at once.
+func TestUrgentFirst(t *testing.T) {
+	bubble(t, func(w *world) {
+		for i := range 400 {
+			s := spec.Schedule{Name: fmt.Sprint("s", i), Every: spec.Duration(time.Minute)}
+			if i%20 != 0 {
+				s.Jitter = spec.Duration(30 * time.Second)
+			}
+			w.apply(s)
+		}
+		w.own("a", nil)
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		at := time.Now().Truncate(time.Minute)
+		jobs := must(w.jobs.ListStale(w.Context(), ">"))(w)
+		jobs = slices.DeleteFunc(jobs, func(e kv.Entry[machine.Job]) bool { return !e.Value.Tick.At.Equal(at) })
+		if len(jobs) != 400 {
+			w.Fatalf("%d jobs of %v, want 400", len(jobs), at)
+		}
+		for rank, e := range jobs { // by revision
+			if soon := e.Value.State == machine.Pending; soon && rank >= 200 { // 128 are tended at once
+				w.Errorf("%s was made as number %d", e.Key, rank)
 			}
 		}
 	})

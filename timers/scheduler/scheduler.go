@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -83,8 +84,8 @@ type Scheduler struct {
 		sync.Mutex
 		courses map[string]*course // by schedule
 		waiting byDue
-		ready   []*course // those that are to be tended now
-		awake   int       // those of which everything is in memory
+		ready   byLast // those that are to be tended now
+		awake   int    // those of which everything is in memory
 		warned  time.Time
 	}
 }
@@ -144,11 +145,12 @@ func (s *Scheduler) tendAll(ctx context.Context) {
 		case <-alarm.C:
 			alarm.Nap()
 		}
-		if !s.mayTick() {
-			continue
-		}
-		s.remind()
-		for _, c := range s.takeReady() {
+		for s.mayTick() {
+			s.remind()
+			c := s.takeReady()
+			if c == nil {
+				break
+			}
 			tending.Go(func() error { s.tend(ctx, c); return nil })
 		}
 	}
@@ -169,30 +171,36 @@ func (s *Scheduler) remind() time.Duration {
 		if wait := time.UnixMilli(c.due).Sub(now); wait > 0 {
 			return min(wait, maxSleep)
 		}
+		last := c.due + c.slack
 		s.mu.waiting.set(c, 0)
-		s.rouse(c)
+		s.rouseBy(c, last)
 	}
 	return maxSleep
 }
 
-// takeReady returns the schedules that are to be tended now.
-func (s *Scheduler) takeReady() []*course {
+// takeReady returns the schedule that is to be tended first, or nil.
+func (s *Scheduler) takeReady() *course {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ready := s.mu.ready
-	s.mu.ready = nil
-	return ready
+	if len(s.mu.ready) == 0 {
+		return nil
+	}
+	return heap.Pop(&s.mu.ready).(*course)
 }
 
 // rouse has a schedule tended now, or once more if it is just now. The caller holds
 // the lock.
-func (s *Scheduler) rouse(c *course) {
+func (s *Scheduler) rouse(c *course) { s.rouseBy(c, s.opts.Clock.Now().UnixMilli()) }
+
+// rouseBy is rouse for one that has time until a moment, in ms since 1970: those that have
+// less go first.
+func (s *Scheduler) rouseBy(c *course, last int64) {
 	if c.busy {
 		c.again = true
 		return
 	}
-	c.busy = true
-	s.mu.ready = append(s.mu.ready, c)
+	c.busy, c.last = true, last
+	heap.Push(&s.mu.ready, c)
 	s.nudge()
 }
 

@@ -90,6 +90,11 @@ func (d *Definition) isTick(id string) bool {
 // fixedDelay reports whether each tick depends on the end of the job before.
 func (d *Definition) fixedDelay() bool { return d.After > 0 }
 
+// JitterOf returns how much later than its tick a job may start.
+func (d *Definition) JitterOf(at time.Time) time.Duration {
+	return calendar.Jitter(d.Name, at, time.Duration(d.Jitter))
+}
+
 // Next returns the first tick after a moment by the calendar alone, whether the
 // schedule is paused or not; zero if there is none. A fixed delay has none.
 func (d *Definition) Next(after time.Time) time.Time { return d.calendar.Next(after) }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/spec"
-	"github.com/millrace/millrace/timers/calendar"
 )
 
 // Job returns the record that an act creates: [Make], [Wait] or [Decline]. It is
@@ -58,7 +57,7 @@ func (d *Definition) refuse(a *Act, j machine.Job, input error) {
 func (d *Definition) plan(j *machine.Job, a Act, now time.Time) {
 	due := now
 	if a.By == "" {
-		due = j.Tick.At.Add(calendar.Jitter(d.Name, j.Tick.At, time.Duration(d.Jitter)))
+		due = j.Tick.At.Add(d.JitterOf(j.Tick.At))
 	}
 	from := now
 	if due.After(now) {
