@@ -38,7 +38,7 @@ race: ## test everything with the race detector, in random order
 
 e2e: ## real processes, real faults, and an oracle: the short forms of all scenarios
 	scripts/deps
-	scripts/inmemory go test -race -count=1 -timeout=10m ./cmd/... $$(go list ./e2e/... | grep -v 'e2e$$')
+	scripts/inmemory go test -race -count=1 -timeout=10m $$(go list ./e2e/... | grep -v 'e2e$$')
 	scripts/inmemory go test -count=1 -timeout=25m ./e2e -scenarios=short -jobs=$(JOBS)
 
 scenarios: ## the full forms of all scenarios, with the figures of docs/reliability.md
