@@ -8,6 +8,10 @@ JOBS      ?= 10000
 DURATION  ?= 10m
 SEED      ?= 0
 
+# How many packages are tested at a time: one more than there are processors, since some
+# wait for processes and for timers most of the time.
+AT_ONCE := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+
 TOOL = go tool -modfile=internal/tools/go.mod
 
 .PHONY: help gen lint test race e2e scenarios soak stress bench fuzz year demo
@@ -30,7 +34,7 @@ lint: ## check style: golangci-lint, staticcheck, gofumpt, go.mod
 test: ## vet and test everything; this is what has to pass
 	scripts/deps
 	go vet ./...
-	scripts/inmemory go test -timeout=9m ./...
+	scripts/inmemory go test -p=$(AT_ONCE) -timeout=9m ./...
 
 race: ## test everything with the race detector, in random order
 	scripts/deps
