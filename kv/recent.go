@@ -14,8 +14,8 @@ const (
 	// the bucket for each request.
 	recentPage = 256
 	recentMost = 8192
-	// recentBytes is about how many bytes it asks for at once.
-	recentBytes = 8 << 20
+	// recentBytes is about how many bytes it asks for at once: writes wait meanwhile.
+	recentBytes = 2 << 20
 )
 
 // lateRounds is how often Recent looks for what changed while it looked.
@@ -56,7 +56,7 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 		if end-first > width {
 			start = end - width
 		}
-		get.Seq, get.Batch = start, page
+		get.Seq, get.Batch = start, int(min(uint64(page), width))
 		found, err := b.window(ctx, get, end)
 		if err != nil {
 			return b.failed("list", filter, err)
@@ -64,15 +64,15 @@ func (b *Bucket[T]) Recent(ctx context.Context, filter string, visit func(Entry[
 		if !show(found) {
 			return nil
 		}
-		if page < recentMost {
-			page, width = 2*page, 2*width
-		}
 		switch {
 		case len(found) < page/8:
 			width *= 4
+		case len(found) < page/2:
+			width *= 2
 		case len(found) > page:
 			width /= 2
 		}
+		page = min(2*page, recentMost)
 		end = start
 	}
 	return b.late(ctx, get, last+1, show)

@@ -21,7 +21,7 @@ const callTime = time.Minute
 
 // listTime is the same for one that lists all jobs, of which there may be hundreds of
 // thousands.
-const listTime = 5 * time.Minute
+const listTime = 2 * time.Minute
 
 // Try runs a command of millrace, which finds the servers where they really are,
 // and returns what it printed.

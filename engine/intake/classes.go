@@ -38,7 +38,7 @@ type discovery struct {
 func (l *line) discover(ctx context.Context, start func(class string)) error {
 	d := &discovery{
 		line: l, start: start,
-		heard: make(chan string, len(classes)), stop: map[string]func(){}, open: map[string]bool{}, look: time.NewTimer(0), fresh: true,
+		heard: make(chan string, 2*len(classes)), stop: map[string]func(){}, open: map[string]bool{}, look: time.NewTimer(0), fresh: true,
 	}
 	back, stop := l.work.Reconnected()
 	defer stop()
@@ -101,6 +101,7 @@ func (d *discovery) all(ctx context.Context) error {
 // later looks again soon, after what failed.
 func (d *discovery) later(ctx context.Context, err error) {
 	d.opts.Logger.DebugContext(ctx, "classes of a queue are looked for again", "queue", d.queue, "err", err)
+	d.fresh = true
 	d.look.Reset(lookAgain)
 }
 

@@ -19,7 +19,7 @@ const (
 	// are due.
 	maxAwake = 20_000
 	// mostSlack bounds for how long a tick with a jitter lets others go first.
-	mostSlack = 10 * time.Second
+	mostSlack = 2 * time.Second
 	// shortest and longest are how long after an error a schedule is tended again.
 	shortest, longest = 250 * time.Millisecond, 10 * time.Second
 )
@@ -161,8 +161,8 @@ func (s *Scheduler) tend(ctx context.Context, c *course) {
 	s.count(was, c.mind != nil)
 	c.watches = len(c.wants) > 0 || c.mind != nil && len(c.mind.watch()) > 0
 	c.slack = 0
-	if c.mind != nil && c.mind.def != nil {
-		c.slack = min(c.mind.def.JitterOf(c.mind.cursor.Next), mostSlack).Milliseconds()
+	if m := c.mind; m != nil && m.def != nil && at == milliseconds(m.cursor.Next) {
+		c.slack = min(m.def.JitterOf(m.cursor.Next), mostSlack).Milliseconds()
 	}
 	s.mu.waiting.set(c, at)
 	s.nudge()

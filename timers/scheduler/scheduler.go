@@ -145,13 +145,18 @@ func (s *Scheduler) tendAll(ctx context.Context) {
 		case <-alarm.C:
 			alarm.Nap()
 		}
-		for s.mayTick() {
+		for ctx.Err() == nil && s.mayTick() {
 			s.remind()
 			c := s.takeReady()
 			if c == nil {
 				break
 			}
 			tending.Go(func() error { s.tend(ctx, c); return nil })
+			select {
+			case <-connected:
+				s.doubt()
+			default:
+			}
 		}
 	}
 }
