@@ -88,17 +88,18 @@ func (o Options) validate() error {
 // concurrent use. Make one with [New] and share it: it costs one subscription
 // and one goroutine, which does nothing while nothing is in flight.
 type Publisher struct {
-	nc      *nats.Conn
-	opts    Options
-	sub     *nats.Subscription
-	inbox   string           // with a dot at its end
-	drained chan struct{}    // closed when the subscription calls nobody any more
-	watched chan struct{}    // closed when watch has returned
-	status  chan nats.Status // every change of the connection's state
-	names   names            // for the dispatching goroutine
-	silence silence
-	silent  chan struct{} // told that JetStream is silent for too long
-	began   time.Time
+	nc       *nats.Conn
+	opts     Options
+	sub      *nats.Subscription
+	inbox    string           // with a dot at its end
+	drained  chan struct{}    // closed when the subscription calls nobody any more
+	watched  chan struct{}    // closed when watch has returned
+	status   chan nats.Status // every change of the connection's state
+	names    names            // for the dispatching goroutine
+	silence  silence          // of JetStream
+	unstored silence          // of streams: nobody takes what is to be stored
+	silent   chan struct{}    // told that JetStream is silent for too long
+	began    time.Time
 
 	mu struct {
 		sync.Mutex
@@ -311,8 +312,8 @@ func (p *Publisher) dispatch(msg *nats.Msg) {
 	if err != nil {
 		return
 	}
-	p.heard(msg) // also if it comes too late
 	c, ok := p.take(n)
+	p.heard(msg, ok && c.reply == nil) // also if it comes too late
 	switch {
 	case !ok:
 	case noResponders(msg):

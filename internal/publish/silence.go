@@ -8,7 +8,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// silence is for how long nothing was heard of JetStream although it was asked.
+// silence is for how long nothing was heard of JetStream, or of somebody who stores,
+// although it was asked.
 //
 // A connection may be up and worth nothing: the server at its other end is cut off
 // from the others of its cluster and leads no stream, or the network forgot the
@@ -38,24 +39,45 @@ func (s *silence) longer(now, patience time.Duration) bool {
 	return since != 0 && now-time.Duration(since) >= patience
 }
 
-// escape makes another connection if nothing was heard of JetStream for too long.
-// The client library takes the next server that it knows of.
+// escape makes another connection if nothing was heard of JetStream for too long, or
+// nothing could be stored: a server that led a stream before it was cut off may answer
+// what is asked about that, for as long as it believes that it leads it. The client
+// library takes the next server that it knows of.
 func (p *Publisher) escape() {
-	if !p.silence.longer(time.Since(p.began), p.opts.Silence) || p.nc.Status() != nats.CONNECTED {
+	if !p.isSilent() || p.nc.Status() != nats.CONNECTED {
 		return
 	}
-	p.silence.over()
+	p.hush()
 	_ = p.nc.ForceReconnect() // fails only on a closed connection
 }
 
-// heard notes an answer. If it is only the server's word that it reaches nobody, and
-// that goes on for too long, it tells watch.
-func (p *Publisher) heard(msg *nats.Msg) {
+// isSilent reports whether the connection seems to be worth nothing.
+func (p *Publisher) isSilent() bool {
+	now := time.Since(p.began)
+	return p.silence.longer(now, p.opts.Silence) || p.unstored.longer(now, p.opts.Silence)
+}
+
+// hush notes that the connection is another one.
+func (p *Publisher) hush() {
+	p.silence.over()
+	p.unstored.over()
+}
+
+// heard notes an answer, which may be to a message that is to be stored. If it is only
+// the server's word that it reaches nobody, and that goes on for too long, it tells
+// watch.
+func (p *Publisher) heard(msg *nats.Msg, store bool) {
 	if !noResponders(msg) && !unavailable(msg) {
 		p.silence.over()
+		if store {
+			p.unstored.over()
+		}
 		return
 	}
-	if p.silence.longer(time.Since(p.began), p.opts.Silence) {
+	if store {
+		p.unstored.asked(time.Since(p.began))
+	}
+	if p.isSilent() {
 		select {
 		case p.silent <- struct{}{}:
 		default: // it was told

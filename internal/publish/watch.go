@@ -21,7 +21,7 @@ func (p *Publisher) watch() {
 			}
 			// Reconnects is read first: should the connection come back in
 			// between, its own event follows.
-			p.silence.over()
+			p.hush()
 			life, up := p.nc.Stats().Reconnects, p.nc.Status() == nats.CONNECTED
 			p.fail(errBroken, func(c *call) bool { return c.life < life || c.life == life && !up })
 		case <-p.silent:
