@@ -7,9 +7,6 @@ SEEDS     ?= 2000
 JOBS      ?= 10000
 DURATION  ?= 10m
 SEED      ?= 0
-# How many packages are tested at a time: a third one finds room on two
-# processors, as some wait for processes most of the time.
-AT_ONCE   ?= 3
 
 TOOL = go tool -modfile=internal/tools/go.mod
 
@@ -33,7 +30,7 @@ lint: ## check style: golangci-lint, staticcheck, gofumpt, go.mod
 test: ## vet and test everything; this is what has to pass
 	scripts/deps
 	go vet ./...
-	scripts/inmemory go test -p=$(AT_ONCE) -timeout=9m ./...
+	scripts/inmemory go test -timeout=9m ./...
 
 race: ## test everything with the race detector, in random order
 	scripts/deps
