@@ -97,6 +97,7 @@ func TestGrantsSuffice(t *testing.T) {
 		worker, client := start(t, srv, "w", d.user("worker")...), start(t, srv, "c", d.user("client")...)
 		fails := engine.NewJob("mail.fails", func(context.Context, any) (any, error) { return nil, errors.New("boom") })
 		stop := worker.work(instant("mail"), endless("mail.endless"), fails)
+		time.Sleep(time.Second) // it is listed
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		watching := make(chan struct{})
