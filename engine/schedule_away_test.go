@@ -65,10 +65,12 @@ func TestScheduleMisfire(t *testing.T) {
 
 // made fails the test unless each tick of a schedule of every second is told of, and
 // either runs, or was found more than a minute late and is skipped; so many of the latter
-// run all the same, the last ones. It returns how many were found that late.
+// run all the same, the last ones. It returns how many were found that late. A record is
+// made a moment after it was decided what becomes of its tick, so one that was made just
+// over a minute late may have been found in time.
 func (s *shop) made(name string, from, to time.Time, most int) (late int) {
 	s.Helper()
-	ran := 0
+	ran, unsure := 0, 0
 	for _, j := range s.told(name, from, to, time.Second) {
 		found := j.Created.Sub(*j.Due)
 		switch {
@@ -80,9 +82,11 @@ func (s *shop) made(name string, from, to time.Time, most int) (late int) {
 			s.Errorf("%s is %s in attempt %d", j.ID, j.State, j.Attempt)
 		case found > time.Minute+100*time.Millisecond:
 			ran++
+		case found > time.Minute:
+			unsure++
 		}
 	}
-	if late += ran; ran != min(most, late) {
+	if late += ran; ran != min(most, late) && ran+unsure != min(most, late+unsure) {
 		s.Errorf("%s: %d ran of the %d ticks that were found too late, want %d", name, ran, late, min(most, late))
 	}
 	return late
