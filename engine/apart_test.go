@@ -43,7 +43,7 @@ type tenant struct {
 func settle(t *testing.T, srv *server.Server, name string) *tenant {
 	t.Helper()
 	ten := &tenant{t: t, name: name, nc: natstest.Connect(t, srv)}
-	eng, err := engine.Connect(t.Context(), ten.nc, engine.Options{Namespace: name, Node: "n", Labels: map[string]string{"of": name}})
+	eng, err := engine.Connect(t.Context(), ten.nc, engine.Options{Namespace: name, Node: "n", Labels: map[string]string{"of": name}, Logger: voice(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func TestConnectLost(t *testing.T) {
 							}
 							return natstest.Pass
 						}, asked...)
-						eng, err := engine.Connect(t.Context(), link.Connect(t))
+						eng, err := engine.Connect(t.Context(), link.Connect(t), engine.Options{Logger: voice(t)})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -102,7 +102,7 @@ func TestConnectEnds(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 3100*time.Millisecond)
 				defer cancel()
 				began := time.Now()
-				_, err := engine.Connect(ctx, nc, engine.Options{Patience: time.Hour})
+				_, err := engine.Connect(ctx, nc, engine.Options{Patience: time.Hour, Logger: voice(t)})
 				if took := time.Since(began); err == nil || took != 3100*time.Millisecond {
 					t.Errorf("it ended with %v after %v", err, took)
 				}
@@ -130,7 +130,7 @@ func TestConnectUnavailable(t *testing.T) {
 					t.Fatal(err)
 				}
 				began := time.Now()
-				_, err = engine.Connect(t.Context(), natstest.Connect(t, srv), engine.Options{Domain: "far"})
+				_, err = engine.Connect(t.Context(), natstest.Connect(t, srv), engine.Options{Domain: "far", Logger: voice(t)})
 				if took := time.Since(began); err == nil || took < want || took > want+4*time.Second {
 					t.Errorf("it ended with %v after %v, want %v", err, took, want)
 				}

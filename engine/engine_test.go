@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -29,13 +30,20 @@ func TestMain(m *testing.M) {
 // connect opens an engine on a server, with a connection of its own.
 func connect(t testing.TB, srv *server.Server, opts ...engine.Options) *engine.Engine {
 	t.Helper()
-	eng, err := engine.Connect(t.Context(), natstest.Connect(t, srv), opts...)
+	opt := engine.Options{Logger: voice(t)}
+	for _, opt = range opts {
+		opt.Logger = cmp.Or(opt.Logger, voice(t))
+	}
+	eng, err := engine.Connect(t.Context(), natstest.Connect(t, srv), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(eng.Close)
 	return eng
 }
+
+// voice logs to the output of the test, which is shown if it fails.
+func voice(t testing.TB) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
 
 // work runs a worker until the test ends, or until the function that it
 // returns is called.

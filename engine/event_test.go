@@ -153,7 +153,7 @@ func TestDeadOnce(t *testing.T) {
 					}
 					return natstest.Pass
 				}, "mr.default.dead.new-orders.>")
-				eng, err := engine.Connect(t.Context(), link.Connect(t))
+				eng, err := engine.Connect(t.Context(), link.Connect(t), engine.Options{Logger: voice(t)})
 				if err != nil {
 					t.Fatal(err)
 				}

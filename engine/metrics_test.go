@@ -143,7 +143,7 @@ func TestMetricsTwice(t *testing.T) {
 	srv := natstest.Start(t, t.TempDir())
 	registry := prometheus.NewRegistry()
 	connect(t, srv, engine.Options{Registerer: registry})
-	_, err := engine.Connect(t.Context(), natstest.Connect(t, srv), engine.Options{Registerer: registry})
+	_, err := engine.Connect(t.Context(), natstest.Connect(t, srv), engine.Options{Registerer: registry, Logger: voice(t)})
 	refused(t, err, "prometheus.WrapRegistererWith")
 	connect(t, srv, engine.Options{Namespace: "other", Registerer: registry})
 	both := prometheus.NewRegistry()

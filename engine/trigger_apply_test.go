@@ -263,7 +263,7 @@ func TestApplyLostAnswers(t *testing.T) {
 						}
 						return natstest.Pass
 					}, "$KV.mr_default_config.trigger.*", "$KV.mr_default_cursor.>")
-					eng, err := engine.Connect(t.Context(), link.Connect(t))
+					eng, err := engine.Connect(t.Context(), link.Connect(t), engine.Options{Logger: voice(t)})
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -19,7 +20,7 @@ import (
 // through opens an engine over a link.
 func through(t testing.TB, link *natstest.Link) *engine.Engine {
 	t.Helper()
-	eng, err := engine.Connect(t.Context(), link.Connect(t))
+	eng, err := engine.Connect(t.Context(), link.Connect(t), engine.Options{Logger: voice(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +173,7 @@ func TestTriggerOutage(t *testing.T) {
 				publishEvents(t, nc, 0, 10)
 				settled(t, eng, "new-orders", 10)
 				link.Down()
+				synctest.Wait() // until the server knows: what it sends before comes back after the acknowledgement wait
 				publishEvents(t, nc, 10, 20)
 				time.Sleep(outage)
 				link.Up()

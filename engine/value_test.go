@@ -240,7 +240,7 @@ func TestLargeResultDenied(t *testing.T) {
 		srv.Start()
 		as := func(user string) *engine.Engine {
 			nc := natstest.Connect(t, srv, append(engine.ConnectOptions(), nats.UserInfo(user, "x"))...)
-			eng, err := engine.Connect(t.Context(), nc)
+			eng, err := engine.Connect(t.Context(), nc, engine.Options{Logger: voice(t)})
 			if err != nil {
 				t.Fatal(err)
 			}
