@@ -28,7 +28,7 @@ import (
 func TestPartsRandom(t *testing.T) {
 	first, many := uint64(1), *seeds
 	if many == 0 {
-		if many = 25; raceDetector {
+		if many = 15; raceDetector {
 			many = 5
 		}
 	}

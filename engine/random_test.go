@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 0, "how many random programs TestRandom and TestPartsRandom run; 0 means 60 and 25, or 20 and 5 with the race detector")
+	seeds = flag.Int("seeds", 0, "how many random programs TestRandom and TestPartsRandom run; 0 means 40 and 15, or 20 and 5 with the race detector")
 	seed  = flag.Uint64("seed", 0, "the one random program that they run again")
 )
 
@@ -34,7 +34,7 @@ var (
 func TestRandom(t *testing.T) {
 	first, many := uint64(1), *seeds
 	if many == 0 {
-		if many = 60; raceDetector {
+		if many = 40; raceDetector {
 			many = 20
 		}
 	}
