@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/millrace/millrace/internal/name"
 	"github.com/millrace/millrace/internal/publish"
@@ -139,7 +140,7 @@ type Node struct {
 	heeding sync.WaitGroup // requests whose answers take time
 	deafen  func()         // ends those answers
 
-	writing sync.Mutex // held while the description is written
+	writing *semaphore.Weighted // held while the description is written
 
 	mu struct {
 		sync.Mutex
@@ -162,13 +163,13 @@ func Join(ctx context.Context, pub *publish.Publisher, opts Options) (*Node, err
 		return nil, fmt.Errorf("nodes: join: %w", err)
 	}
 	n := &Node{
-		id:    opts.ID,
-		opts:  opts,
-		nc:    pub.Conn(),
-		beats: openBeats(pub, opts.Namespace),
-		infos: openInfos(pub, opts.Namespace),
-		quiet: make(chan struct{}),
-		stale: make(chan struct{}, 1),
+		id:      opts.ID,
+		opts:    opts,
+		nc:      pub.Conn(),
+		beats:   openBeats(pub, opts.Namespace),
+		infos:   openInfos(pub, opts.Namespace),
+		quiet:   make(chan struct{}),
+		writing: semaphore.NewWeighted(1), stale: make(chan struct{}, 1),
 	}
 	n.holder = fmt.Sprintf("%s/%d/%s", opts.Info.Host, opts.Info.PID, rand.Text())
 	n.mu.next, n.mu.turned = make(chan struct{}), make(chan struct{})

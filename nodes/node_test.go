@@ -117,6 +117,30 @@ func TestSetInfoWhileAway(t *testing.T) {
 	})
 }
 
+// Whoever waits until another change is stored does so no longer than he wants, and his
+// change is stored all the same.
+func TestSetInfoGivesUp(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		pub := setup(t, srv)
+		armed := make(chan struct{})
+		link := natstest.NewLink(t, srv, natstest.HoldFirst(armed), "$KV.*.info.>")
+		p, err := joinOn(t, link, nodes.Options{ID: "n"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(armed)
+		kinds := 0
+		natstest.GivesUp(t, link, func(ctx context.Context) error {
+			kinds++
+			return p.SetInfo(ctx, func(i *nodes.Info) { i.Kinds = append(i.Kinds, fmt.Sprint("k", kinds)) })
+		})
+		time.Sleep(lease)
+		if m := look(t, pub, "n"); len(m.Kinds) != 2 {
+			t.Errorf("it runs %v", m.Kinds)
+		}
+	})
+}
+
 // Every life of an ID has a larger incarnation than the one before, however
 // that ended.
 func TestIncarnationGrows(t *testing.T) {

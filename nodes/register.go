@@ -168,8 +168,10 @@ func (n *Node) describe(ctx context.Context, lease *kv.Lease) error {
 	defer cancel(nil)
 	defer context.AfterFunc(lease.Context(), func() { cancel(context.Cause(lease.Context())) })()
 
-	n.writing.Lock()
-	defer n.writing.Unlock()
+	if n.writing.Acquire(ctx, 1) != nil {
+		return context.Cause(ctx)
+	}
+	defer n.writing.Release(1)
 	cur, err := n.infos.Get(ctx, infoKey(n.id))
 	switch {
 	case errors.Is(err, kv.ErrNotFound):

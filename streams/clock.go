@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/millrace/millrace/internal/publish"
 )
@@ -27,7 +27,7 @@ type Clock struct {
 	ns   Namespace
 	pub  *publish.Publisher
 	last atomic.Pointer[reading] // nil until measured
-	turn sync.Mutex              // held by whoever measures for all
+	turn *semaphore.Weighted     // held by whoever measures for all
 }
 
 // reading is what the server's clock showed when its answer arrived, or before.
@@ -45,7 +45,7 @@ const (
 
 // NewClock returns a clock that was not measured yet.
 func NewClock(ns Namespace, pub *publish.Publisher) *Clock {
-	return &Clock{ns: ns, pub: pub}
+	return &Clock{ns: ns, pub: pub, turn: semaphore.NewWeighted(1)}
 }
 
 // Now returns the time of the server, or a little less, in UTC. Until it is
@@ -83,8 +83,10 @@ func (c *Clock) Fresh(ctx context.Context) error {
 	if c.fresh() {
 		return nil
 	}
-	c.turn.Lock()
-	defer c.turn.Unlock()
+	if err := c.turn.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("streams: measure the time of the server: %w", err)
+	}
+	defer c.turn.Release(1)
 	if c.fresh() {
 		return nil
 	}

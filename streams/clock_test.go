@@ -48,6 +48,16 @@ func TestClock(t *testing.T) {
 	})
 }
 
+// Whoever waits until somebody else has measured does so no longer than he wants.
+func TestClockGivesUp(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		ensure(t, connect(t, srv), streams.Options{})
+		link := natstest.NewLink(t, srv, natstest.HoldFirst(nil), infoSubject)
+		clock := streams.NewClock(ns, publisher(t, link.Connect(t)))
+		natstest.GivesUp(t, link, clock.Fresh)
+	})
+}
+
 // The clock runs until it is stopped, measuring every minute and whenever the
 // connection is there again.
 func TestClockRun(t *testing.T) {

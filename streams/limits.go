@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/millrace/millrace/internal/publish"
 )
@@ -61,7 +62,7 @@ type Limits struct {
 	pub  *publish.Publisher
 	opts LimitsOptions
 	last atomic.Pointer[level] // nil until measured
-	turn sync.Mutex            // held by whoever measures for all
+	turn *semaphore.Weighted   // held by whoever measures for all
 
 	ended    atomic.Pointer[ended] // nil until counted
 	counting sync.Mutex            // held by whoever counts for all
@@ -83,7 +84,7 @@ type level struct {
 
 // NewLimits returns the limits of a namespace.
 func NewLimits(ns Namespace, pub *publish.Publisher, opts ...LimitsOptions) *Limits {
-	l := &Limits{ns: ns, pub: pub}
+	l := &Limits{ns: ns, pub: pub, turn: semaphore.NewWeighted(1)}
 	if len(opts) > 0 {
 		l.opts = opts[0]
 	}
@@ -101,11 +102,13 @@ func (l *Limits) Check(ctx context.Context) error {
 	last := l.last.Load()
 	switch {
 	case last == nil:
-		l.turn.Lock()
-	case last.fresh() || !l.turn.TryLock():
+		if l.turn.Acquire(ctx, 1) != nil {
+			return nil // nobody knows
+		}
+	case last.fresh() || !l.turn.TryAcquire(1):
 		return last.err
 	}
-	defer l.turn.Unlock()
+	defer l.turn.Release(1)
 	if last = l.last.Load(); last != nil && last.fresh() {
 		return last.err
 	}

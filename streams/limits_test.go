@@ -223,6 +223,15 @@ func TestLimitsWhileAway(t *testing.T) {
 	})
 }
 
+// Whoever waits until somebody else has measured does so no longer than he wants.
+func TestLimitsGiveUp(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		newWorld(t, connect(t, srv))
+		link := natstest.NewLink(t, srv, natstest.HoldFirst(nil), "$JS.API.INFO")
+		natstest.GivesUp(t, link, streams.NewLimits(ns, publisher(t, link.Connect(t))).Check)
+	})
+}
+
 // A user who may not ask is not kept waiting more than once a second, and is not
 // refused.
 func TestLimitsDenied(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/millrace/millrace/engine/machine"
 	"github.com/millrace/millrace/engine/spec"
 	"github.com/millrace/millrace/internal/publish"
@@ -37,7 +39,7 @@ type Book struct {
 	stored *kv.Bucket[stored]
 	turn   chan struct{} // has a token while somebody runs
 
-	reading sync.Mutex // held by whoever reads
+	reading *semaphore.Weighted // held by whoever reads
 
 	mu struct {
 		sync.Mutex
@@ -68,7 +70,7 @@ func NewBook(pub *publish.Publisher, opts BookOptions) *Book {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	b := &Book{opts: opts, pub: pub, stored: open(pub, opts.Namespace, opts.Logger), turn: make(chan struct{}, 1)}
+	b := &Book{opts: opts, pub: pub, stored: open(pub, opts.Namespace, opts.Logger), turn: make(chan struct{}, 1), reading: semaphore.NewWeighted(1)}
 	b.mu.pages, b.mu.changed = map[string]page{}, make(chan struct{})
 	return b
 }
@@ -120,16 +122,20 @@ func (b *Book) Retention(queue string, s machine.State) time.Duration {
 
 // Load reads all definitions from the leader.
 func (b *Book) Load(ctx context.Context) error {
-	b.reading.Lock()
-	defer b.reading.Unlock()
+	if err := b.reading.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("engine: read the definitions of queues: %w", err)
+	}
+	defer b.reading.Release(1)
 	return b.load(ctx)
 }
 
 // Fresh reads what has changed, unless somebody has done so within the last 30 s.
 // It is for processes in which nobody runs the book.
 func (b *Book) Fresh(ctx context.Context) error {
-	b.reading.Lock()
-	defer b.reading.Unlock()
+	if err := b.reading.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("engine: read the definitions of queues: %w", err)
+	}
+	defer b.reading.Release(1)
 	b.mu.Lock()
 	fresh := time.Since(b.mu.read) < rereadEvery
 	b.mu.Unlock()

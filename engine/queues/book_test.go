@@ -278,6 +278,17 @@ func TestBookFresh(t *testing.T) {
 	})
 }
 
+// Whoever waits until somebody else has read the book does so no longer than he wants.
+func TestBookGivesUp(t *testing.T) {
+	bubble(t, func(t *testing.T, srv *server.Server, _ *process) {
+		armed := make(chan struct{})
+		link := natstest.NewLink(t, srv, natstest.HoldFirst(armed), "$JS.API.STREAM.MSG.GET.KV_mr_default_config")
+		p := join(t, link.Connect(t))
+		close(armed)
+		natstest.GivesUp(t, link, p.Fresh)
+	})
+}
+
 // Whoever runs a book over a connection that is closed for good is told.
 func TestBookConnectionClosed(t *testing.T) {
 	t.Parallel()

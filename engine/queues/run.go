@@ -86,8 +86,10 @@ func (b *Book) read(ctx context.Context) time.Duration {
 	if !b.pub.Conn().IsConnected() {
 		return readAgain
 	}
-	b.reading.Lock()
-	defer b.reading.Unlock()
+	if b.reading.Acquire(ctx, 1) != nil {
+		return readAgain
+	}
+	defer b.reading.Release(1)
 	if b.isCurrent() {
 		if err := b.catchUp(ctx); err != nil {
 			b.opts.Logger.DebugContext(ctx, "definitions of queues are read again", "err", err)
