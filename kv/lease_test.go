@@ -300,7 +300,7 @@ func TestLeaseShortOutage(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 			link.Down()
-			time.Sleep(5200 * time.Millisecond)
+			time.Sleep(5 * time.Second)
 			if l.Unbroken() != 0 {
 				t.Errorf("unbroken for %v while away", l.Unbroken())
 			}
