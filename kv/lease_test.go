@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/millrace/millrace/internal/natstest"
@@ -299,8 +300,9 @@ func TestLeaseShortOutage(t *testing.T) {
 			for last := len(link.Writes()); len(link.Writes()) == last; { // to just after a renewal
 				time.Sleep(50 * time.Millisecond)
 			}
+			synctest.Wait() // it is answered
 			link.Down()
-			time.Sleep(5 * time.Second)
+			time.Sleep(5200 * time.Millisecond)
 			if l.Unbroken() != 0 {
 				t.Errorf("unbroken for %v while away", l.Unbroken())
 			}
