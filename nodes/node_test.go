@@ -468,33 +468,33 @@ func TestRegistrationAgainFaults(t *testing.T) {
 // After a restart of the server every node keeps its key, since all of them beat
 // at once when they are connected again.
 func TestServerRestart(t *testing.T) {
-	t.Parallel()
 	const count = 50
-	dir := t.TempDir()
-	srv := natstest.StartListening(t, dir)
-	setup(t, srv.Server())
-	all := make([]*nodes.Node, count)
-	incarnations := make([]uint64, count)
-	ctx, cancel := context.WithCancel(t.Context())
-	var group sync.WaitGroup
-	defer group.Wait()
-	defer cancel()
-	for i := range all {
-		node, err := nodes.Join(ctx, open(t, srv.Connect()), nodes.Options{ID: fmt.Sprint("n", i), Lease: lease, Logger: quiet})
-		if err != nil {
-			t.Fatal(err)
+	natstest.Bubble(t, func(t *testing.T, _ *server.Server) {
+		dir := t.TempDir()
+		srv := natstest.Start(t, dir)
+		setup(t, srv)
+		all := make([]*process, count)
+		links := make([]*natstest.Link, count)
+		incarnations := make([]uint64, count)
+		for i := range all {
+			all[i] = join(t, srv, fmt.Sprint("n", i))
+			links[i], incarnations[i] = all[i].link, all[i].Incarnation()
 		}
-		all[i], incarnations[i] = node, node.Incarnation()
-		group.Go(func() { _ = node.Run(ctx) }) // it ends while the server is there
-	}
-	srv.Stop()
-	srv.Start()
-	for i, node := range all {
-		until(t, "the node renews", func() bool { return node.Ready() })
-		if node.Incarnation() != incarnations[i] {
-			t.Errorf("node %s is incarnation %d, it was %d", node.ID(), node.Incarnation(), incarnations[i])
+		time.Sleep(lease / 2)
+		natstest.Stop(srv, links...)
+		time.Sleep(lease * 2 / 3)
+		srv = natstest.Start(t, dir)
+		for _, link := range links {
+			link.Reroute(srv)
 		}
-	}
+		time.Sleep(lease)
+		for i, p := range all {
+			if !p.Ready() || p.Incarnation() != incarnations[i] {
+				t.Errorf("node %s: ready is %v, incarnation %d; it was %d", p.ID(), p.Ready(), p.Incarnation(), incarnations[i])
+			}
+			p.leave() // while the server is there
+		}
+	})
 }
 
 // A process that is cut off and told to stop while it joins does stop.

@@ -3,6 +3,7 @@ package streams_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -42,7 +43,7 @@ func TestEnsureOnLeaf(t *testing.T) {
 // A namespace cannot be made in a second domain, where it would get half of the
 // first one's messages; after the first is deleted it can.
 func TestEnsureTaken(t *testing.T) {
-	t.Parallel()
+	defer streams.ProbeTime(time.Minute)() // which all tests share, so this one is not parallel
 	tree := natstest.StartTree(t, natstest.Domains{Hub: "hub", Leaf: "leaf"})
 	leaf := inDomain(t, connect(t, tree.Leaf), "")
 	ensure(t, connect(t, tree.Hub), streams.Options{})

@@ -12,6 +12,13 @@ const BootstrapTTL = bootstrapTTL
 
 var CheckLevel = checkLevel
 
+// ProbeTime gives whoever has a namespace that long to say so, until undo is called.
+func ProbeTime(d time.Duration) (undo func()) {
+	was := probeTime
+	probeTime = d
+	return func() { probeTime = was }
+}
+
 // ParseReply reads the reply subject of a delivery.
 func ParseReply(reply string) (Delivery, error) {
 	var d Delivery

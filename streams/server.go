@@ -67,6 +67,10 @@ func checkLevel(level int, who string) error {
 	return nil
 }
 
+// probeTime is how long whoever has a namespace may take to say so. Who listens
+// without an answer is no stream. A test on a crowded machine gives more.
+var probeTime = requestTime / 2
+
 // checkTaken refuses a namespace of which another JetStream has the subjects. On
 // servers that are connected as leaf nodes, messages would go to both. That
 // another has them is seen while it can be reached.
@@ -74,7 +78,7 @@ func checkTaken(ctx context.Context, ns Namespace, pub *publish.Publisher, js je
 	if _, err := js.Stream(ctx, ns.DeadStream()); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err // what is left of this namespace has them
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTime/2) // who listens without an answer is no stream
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	_, err := pub.Publish(ctx, &nats.Msg{
 		Subject: ns.subject("dead.probe"),

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -96,30 +97,32 @@ func TestWorkWithoutAssets(t *testing.T) {
 // Withdrawing takes every item of a job away, in whatever hands it is, and no
 // other.
 func TestWithdraw(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, connect(t, natstest.Start(t, t.TempDir())))
-	w.offer("a", "b", "a", "a")
-	p := w.puller()
-	held := w.pull(p, 2, time.Minute)
-	for _, local := range []string{"a", "none"} {
-		if err := w.work.Withdraw(t.Context(), "", "mail", local, 7); err != nil {
-			t.Fatal(err)
+	natstest.Bubble(t, func(t *testing.T, srv *server.Server) {
+		w := newWorld(t, connect(t, srv))
+		w.offer("a", "b", "a", "a")
+		p := w.puller()
+		held := w.pull(p, 2, time.Minute)
+		for _, local := range []string{"a", "none"} {
+			if err := w.work.Withdraw(t.Context(), "", "mail", local, 7); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if got := state(t, open(t, w.nc), ns.WorkStream()).Msgs; got != 1 {
-		t.Errorf("the stream holds %d items, want b", got)
-	}
-	if got := w.info().NumAckPending; got != 1 {
-		t.Errorf("%d deliveries are open, want that of b", got)
-	}
-	for _, d := range held { // harmless for a
-		if err := d.Nak(0); err != nil {
-			t.Error(err)
+		if got := state(t, open(t, w.nc), ns.WorkStream()).Msgs; got != 1 {
+			t.Errorf("the stream holds %d items, want b", got)
 		}
-	}
-	if got := locals(w.pull(p, 1, time.Minute)); got != "b" {
-		t.Errorf("got %s, want b", got)
-	}
+		synctest.Wait() // the consumer hears of it after whoever withdrew
+		if got := w.info().NumAckPending; got != 1 {
+			t.Errorf("%d deliveries are open, want that of b", got)
+		}
+		for _, d := range held { // harmless for a
+			if err := d.Nak(0); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := locals(w.pull(p, 1, time.Minute)); got != "b" {
+			t.Errorf("got %s, want b", got)
+		}
+	})
 }
 
 // What was offered at a later revision stays: it belongs to another job that has

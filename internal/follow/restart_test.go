@@ -57,9 +57,7 @@ func TestRestartCluster(t *testing.T) {
 		if n == 3 {
 			break
 		}
-		if _, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN.S", nil, 5*time.Second); err != nil {
-			t.Fatal(err)
-		}
+		stepDown(t, nc)
 	}
 	for _, srv := range servers {
 		if srv.JetStreamIsConsumerLeader(server.DEFAULT_GLOBAL_ACCOUNT, "S", consumers(t, js)[0]) {
@@ -69,6 +67,20 @@ func TestRestartCluster(t *testing.T) {
 	}
 	store(t, js, "s.b")
 	f.want(want + " 5b")
+}
+
+// stepDown has the leader of S step down, asking until there is an answer.
+func stepDown(t *testing.T, nc *nats.Conn) {
+	t.Helper()
+	for {
+		_, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN.S", nil, 5*time.Second)
+		if err == nil {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // startCluster runs three servers as a cluster until the test ends.

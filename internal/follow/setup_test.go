@@ -59,13 +59,14 @@ func makeStream(t testing.TB, js jetstream.JetStream) jetstream.Stream {
 	return s
 }
 
-// store stores a message on each of some subjects, as often as it takes.
+// store stores a message on each of some subjects, once, however often it has to ask.
 func store(t testing.TB, js jetstream.JetStream, subjects ...string) {
 	t.Helper()
 	for _, subject := range subjects {
+		once := jetstream.WithMsgID(nats.NewInbox())
 		for {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			_, err := js.Publish(ctx, subject, []byte("data"))
+			_, err := js.Publish(ctx, subject, []byte("data"), once)
 			cancel()
 			if err == nil {
 				break

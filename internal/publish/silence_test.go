@@ -52,7 +52,7 @@ func TestSilence(t *testing.T) {
 					}
 				}
 				nc := natstest.Connect(t, srv, nats.ReconnectWait(100*time.Millisecond), nats.ReconnectJitter(0, 0))
-				p := newPublisher(t, nc)
+				p := newPublisher(t, nc, publish.Options{Timeout: 4500 * time.Millisecond}) // none ends as another is sent
 				for range 60 {
 					p.PublishAsync(message("x.a"), func(publish.Ack, error) {})
 					if test.asks {
