@@ -144,7 +144,7 @@ func (d death) tell(t *testing.T, servers int) {
 			c.nodes[name] = c.Worker(name, cluster.NodeOptions{})
 		}
 	}
-	work := actor.Work{For: ms(scale(1500*time.Millisecond, 4*time.Second, time.Minute))}
+	work := actor.Work{For: ms(scale(8*time.Second, 8*time.Second, time.Minute))}
 	fails, waits := c.both(work)
 	quorum := c.dispatch(cluster.Broadcast{ID: "quorum", Work: work, Done: "quorum"})
 	for _, job := range []string{fails, waits, quorum} {

@@ -71,11 +71,12 @@ func besiege(t *testing.T, servers, leases int) *siege {
 // start starts a worker for each queue, and waits until the jobs of all of them
 // run, and some of the brief ones have.
 func (s *siege) start(o cluster.NodeOptions, queues ...string) {
+	ahead := s.c.Lease + 2*time.Second // of the cut they start at most; early ends while that lasts all the same
 	for _, queue := range queues {
 		for prefix, work := range map[string]actor.Work{
-			obeys: {For: ms(s.lasts + s.c.Lease)},
-			early: {For: ms(s.c.Lease + 6*time.Second), Deaf: true},
-			late:  {For: ms(s.lasts + s.c.Lease), Deaf: true},
+			obeys: {For: ms(s.lasts + ahead)},
+			early: {For: ms(s.c.Lease + ahead), Deaf: true},
+			late:  {For: ms(s.lasts + ahead), Deaf: true},
 		} {
 			s.c.Submit(cluster.Load{Queue: queue, Prefix: prefix, Count: 1, Work: work}).Await()
 		}

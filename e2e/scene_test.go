@@ -56,7 +56,7 @@ func (m *membership) scene() *scene {
 	ticks := cluster.Load{Prefix: "a", Count: scale(24, 40, 40), Rate: scale(8.0, 4, 1), Work: actor.Work{For: 100}}
 	s.ticks = m.Submit(ticks)
 	m.After(scale(time.Second/2, 2*time.Second, 8*time.Second))
-	long := scale(2500*time.Millisecond, 8*time.Second, 20*time.Second)
+	long := scale(8*time.Second, 8*time.Second, 20*time.Second)
 	m.Submit(cluster.Load{Prefix: "b", Count: 1, Work: actor.Work{For: int(long.Milliseconds())}}).Await()
 	if e := m.AwaitStart(longJob, 1); e.Process == s.other.Process() {
 		s.old, s.other = s.other, s.old

@@ -99,6 +99,7 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 	case "leaf":
 		hub, leaf, err := b.tree(ts.MkAbs(".nats-hub"))
 		ts.Check(err)
+		poll(ts, func() string { return beyond(leaf) })
 		ts.Setenv("HUB_URL", hub)
 		ts.Setenv("NATS_URL", leaf)
 	default:
@@ -149,6 +150,19 @@ func (b *backend) tree(dir string) (hub, leaf string, err error) {
 		LeafNode: server.LeafNodeOpts{Remotes: []*server.RemoteLeafOpts{{URLs: []*url.URL{remote}}}},
 	})
 	return hub, leaf, err
+}
+
+// beyond says why a leaf node does not pass on what is asked of its hub.
+func beyond(leaf string) (missing string) {
+	nc, err := nats.Connect(leaf)
+	if err == nil {
+		defer nc.Close()
+		_, err = nc.Request("$JS.hub.API.INFO", nil, patience/10)
+	}
+	if err != nil {
+		return fmt.Sprintf("the leaf node does not reach its hub: %v", err)
+	}
+	return ""
 }
 
 // run runs a server until the script ends.

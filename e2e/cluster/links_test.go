@@ -33,7 +33,7 @@ func wantFaults(t *testing.T, c *cluster.Cluster, want ...string) {
 // links heal.
 func TestCut(t *testing.T) {
 	t.Parallel()
-	c, w1 := begin(t)
+	c, w1 := begin(t, 3*time.Second)
 	w1.Cut()
 	c.Await("w1 misses the server", func() bool { return !w1.Ready() })
 	if out, err := c.Try("node", "list"); err != nil {
@@ -56,17 +56,17 @@ func TestCut(t *testing.T) {
 // not.
 func TestDrop(t *testing.T) {
 	t.Parallel()
-	c, w1 := begin(t)
+	c, w1 := begin(t, 3*time.Second)
+	w1.Drop(c.Server(1))
 	w2 := c.Worker("w2", cluster.NodeOptions{})
 	w2.Delay(100 * time.Millisecond)
-	w1.Drop(c.Server(1))
 	c.AwaitStart("work.a0", 2)
 	c.AwaitEnded(1)
 	w1.HealLinks()
 	w2.HealLinks()
 	c.Await("w1 is ready", w1.Ready)
 	finish(t, c, "w1 lost", "w2 succeeded")
-	wantFaults(t, c, "fault delay w2#1 ", "fault drop w1#1 n1", "heal drop w1#1 n1", "heal delay w2#1 ")
+	wantFaults(t, c, "fault drop w1#1 n1", "fault delay w2#1 ", "heal drop w1#1 n1", "heal delay w2#1 ")
 }
 
 // A server that is cut off from the others no longer leads, also for clients

@@ -52,9 +52,7 @@ func TestSurvivors(t *testing.T) {
 		if !t.Run("cluster", func(t *testing.T) { dir = run(t) }) {
 			t.Fatal("the cluster did not run")
 		}
-		if left := using(t, dir); len(left) > 0 {
-			t.Errorf("left over: %q", left)
-		}
+		awaitNobody(t, dir)
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {
 			t.Errorf("the folder of a test that passed: %v", err)
 		}
@@ -63,18 +61,25 @@ func TestSurvivors(t *testing.T) {
 		t.Parallel()
 		dir := kill(t)
 		defer os.RemoveAll(dir)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for left := using(t, dir); len(left) > 0; left = using(t, dir) {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				t.Fatalf("left over: %q", left)
-			}
-		}
+		awaitNobody(t, dir)
 	})
+}
+
+// awaitNobody waits until no process belongs to the cluster in dir: what its
+// processes have started survives them for a moment.
+func awaitNobody(t *testing.T, dir string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for left := using(t, dir); len(left) > 0; left = using(t, dir) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("left over: %q", left)
+		}
+	}
 }
 
 // kill kills a test process while its cluster runs, and returns the cluster's

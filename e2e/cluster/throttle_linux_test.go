@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/cluster"
@@ -24,7 +25,7 @@ func standing(t *testing.T, pid int) bool {
 // A process that is throttled stands and runs in turns, and works all the same.
 func TestThrottle(t *testing.T) {
 	t.Parallel()
-	c, w1 := begin(t)
+	c, w1 := begin(t, 3*time.Second)
 	stop := w1.Throttle(0.3)
 	for range 3 {
 		c.Await("w1 stands", func() bool { return standing(t, w1.Pid()) })

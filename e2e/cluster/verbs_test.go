@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -11,13 +12,13 @@ import (
 	"github.com/millrace/millrace/e2e/ledger"
 )
 
-// begin starts a cluster on which the job work.a0 runs on w1, for three seconds.
-func begin(t *testing.T) (*cluster.Cluster, *cluster.Node) {
+// begin starts a cluster on which the job work.a0 runs on w1, for so long.
+func begin(t *testing.T, lasts time.Duration) (*cluster.Cluster, *cluster.Node) {
 	t.Helper()
 	c := cluster.New(t, cluster.Options{})
 	c.Serve("s1", cluster.NodeOptions{})
 	w1 := c.Worker("w1", cluster.NodeOptions{})
-	c.Submit(cluster.Load{Prefix: "a", Count: 1, Work: actor.Work{For: 3000}}).Await()
+	c.Submit(cluster.Load{Prefix: "a", Count: 1, Work: actor.Work{For: int(lasts.Milliseconds())}}).Await()
 	c.AwaitStart("work.a0", 1)
 	return c, w1
 }
@@ -35,7 +36,7 @@ func finish(t *testing.T, c *cluster.Cluster, attempts ...string) {
 // again when it may go on.
 func TestStop(t *testing.T) {
 	t.Parallel()
-	c, w1 := begin(t)
+	c, w1 := begin(t, 3*time.Second)
 	w1.Stop()
 	c.Worker("w2", cluster.NodeOptions{})
 	c.AwaitStart("work.a0", 2)
@@ -50,7 +51,7 @@ func TestStop(t *testing.T) {
 // A worker that is killed comes back under its ID in a new life.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	c, w1 := begin(t)
+	c, w1 := begin(t, 3*time.Second)
 	w1.Kill()
 	if w1.Alive() {
 		t.Error("the worker is alive after it was killed")
@@ -65,7 +66,7 @@ func TestKill(t *testing.T) {
 // A worker that is asked to end finishes what runs.
 func TestTerm(t *testing.T) {
 	t.Parallel()
-	c, w1 := begin(t)
+	c, w1 := begin(t, 3*time.Second)
 	w1.Term()
 	w1.Await()
 	if !strings.Contains(w1.Log(), "draining") {
@@ -77,7 +78,7 @@ func TestTerm(t *testing.T) {
 // A server that is killed comes back with everything at the same address.
 func TestServerKilled(t *testing.T) {
 	t.Parallel()
-	c, w1 := begin(t)
+	c, w1 := begin(t, 3*time.Second)
 	c.Server(1).Kill()
 	if _, err := c.Try("job", "list"); err == nil {
 		t.Error("jobs are listed without a server")
@@ -92,7 +93,7 @@ func TestServerKilled(t *testing.T) {
 // What a user asks for is done, and in the ledger.
 func TestCalls(t *testing.T) {
 	t.Parallel()
-	c, _ := begin(t)
+	c, _ := begin(t, 15*time.Second) // it is cancelled before
 	for _, err := range []error{
 		c.Cancel("work.a0"), c.Pause("work"), c.Resume("work"), c.Limit("work", 3),
 		c.Drain("w1"), c.Undrain("w1"),
