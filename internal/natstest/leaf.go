@@ -29,12 +29,12 @@ func StartTree(t testing.TB, d Domains) *Tree {
 	t.Helper()
 	tree := &Tree{t: t}
 	tree.hub = server.Options{
-		ServerName: "hub", Host: "127.0.0.1", Port: server.RANDOM_PORT,
+		ServerName: "hub", Host: "127.0.0.1", Port: Port(t),
 		JetStreamDomain: d.Hub, StoreDir: t.TempDir(),
-		LeafNode: server.LeafNodeOpts{Host: "127.0.0.1", Port: server.RANDOM_PORT},
+		LeafNode: server.LeafNodeOpts{Host: "127.0.0.1", Port: Port(t)},
 	}
 	tree.leaf = server.Options{
-		ServerName: "leaf", Host: "127.0.0.1", Port: server.RANDOM_PORT,
+		ServerName: "leaf", Host: "127.0.0.1", Port: Port(t),
 		JetStreamDomain: d.Leaf, StoreDir: t.TempDir(),
 		LeafNode: server.LeafNodeOpts{ReconnectInterval: 50 * time.Millisecond},
 	}
@@ -47,7 +47,7 @@ func StartTree(t testing.TB, d Domains) *Tree {
 // StartHub runs the hub, on the ports and the data that it had before.
 func (tree *Tree) StartHub() {
 	tree.t.Helper()
-	tree.Hub = start(tree.t, &tree.hub) // which notes the ports there
+	tree.Hub = start(tree.t, &tree.hub)
 }
 
 // StartLeaf runs the leaf node, on the port and the data that it had before.

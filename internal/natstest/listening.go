@@ -1,7 +1,6 @@
 package natstest
 
 import (
-	"net"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -18,13 +17,12 @@ type Listening struct {
 	srv  *server.Server
 }
 
-// StartListening runs a JetStream server on a free port of 127.0.0.1 that keeps
-// its data in dir until the test ends. It does not work in a bubble.
+// StartListening runs a JetStream server on a [Port] that keeps its data in dir until
+// the test ends. It does not work in a bubble.
 func StartListening(t testing.TB, dir string) *Listening {
 	t.Helper()
-	l := &Listening{t: t, dir: dir, port: server.RANDOM_PORT}
+	l := &Listening{t: t, dir: dir, port: Port(t)}
 	l.Start()
-	l.port = l.srv.Addr().(*net.TCPAddr).Port
 	return l
 }
 
