@@ -5,7 +5,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
-	"net"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/e2e/cluster"
+	"github.com/millrace/millrace/internal/natstest"
 )
 
 // patience is how long a command of the docs may take.
@@ -50,12 +51,7 @@ func elsewhere(t *testing.T, page string) string {
 	free := map[string]string{}
 	return regexp.MustCompile(`127\.0\.0\.1:[1-9]\d*`).ReplaceAllStringFunc(page, func(address string) string {
 		if free[address] == "" {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			free[address] = l.Addr().String()
+			free[address] = fmt.Sprint("127.0.0.1:", natstest.Port(t))
 		}
 		return free[address]
 	})

@@ -12,6 +12,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -74,7 +75,6 @@ type Cluster struct {
 	opts     Options
 	programs programs
 	servers  []*Server
-	claims   claims
 	links    links
 	ended    ends
 
@@ -82,7 +82,8 @@ type Cluster struct {
 	wait sync.WaitGroup  // for what watches
 
 	mu        sync.Mutex
-	processes []*process // all that ever were
+	processes []*process  // all that ever were
+	claims    []io.Closer // of ports
 
 	judged bool // by the test's goroutine
 }
@@ -139,7 +140,7 @@ func (c *Cluster) open() {
 		c.end()
 		c.links.close()
 		c.wait.Wait()
-		c.claims.release()
+		c.giveBack()
 		_ = c.Ledger.Close()
 		c.leave()
 	})
