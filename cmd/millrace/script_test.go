@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/millrace/millrace/embedded"
+	"github.com/millrace/millrace/internal/natstest"
 )
 
 func TestMain(m *testing.M) {
@@ -63,11 +63,10 @@ type backend struct {
 type backendKey struct{}
 
 func setUp(e *testscript.Env) error {
-	b := &backend{dir: e.Getenv("WORK") + "/.nats", listen: "127.0.0.1:0", defers: e.Defer}
+	b := &backend{dir: e.Getenv("WORK") + "/.nats", listen: fmt.Sprint("127.0.0.1:", natstest.Port(e.T().(testing.TB))), defers: e.Defer}
 	if err := b.start(); err != nil {
 		return err
 	}
-	b.listen = strings.TrimPrefix(b.srv.URL(), "nats://")
 	e.Defer(func() { b.srv.Close() })
 	e.Values[backendKey{}] = b
 	for name, value := range map[string]string{
