@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -28,17 +27,13 @@ func clusterOptions(t *testing.T) []*server.Options {
 	var ports [3]int // a cluster has to know its servers before they run
 	var routes []string
 	for i := range ports {
-		l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-		routes = append(routes, "nats://"+l.Addr().String())
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		ports[i] = natstest.Port(t)
+		routes = append(routes, fmt.Sprint("nats://127.0.0.1:", ports[i]))
 	}
 	all := make([]*server.Options, len(ports))
 	for i, port := range ports {
 		all[i] = &server.Options{
-			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
+			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: natstest.Port(t), JetStream: true,
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
 			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
 		}
@@ -53,20 +48,8 @@ func startCluster(t *testing.T, all []*server.Options) []*server.Server {
 	for _, opts := range all {
 		servers = append(servers, startWith(t, opts))
 	}
-	led := time.NewTicker(10 * time.Millisecond)
-	defer led.Stop()
-	for {
-		select {
-		case <-led.C:
-			for _, srv := range servers {
-				if srv.JetStreamIsLeader() && len(srv.JetStreamClusterPeers()) == len(servers) {
-					return servers
-				}
-			}
-		case <-t.Context().Done():
-			t.Fatal("the cluster has no leader")
-		}
-	}
+	natstest.AwaitLeader(t, servers)
+	return servers
 }
 
 // A cluster may have fewer servers than it is going to have. Whoever makes a

@@ -3,7 +3,6 @@ package doctor_test
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -22,15 +21,8 @@ func startCluster(t *testing.T) []*server.Server {
 	var ports [3]int // a cluster has to know its servers before they run
 	var routes []string
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-		routes = append(routes, "nats://"+l.Addr().String())
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		ports[i] = natstest.Port(t)
+		routes = append(routes, fmt.Sprint("nats://127.0.0.1:", ports[i]))
 	}
 	servers := make([]*server.Server, len(ports))
 	for i, port := range ports {
@@ -40,19 +32,8 @@ func startCluster(t *testing.T) []*server.Server {
 			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
 		})
 	}
-	led := time.NewTicker(10 * time.Millisecond)
-	defer led.Stop()
-	for range led.C {
-		for _, srv := range servers {
-			if srv.JetStreamIsLeader() && len(srv.JetStreamClusterPeers()) == len(servers) {
-				return servers
-			}
-		}
-		if t.Context().Err() != nil {
-			t.Fatal("the cluster has no leader")
-		}
-	}
-	return nil
+	natstest.AwaitLeader(t, servers)
+	return servers
 }
 
 // Streams with one replica where three fit, and replicas that are not there.

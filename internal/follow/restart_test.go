@@ -2,7 +2,6 @@ package follow_test
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -89,20 +88,13 @@ func startCluster(t *testing.T) []*server.Server {
 	var ports [3]int // a cluster has to know its servers before they run
 	var routes []string
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-		routes = append(routes, "nats://"+l.Addr().String())
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		ports[i] = natstest.Port(t)
+		routes = append(routes, fmt.Sprint("nats://127.0.0.1:", ports[i]))
 	}
 	servers := make([]*server.Server, len(ports))
 	for i, port := range ports {
 		srv, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: server.RANDOM_PORT,
+			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: natstest.Port(t),
 			JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
 			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
@@ -114,16 +106,8 @@ func startCluster(t *testing.T) []*server.Server {
 		t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
 		servers[i] = srv
 	}
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	for range look.C {
-		for _, srv := range servers {
-			if srv.JetStreamIsLeader() && len(srv.JetStreamClusterPeers()) == len(servers) {
-				return servers
-			}
-		}
-	}
-	return nil
+	natstest.AwaitLeader(t, servers)
+	return servers
 }
 
 // connect connects to any of some servers until the test ends.
