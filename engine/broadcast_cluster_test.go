@@ -6,46 +6,16 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/internal/natstest"
 )
-
-// startCluster runs three JetStream servers as a cluster until the test ends.
-func startCluster(t *testing.T) []*server.Server {
-	t.Helper()
-	var ports [3]int // a cluster has to know its servers before they run
-	var routes []string
-	for i := range ports {
-		ports[i] = natstest.Port(t)
-		routes = append(routes, fmt.Sprint("nats://127.0.0.1:", ports[i]))
-	}
-	servers := make([]*server.Server, len(ports))
-	for i, port := range ports {
-		srv, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
-			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
-			NoLog:   true, NoSigs: true, StoreDir: t.TempDir(),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv.Start()
-		t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-		servers[i] = srv
-	}
-	natstest.AwaitLeader(t, servers)
-	return servers
-}
 
 // nodesOfSeat are the nodes of a seat.
 var nodesOfSeat = []string{"a", "b", "c", "d"}
@@ -72,7 +42,7 @@ type attacker struct {
 // seated starts the nodes, on the servers in turn.
 func seated(t *testing.T) *seat {
 	t.Helper()
-	servers := startCluster(t)
+	servers := natstest.StartCluster(t, natstest.ClusterOptions(t))
 	s := &seat{T: t, seen: newLedger(), most: map[string]int{}, now: map[string]int{}, well: map[string]bool{}}
 	for i, node := range nodesOfSeat {
 		eng, err := engine.Connect(t.Context(), natstest.Connect(t, servers[i%len(servers)]), engine.Options{

@@ -160,7 +160,7 @@ func TestClockSamples(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, _ *server.Server) {
 				asked := 0
-				clock := sundial(t, startWith(t, &server.Options{DontListen: true}), func() string {
+				clock := sundial(t, natstest.StartWith(t, &server.Options{DontListen: true}), func() string {
 					asked++
 					at := time.Now().Add(away)
 					time.Sleep(delays[asked-1] * time.Millisecond)
@@ -182,7 +182,7 @@ func TestClockSamples(t *testing.T) {
 func TestClockSetBack(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, _ *server.Server) {
 		away := time.Hour
-		clock := sundial(t, startWith(t, &server.Options{DontListen: true}), func() string { return info(time.Now().Add(away)) })
+		clock := sundial(t, natstest.StartWith(t, &server.Options{DontListen: true}), func() string { return info(time.Now().Add(away)) })
 		for _, away = range []time.Duration{time.Hour, -time.Hour, time.Minute} {
 			if err := clock.Measure(t.Context()); err != nil {
 				t.Fatal(err)
@@ -199,7 +199,7 @@ func TestClockSetBack(t *testing.T) {
 func TestClockBadAnswers(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, _ *server.Server) {
 		var answer atomic.Value
-		clock := sundial(t, startWith(t, &server.Options{DontListen: true}), func() string { return answer.Load().(string) })
+		clock := sundial(t, natstest.StartWith(t, &server.Options{DontListen: true}), func() string { return answer.Load().(string) })
 		for text, want := range map[string]string{
 			``:            "read answer",
 			`{"ts":1}`:    "read answer",

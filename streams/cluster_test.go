@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -21,44 +20,13 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// clusterOptions are those of three JetStream servers that know each other.
-func clusterOptions(t *testing.T) []*server.Options {
-	t.Helper()
-	var ports [3]int // a cluster has to know its servers before they run
-	var routes []string
-	for i := range ports {
-		ports[i] = natstest.Port(t)
-		routes = append(routes, fmt.Sprint("nats://127.0.0.1:", ports[i]))
-	}
-	all := make([]*server.Options, len(ports))
-	for i, port := range ports {
-		all[i] = &server.Options{
-			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: natstest.Port(t), JetStream: true,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
-			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
-		}
-	}
-	return all
-}
-
-// startCluster runs three JetStream servers as a cluster until the test ends.
-func startCluster(t *testing.T, all []*server.Options) []*server.Server {
-	t.Helper()
-	var servers []*server.Server
-	for _, opts := range all {
-		servers = append(servers, startWith(t, opts))
-	}
-	natstest.AwaitLeader(t, servers)
-	return servers
-}
-
 // A cluster may have fewer servers than it is going to have. Whoever makes a
 // namespace meanwhile waits for the third one, and in the end goes without.
 func TestEnsureGathers(t *testing.T) {
 	t.Parallel()
-	opts := clusterOptions(t)
+	opts := natstest.ClusterOptions(t)
 	opts[0].Routes, opts[1].Routes = opts[0].Routes[:2], opts[1].Routes[:2]
-	nc := natstest.Connect(t, startCluster(t, opts[:2])[0])
+	nc := natstest.Connect(t, natstest.StartCluster(t, opts[:2])[0])
 	replicas := func(ns streams.Namespace) int {
 		return configs(t, open(t, nc))["KV_"+ns.Bucket(streams.Leases)].Replicas
 	}
@@ -86,7 +54,7 @@ func TestEnsureGathers(t *testing.T) {
 		})
 	}
 	waiting.Wait()
-	startWith(t, opts[2])
+	natstest.StartWith(t, opts[2])
 	late.Wait()
 }
 
@@ -95,8 +63,8 @@ func TestEnsureGathers(t *testing.T) {
 // each whose route breaks: the others do not know yet what room it has.
 func TestEnsurePeerOffline(t *testing.T) {
 	t.Parallel()
-	opts := clusterOptions(t)
-	servers := startCluster(t, opts)
+	opts := natstest.ClusterOptions(t)
+	servers := natstest.StartCluster(t, opts)
 	var leader, follower int
 	for i, srv := range servers {
 		if srv.JetStreamIsLeader() {
@@ -107,7 +75,7 @@ func TestEnsurePeerOffline(t *testing.T) {
 		servers[follower].Shutdown()
 		servers[follower].WaitForShutdown()
 		opts[follower].JetStream = jetStream
-		servers[follower] = startAgain(t, opts[follower])
+		servers[follower] = natstest.StartWith(t, opts[follower])
 	}
 	nc := natstest.Connect(t, servers[leader])
 	js := open(t, nc)
@@ -161,7 +129,7 @@ func (l *listener) Write(line []byte) (int, error) {
 
 func TestEnsureCluster(t *testing.T) {
 	t.Parallel()
-	servers := startCluster(t, clusterOptions(t))
+	servers := natstest.StartCluster(t, natstest.ClusterOptions(t))
 	conns := make([]*nats.Conn, len(servers))
 	for i, srv := range servers {
 		conns[i] = natstest.Connect(t, srv)

@@ -236,7 +236,7 @@ func TestLimitsGiveUp(t *testing.T) {
 // refused.
 func TestLimitsDenied(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T, _ *server.Server) {
-		srv := startWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{"u": except("$JS.API.INFO")})})
+		srv := natstest.StartWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{"u": except("$JS.API.INFO")})})
 		ensure(t, connect(t, srv, nats.UserInfo("admin", "x")), streams.Options{})
 		limits := streams.NewLimits(ns, publisher(t, connect(t, srv, nats.UserInfo("u", "x"))))
 		start := time.Now()

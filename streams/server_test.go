@@ -14,26 +14,6 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// startWith runs a server in this process until the test ends.
-func startWith(t testing.TB, opts *server.Options) *server.Server {
-	t.Helper()
-	opts.NoLog, opts.NoSigs, opts.StoreDir = true, true, t.TempDir()
-	return startAgain(t, opts)
-}
-
-// startAgain runs a server that has run before, with what it has stored, until the
-// test ends.
-func startAgain(t testing.TB, opts *server.Options) *server.Server {
-	t.Helper()
-	srv := must(server.NewServer(opts))(t)
-	srv.Start()
-	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	if !srv.ReadyForConnections(20 * time.Second) {
-		t.Fatal("the server is not ready")
-	}
-	return srv
-}
-
 // users are those of a server where admin may do everything.
 func users(limited map[string]*server.Permissions) []*server.User {
 	all := []*server.User{{Username: "admin", Password: "x"}}
@@ -55,7 +35,7 @@ func except(subjects ...string) *server.Permissions {
 
 func TestEnsureWithoutJetStream(t *testing.T) {
 	t.Parallel()
-	nc := connect(t, startWith(t, &server.Options{DontListen: true}))
+	nc := connect(t, natstest.StartWith(t, &server.Options{DontListen: true}))
 	_, err := streams.Ensure(t.Context(), ns, publisher(t, nc), streams.Options{Logger: quiet})
 	oneLine(t, err, "has no JetStream", "start nats-server with -js")
 }
@@ -63,7 +43,7 @@ func TestEnsureWithoutJetStream(t *testing.T) {
 func TestEnsureAccountWithoutJetStream(t *testing.T) {
 	t.Parallel()
 	plain := server.NewAccount("plain")
-	nc := connect(t, startWith(t, &server.Options{
+	nc := connect(t, natstest.StartWith(t, &server.Options{
 		DontListen: true, JetStream: true, Accounts: []*server.Account{plain},
 		Users: []*server.User{{Username: "u", Password: "x", Account: plain}},
 	}), nats.UserInfo("u", "x"))
@@ -74,7 +54,7 @@ func TestEnsureAccountWithoutJetStream(t *testing.T) {
 // A user without the right to create anything can use what is there.
 func TestEnsureReadOnly(t *testing.T) {
 	t.Parallel()
-	srv := startWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{
+	srv := natstest.StartWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{
 		"reader": only("$JS.API.INFO", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.MSG.GET.KV_mr_default_config"),
 	})})
 	want := ensure(t, connect(t, srv, nats.UserInfo("admin", "x")), streams.Options{Lease: 4 * time.Second})
@@ -106,7 +86,7 @@ func TestEnsureDenied(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			natstest.Bubble(t, func(t *testing.T, _ *server.Server) {
-				srv := startWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{"u": test.may})})
+				srv := natstest.StartWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{"u": test.may})})
 				pub := publisher(t, connect(t, srv, nats.UserInfo("u", "x")))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
@@ -124,7 +104,7 @@ func TestEnsureDenied(t *testing.T) {
 // The denial of something else, on the same connection, is none of our business.
 func TestEnsureForeignDenial(t *testing.T) {
 	t.Parallel()
-	srv := startWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{"u": except("forbidden", "$KV.mr_default_jobs.>")})})
+	srv := natstest.StartWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{"u": except("forbidden", "$KV.mr_default_jobs.>")})})
 	denials := make(chan error, 10)
 	nc := connect(t, srv, nats.UserInfo("u", "x"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denials <- err }))
 	pub := publisher(t, nc)

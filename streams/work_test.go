@@ -144,7 +144,7 @@ func TestWithdrawOfThePast(t *testing.T) {
 // Serve can be called by all workers, and changes only the wait.
 func TestServe(t *testing.T) {
 	t.Parallel()
-	srv := startWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{"u": except("$JS.API.CONSUMER.CREATE.>")})})
+	srv := natstest.StartWith(t, &server.Options{DontListen: true, JetStream: true, Users: users(map[string]*server.Permissions{"u": except("$JS.API.CONSUMER.CREATE.>")})})
 	w := newWorld(t, connect(t, srv, nats.UserInfo("admin", "x")))
 	before := w.info()
 	w.serve("mail")

@@ -1,13 +1,10 @@
 package doctor_test
 
 import (
-	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/engine/doctor"
@@ -15,31 +12,10 @@ import (
 	"github.com/millrace/millrace/streams"
 )
 
-// startCluster runs three JetStream servers as a cluster until the test ends.
-func startCluster(t *testing.T) []*server.Server {
-	t.Helper()
-	var ports [3]int // a cluster has to know its servers before they run
-	var routes []string
-	for i := range ports {
-		ports[i] = natstest.Port(t)
-		routes = append(routes, fmt.Sprint("nats://127.0.0.1:", ports[i]))
-	}
-	servers := make([]*server.Server, len(ports))
-	for i, port := range ports {
-		servers[i] = startListening(t, &server.Options{
-			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
-			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
-		})
-	}
-	natstest.AwaitLeader(t, servers)
-	return servers
-}
-
 // Streams with one replica where three fit, and replicas that are not there.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
-	servers := startCluster(t)
+	servers := natstest.StartCluster(t, natstest.ClusterOptions(t))
 	for ns, replicas := range map[string]int{"one": 1, "three": 3} {
 		eng, err := engine.Connect(t.Context(), natstest.Connect(t, servers[0]), engine.Options{Namespace: ns, Replicas: replicas, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {

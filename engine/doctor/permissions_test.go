@@ -22,23 +22,7 @@ import (
 func startWith(t testing.TB, opts *server.Options) *server.Server {
 	t.Helper()
 	opts.DontListen = true
-	return startListening(t, opts)
-}
-
-// startListening runs one that others reach by its ports.
-func startListening(t testing.TB, opts *server.Options) *server.Server {
-	t.Helper()
-	opts.NoLog, opts.NoSigs, opts.StoreDir = true, true, t.TempDir()
-	srv, err := server.NewServer(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Start()
-	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	if !srv.ReadyForConnections(20 * time.Second) {
-		t.Fatal("the server is not ready")
-	}
-	return srv
+	return natstest.StartWith(t, opts)
 }
 
 // users are those of a server where admin may do everything.

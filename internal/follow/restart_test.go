@@ -41,7 +41,7 @@ func TestRestart(t *testing.T) {
 // consumer.
 func TestRestartCluster(t *testing.T) {
 	t.Parallel()
-	servers := startCluster(t)
+	servers := natstest.StartCluster(t, natstest.ClusterOptions(t))
 	reader, nc := connect(t, servers), connect(t, servers)
 	js := open(t, nc)
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: len(servers)})
@@ -80,34 +80,6 @@ func stepDown(t *testing.T, nc *nats.Conn) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// startCluster runs three servers as a cluster until the test ends.
-func startCluster(t *testing.T) []*server.Server {
-	t.Helper()
-	var ports [3]int // a cluster has to know its servers before they run
-	var routes []string
-	for i := range ports {
-		ports[i] = natstest.Port(t)
-		routes = append(routes, fmt.Sprint("nats://127.0.0.1:", ports[i]))
-	}
-	servers := make([]*server.Server, len(ports))
-	for i, port := range ports {
-		srv, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprint("s", i+1), Host: "127.0.0.1", Port: natstest.Port(t),
-			JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
-			Routes:  server.RoutesFromStr(strings.Join(routes, ",")),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv.Start()
-		t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-		servers[i] = srv
-	}
-	natstest.AwaitLeader(t, servers)
-	return servers
 }
 
 // connect connects to any of some servers until the test ends.

@@ -6,6 +6,6 @@
 // [Bubble] puts a server into a synctest bubble, where hours of ack waits,
 // time-outs and expiries pass in milliseconds. [StartListening] is for clients in
 // other processes and for servers that stop and come back, [StartTree] for clients
-// of leaf nodes. Tests that start servers of their own listen on a [Port]. [Link]
+// of leaf nodes, and [StartCluster] for three servers. [Link]
 // sits between a client and a server and decides the fate of every single write.
 package natstest

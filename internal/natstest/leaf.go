@@ -59,7 +59,7 @@ func (tree *Tree) StartLeaf() {
 	}
 	tree.leaf.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{hub}}}
 	if tree.leaf.JetStreamDomain == "" {
-		tree.Leaf = startPlain(tree.t, &tree.leaf)
+		tree.Leaf = StartWith(tree.t, &tree.leaf)
 	} else {
 		tree.Leaf = start(tree.t, &tree.leaf)
 	}

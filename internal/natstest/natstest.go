@@ -51,17 +51,21 @@ func Start(t testing.TB, dir string) *server.Server {
 	return start(t, &server.Options{DontListen: true, StoreDir: dir})
 }
 
-// start runs a JetStream server until the test ends.
+// start is StartWith for a JetStream server.
 func start(t testing.TB, opts *server.Options) *server.Server {
 	t.Helper()
 	opts.JetStream = true
-	return startPlain(t, opts)
+	return StartWith(t, opts)
 }
 
-// startPlain runs a server until the test ends. It fills in what all share.
-func startPlain(t testing.TB, opts *server.Options) *server.Server {
+// StartWith runs a server until the test ends. It fills in what all share; what the
+// server stores is in a folder of the test if opts names none.
+func StartWith(t testing.TB, opts *server.Options) *server.Server {
 	t.Helper()
 	opts.NoLog, opts.NoSigs = true, true
+	if opts.StoreDir == "" {
+		opts.StoreDir = t.TempDir()
+	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatalf("natstest: make server: %v", err)
