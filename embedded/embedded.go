@@ -56,7 +56,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	}
 	srv, err := run(opts)
 	if err != nil {
-		lock.Close()
+		unlock(lock)
 		return nil, err
 	}
 	s := &Server{nats: srv, listen: opts.Listen != "", lock: lock}
@@ -104,7 +104,7 @@ func (s *Server) Close() { s.close() }
 func (s *Server) stop() {
 	s.nats.Shutdown()
 	s.nats.WaitForShutdown()
-	s.lock.Close()
+	unlock(s.lock)
 }
 
 // run starts a server with opts. The port is free and the folder locked.
@@ -166,8 +166,7 @@ func splitListen(addr string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// lockFolder makes the folder if need be and takes it for this server. Whoever
-// closes the file frees the folder.
+// lockFolder makes the folder if need be and takes it for this server, until unlock.
 func lockFolder(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("embedded: make data folder: %w; choose a folder that can be written", err)

@@ -22,3 +22,10 @@ func lock(f *os.File) error {
 		return err
 	}
 }
+
+// unlock frees the lock and closes f. A child that this process is just starting has
+// the handle as well, and would keep the lock for a moment if f were only closed.
+func unlock(f *os.File) {
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) // fails only if it is not locked
+	f.Close()
+}

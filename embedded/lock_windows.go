@@ -17,3 +17,6 @@ func lock(f *os.File) error {
 	}
 	return err
 }
+
+// unlock frees the lock and closes f.
+func unlock(f *os.File) { f.Close() }
