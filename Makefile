@@ -10,6 +10,9 @@ SEED      ?= 0
 
 TOOL = go tool -modfile=internal/tools/go.mod
 
+# What has to pass often collects its garbage rarely: that takes a fifth less time.
+lint test: export GOGC ?= 400
+
 .PHONY: help gen lint test race e2e scenarios soak stress bench fuzz year demo
 .DEFAULT_GOAL := help
 
@@ -30,7 +33,7 @@ lint: ## check style: golangci-lint, staticcheck, gofumpt, go.mod
 test: ## vet and test everything; this is what has to pass
 	scripts/deps
 	go vet ./...
-	scripts/inmemory go test -timeout=9m ./...
+	scripts/inmemory go test -vet=off -ldflags=-w -timeout=9m ./...
 
 race: ## test everything with the race detector, in random order
 	scripts/deps
