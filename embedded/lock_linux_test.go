@@ -24,6 +24,10 @@ func TestFreeWhileForking(t *testing.T) {
 // inherit keeps what this process has open as a file, until the test ends.
 func inherit(t *testing.T, name string) {
 	t.Helper()
+	name, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)

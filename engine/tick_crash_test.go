@@ -36,7 +36,7 @@ var tickCrashes = map[string]crash{
 // Whatever write the owner dies before or after, and whatever answer it does not get, a
 // tick is one job, which ends once, and one job of a schedule at a time has a turn. With
 // -seeds everything happens at each write, otherwise one thing.
-func TestTickCrashPoints(t *testing.T) { crashAll(t, tickCrashes, 3) }
+func TestTickCrashPoints(t *testing.T) { crashAll(t, tickCrashes) }
 
 // defined prepares a schedule whose jobs do what their input says.
 func defined(input string, overlap spec.Overlap, ticks ...time.Duration) func(*testing.T, *server.Server) {

@@ -169,7 +169,8 @@ func Join(ctx context.Context, pub *publish.Publisher, opts Options) (*Node, err
 		beats:   openBeats(pub, opts.Namespace),
 		infos:   openInfos(pub, opts.Namespace),
 		quiet:   make(chan struct{}),
-		writing: semaphore.NewWeighted(1), stale: make(chan struct{}, 1),
+		stale:   make(chan struct{}, 1),
+		writing: semaphore.NewWeighted(1),
 	}
 	n.holder = fmt.Sprintf("%s/%d/%s", opts.Info.Host, opts.Info.PID, rand.Text())
 	n.mu.next, n.mu.turned = make(chan struct{}), make(chan struct{})

@@ -83,8 +83,8 @@ func (c *Clock) Fresh(ctx context.Context) error {
 	if c.fresh() {
 		return nil
 	}
-	if err := c.turn.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("streams: measure the time of the server: %w", err)
+	if c.turn.Acquire(ctx, 1) != nil {
+		return fmt.Errorf("streams: measure the time of the server: %w", context.Cause(ctx))
 	}
 	defer c.turn.Release(1)
 	if c.fresh() {

@@ -42,11 +42,17 @@ func (w *Work) OfferedAt(ctx context.Context, node, queue, local string, revisio
 	return last.Sequence > 0 && number(last, revisionHeader) >= revision, err
 }
 
-// Drives reports whether the item of a delivery is still there, in whatever hands it
-// is by now, and is the newest of its job. The leader answers.
-func (w *Work) Drives(ctx context.Context, d *Delivery) (bool, error) {
-	last, err := w.last(ctx, d.Node, d.Queue, d.Local)
-	return err == nil && last.Sequence == d.Sequence, err
+// Holds reports whether the item of a delivery is still there, in whatever hands it
+// is by now. The leader answers.
+func (w *Work) Holds(ctx context.Context, d *Delivery) (bool, error) {
+	_, err := w.pub.Message(ctx, d.Stream, publish.Query{Sequence: d.Sequence})
+	if publish.Gone(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("streams: look for the item of %s.%s: %w", d.Queue, d.Local, err)
+	}
+	return true, nil
 }
 
 // home returns in which stream, and on which subjects, the items of a job lie.

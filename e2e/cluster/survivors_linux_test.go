@@ -52,7 +52,7 @@ func TestSurvivors(t *testing.T) {
 		if !t.Run("cluster", func(t *testing.T) { dir = run(t) }) {
 			t.Fatal("the cluster did not run")
 		}
-		awaitNobody(t, dir)
+		awaitNobody(t, dir, 10*time.Second)
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {
 			t.Errorf("the folder of a test that passed: %v", err)
 		}
@@ -61,15 +61,15 @@ func TestSurvivors(t *testing.T) {
 		t.Parallel()
 		dir := kill(t)
 		defer os.RemoveAll(dir)
-		awaitNobody(t, dir)
+		awaitNobody(t, dir, time.Minute)
 	})
 }
 
 // awaitNobody waits until no process belongs to the cluster in dir: what its
 // processes have started survives them for a moment.
-func awaitNobody(t *testing.T, dir string) {
+func awaitNobody(t *testing.T, dir string, patience time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -122,8 +122,8 @@ func (b *Book) Retention(queue string, s machine.State) time.Duration {
 
 // Load reads all definitions from the leader.
 func (b *Book) Load(ctx context.Context) error {
-	if err := b.reading.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("engine: read the definitions of queues: %w", err)
+	if b.reading.Acquire(ctx, 1) != nil {
+		return fmt.Errorf("engine: read the definitions of queues: %w", context.Cause(ctx))
 	}
 	defer b.reading.Release(1)
 	return b.load(ctx)
@@ -132,8 +132,8 @@ func (b *Book) Load(ctx context.Context) error {
 // Fresh reads what has changed, unless somebody has done so within the last 30 s.
 // It is for processes in which nobody runs the book.
 func (b *Book) Fresh(ctx context.Context) error {
-	if err := b.reading.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("engine: read the definitions of queues: %w", err)
+	if b.reading.Acquire(ctx, 1) != nil {
+		return fmt.Errorf("engine: read the definitions of queues: %w", context.Cause(ctx))
 	}
 	defer b.reading.Release(1)
 	b.mu.Lock()

@@ -81,6 +81,7 @@ func TestClaimByItemThatIsGone(t *testing.T) {
 		if fate := b.finish(entry, "t1", machine.Returned{Hold: hold("t1"), Reason: "drain"}, d); fate != store.Accepted {
 			t.Fatalf("the outcome is %s", fate)
 		}
+		synctest.Wait() // the item is acknowledged, which nobody waits for
 		w.want("q.1", machine.Pending, 1, 0)
 		if _, ok := a.deliver(stale, "t2"); ok {
 			t.Error("the job runs by an item that is gone")

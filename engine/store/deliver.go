@@ -38,10 +38,12 @@ type Runner interface {
 // otherwise the delivery has been answered. The token is new and random.
 //
 // An item that is gone drives nothing, and holds no place of a queue with a limit. So a
-// job whose record was read since the delivery is claimed only if its item is there, and
-// no newer one: this process may have stood still while others ran the job and were done
-// with the item, or are about to be. An item goes only after the record has moved, so
-// what was read before is claimed at its revision or not at all.
+// job whose record was read since the delivery is claimed only if its item is there:
+// this process may have stood still while others ran the job and were done with the
+// item. An item goes only after the record has moved, so what was read before is
+// claimed at its revision or not at all. In the moment in which its acknowledgement is
+// on its way it is still there: what is claimed then holds no place. That there is a
+// newer item is no reason to wait for that one, which may be at the end of a long queue.
 //
 // A child reads its parent before it is claimed, so that one that was made too late,
 // or whose parent has ended meanwhile, is cancelled and does not start. If the parent
@@ -76,7 +78,7 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 			entry, err = s.move(ctx, entry, machine.Postponed{At: s.Clock.Now(), Random: rand.Float64(), LostClaim: action.lostClaim})
 		default:
 			if read { // somebody may be done with the item
-				err = s.mustDrive(ctx, d)
+				err = s.mustHold(ctx, d)
 			}
 			if err != nil {
 				break
@@ -95,13 +97,13 @@ func (s *Store) Deliver(ctx context.Context, d *streams.Delivery, token string, 
 	return Entry{}, false, errors.Join(err, d.Nak(s.lease/3))
 }
 
-// errItemGone says that the item of a delivery is not there any more, or that a newer one is.
+// errItemGone says that the item of a delivery is not there any more.
 var errItemGone = errors.New("store: the item is gone")
 
-// mustDrive returns errItemGone unless the item of a delivery drives its job.
-func (s *Store) mustDrive(ctx context.Context, d *streams.Delivery) error {
-	drives, err := s.Work.Drives(ctx, d)
-	if err == nil && !drives {
+// mustHold returns errItemGone if the item of a delivery is not there any more.
+func (s *Store) mustHold(ctx context.Context, d *streams.Delivery) error {
+	holds, err := s.Work.Holds(ctx, d)
+	if err == nil && !holds {
 		err = errItemGone
 	}
 	return err

@@ -175,7 +175,7 @@ func TestSubmitOverMarker(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.submit(job("1"))
-		if entry, _ := p.begin("t1"); entry.Value.Attempt != 1 {
+		if entry, _ := p.start("t1"); entry.Value.Attempt != 1 {
 			t.Errorf("attempt %d runs", entry.Value.Attempt)
 		}
 		p.settle()
