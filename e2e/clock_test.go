@@ -7,6 +7,7 @@ import (
 	"github.com/millrace/millrace/e2e/actor"
 	"github.com/millrace/millrace/e2e/cluster"
 	"github.com/millrace/millrace/e2e/ledger"
+	"github.com/millrace/millrace/e2e/oracle"
 	"github.com/millrace/millrace/engine"
 )
 
@@ -81,7 +82,7 @@ func punctual(t *testing.T, c *cluster.Cluster) {
 			due[e.Job] = e.Due
 		case e.What == ledger.Start && e.Attempt == 1 && due[e.Job] > 0:
 			delayed++
-			if early := time.Duration(due[e.Job] - e.At); early > 0 {
+			if early := time.Duration(due[e.Job] - e.At); early > oracle.Drift {
 				t.Errorf("job %s started on %s %v before it was due", e.Job, e.Node, early)
 			}
 		}

@@ -17,6 +17,11 @@ const never = int64(math.MaxInt64)
 // grain is what the clocks of two processes may differ by.
 const grain = int64(time.Millisecond)
 
+// Drift is by how much something may begin before its time: the owner asks for the time of
+// the server every minute, and a clock that is put right meanwhile, as the system does, is
+// slewed by up to 0.5 ms a second.
+const Drift = 30 * time.Millisecond
+
 // history is a run, sorted for the checks.
 type history struct {
 	Run

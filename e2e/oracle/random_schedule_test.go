@@ -72,7 +72,7 @@ var tickWrongs = []tickWrong{
 	{"another time", modes, "", func(s *tickWorld, i int) { s.jobs[i].Due = s.jobs[i].Due.Add(7 * time.Millisecond) }, "I1"},
 	{"no job", modes, "", func(s *tickWorld, i int) { s.jobs = slices.Delete(s.jobs, i, i+1) }, "I2"},
 	{"another number", modes, "", func(s *tickWorld, i int) { s.jobs[i].Tick.Number++ }, "I2"},
-	{"too early", modes, "succeeded", func(s *tickWorld, i int) { s.start(i).At = s.jobs[i].Due.UnixNano() - int64(5*time.Millisecond) }, "I1"},
+	{"too early", modes, "succeeded", func(s *tickWorld, i int) { s.start(i).At = s.jobs[i].Due.UnixNano() - int64(2*oracle.Drift) }, "I1"},
 	{"told otherwise", modes, "succeeded", func(s *tickWorld, i int) { s.start(i).Due += int64(time.Second) }, "I1"},
 	{"too few share a record", []string{bursts}, "", func(s *tickWorld, _ int) { s.shared().Tick.Count-- }, "I2"},
 	{"too many share a record", []string{bursts}, "", func(s *tickWorld, _ int) { s.shared().Tick.Count++ }, "I2"},

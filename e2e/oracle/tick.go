@@ -55,7 +55,7 @@ func (h *history) strangers(s *schedule) []Violation {
 				add(l, "it is tick %s of schedule %s, and its handler was told tick %s of schedule %s",
 					clock(l.tick()), s.name, clock(told), r.start.Schedule)
 			}
-			if early := l.tick() - r.start.At; early > grain && !h.skewed {
+			if early := l.tick() - r.start.At; early > int64(Drift) && !h.skewed {
 				add(l, "it started %v before its tick", time.Duration(early))
 			}
 		}
