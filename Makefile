@@ -54,7 +54,7 @@ soak: ## everything at once, at random, for DURATION; SEED=n is the first of the
 	go test -count=1 -timeout=0 -v -run='^TestMix$$' ./e2e -scenarios=full -duration=$(DURATION) -seed=$(SEED)
 
 stress: ## run SEEDS random programs, all faults at all writes, then test TIMES times with the race detector, in random order
-	go test -run='TestRandom|TestScheduleEdits|CrashPoints|TestPartsLateWrites' -count=1 -timeout=0 ./engine ./timers/scheduler -seeds=$(SEEDS)
+	go test -run='TestRandom|TestPartsRandom|TestScheduleEdits|CrashPoints|TestPartsLateWrites' -count=1 -timeout=0 ./engine ./timers/scheduler -seeds=$(SEEDS)
 	go test -race -shuffle=on -count=$(TIMES) -timeout=0 ./engine/... ./internal/... ./kv/... ./nodes/... ./streams/... ./timers/...
 
 bench: ## run the benchmarks; BENCHTIME=3s for numbers that mean something
